@@ -1,0 +1,1 @@
+"""The clinic: reads a handheld six-lead device, screens offline, stores every record."""

@@ -1,0 +1,1 @@
+"""The device: frames and bytes of the E6L profile, reassembly into records, and a virtual device."""
