@@ -1,1 +1,4 @@
-"""The clinic: reads a handheld six-lead device, screens offline, stores every record."""
+"""The clinic side: bundle check, runtimes, link, sessions, store and the `edge_app` command.
+
+Importing this package runs no code and loads no third-party module; each command loads what it needs.
+"""

@@ -1,1 +1,1 @@
-"""The device: frames and bytes of the E6L profile, reassembly into records, and a virtual device."""
+"""The device: PROTOCOL.md, frames and bytes of the six-lead profile, reassembly into records, and a virtual device (`sim`)."""

@@ -1,0 +1,83 @@
+"""`edge_app`: the command line of the clinic.
+
+Nothing heavy is imported before a command runs: help and version need neither a runtime nor Bluetooth nor cryptography.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_app import cli_bundle, cli_live, cli_records, cli_screen
+from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
+from edge_app.console import ExitCode, reports_errors, say, say_json
+
+_HELP = """Six-lead ECG screening without a network.
+
+Every screening ends in one of four outcomes: DETECTED, NOT DETECTED, ABSTAIN (with reasons) or ERROR (with code and
+advice). Exit codes: 0 ok, 1 error, 2 wrong usage, 3 abstain, 4 bundle refused.
+"""
+
+app = typer.Typer(
+    name="edge_app",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("screen")(cli_screen.screen)
+app.command("run")(cli_live.run)
+app.command("demo")(cli_live.demo)
+app.command("recover")(cli_live.recover)
+app.add_typer(cli_records.app, name="records")
+app.add_typer(cli_bundle.app, name="bundle")
+
+
+def _version(*, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    say(f"edge_app {version('lsemvae')}")
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=lambda wanted: _version(wanted=wanted), is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command("doctor")
+@reports_errors
+def doctor(bundle: BundlePath = None, as_json: Json = False, data_dir: DataDir = None, trust: Trust = None) -> None:
+    """Check this machine: packages, bundle, store, disk, clock, Bluetooth."""
+    from edge_app.datadir import data_dir as choose
+    from edge_app.doctor import Status, examine
+
+    checks = examine(choose(data_dir), bundle=bundle, trusted_keys=trusted_keys(trust))
+    failed = [check for check in checks if check.status is Status.FAIL]
+    if as_json:
+        say_json({"healthy": not failed, "checks": [check.to_dict() for check in checks]})
+    else:
+        for check in checks:
+            say(f"[{check.status.value:<4}] {check.name:<10}{check.detail}")
+            if check.advice:
+                say(f"{'':<7}{check.advice}")
+    if failed:
+        refused = any((check.code or "").startswith(("E_BUNDLE", "E_MANIFEST")) for check in failed)
+        raise typer.Exit(ExitCode.BUNDLE_REFUSED if refused else ExitCode.USER_ERROR)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,170 @@
+"""`edge_app run`, `demo` and `recover`: from a device to an outcome, and back from a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from edge_app.cli_options import BundlePath, DataDir, Json, Operator, Trust, screener_for
+from edge_app.cli_report import exit_code_of_result, keep, show
+from edge_app.console import ExitCode, exit_code_of, report_error, reports_errors, say, say_json, say_progress
+
+if TYPE_CHECKING:
+    from edge_app.link.base import Transport
+    from edge_app.live import Leftover, LiveRecording, OnProgress
+    from edge_app.screening import Screener
+    from edge_app.session import Progress
+
+#: 10 s are needed; two more leave room for a late contact. Beyond 30 s a person no longer sits still.
+MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10.0, 12.0, 30.0
+
+Device = Annotated[
+    Optional[str],  # noqa: UP045 - evaluated at run time by the command line library
+    typer.Option("--device", help="Name or address of the device [default: the only one in reach]."),
+]
+Seconds = Annotated[float, typer.Option("--seconds", min=MIN_SECONDS, max=MAX_SECONDS, help="Length of the recording.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before recording.")]
+Speed = Annotated[float, typer.Option("--speed", min=0.1, max=50.0, help="Times real time.")]
+
+
+@reports_errors
+def run(
+    device: Device = None,
+    seconds: Seconds = DEFAULT_SECONDS,
+    bundle: BundlePath = None,
+    as_json: Json = False,
+    yes: Yes = False,
+    operator: Operator = "",
+    data_dir: DataDir = None,
+    trust: Trust = None,
+) -> None:
+    """Record from a six-lead device over Bluetooth and screen the recording."""
+    from edge_app.link.ble import BleTransport
+
+    screener = screener_for(bundle, trust=trust, data_dir=data_dir)
+    if not yes:
+        typer.confirm("Electrodes attached, person sitting still. Record now?", abort=True, err=True)
+    transport = BleTransport(device)
+    _record_and_report(transport, screener, seconds=seconds, folder=data_dir, operator=operator, as_json=as_json)
+
+
+@reports_errors
+def demo(
+    speed: Speed = 4.0,
+    bundle: BundlePath = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    trust: Trust = None,
+) -> None:
+    """Play a real 12-lead recording through a virtual six-lead device and screen it; needs no hardware."""
+    from edge_app.datadir import data_dir as choose
+    from edge_app.demo import DEMO_DIR, demo_recording, demo_transport
+
+    folder = choose(data_dir) / DEMO_DIR
+    screener = screener_for(bundle, trust=trust, data_dir=folder)
+    recording = demo_recording()
+    transport = demo_transport(recording, speed=speed)
+    if not as_json:
+        say(f"Playing {recording.duration_s:.0f} s of leads I and II ({recording.device}) at {speed:g} x real time.")
+    _record_and_report(
+        transport, screener, seconds=recording.duration_s, folder=folder, operator="demo", as_json=as_json
+    )
+
+
+@reports_errors
+def recover(
+    bundle: BundlePath = None,
+    as_json: Json = False,
+    operator: Operator = "",
+    data_dir: DataDir = None,
+    trust: Trust = None,
+) -> None:
+    """Bring recordings back that a crash or power cut kept out of the store, and screen them."""
+    from edge_app.datadir import data_dir as choose
+    from edge_app.live import leftovers
+
+    found = list(leftovers(choose(data_dir)))
+    screener = screener_for(bundle, trust=trust, data_dir=data_dir) if found else None
+    reports = [
+        _bring_back(item, screener, folder=data_dir, operator=operator) for item in found if screener is not None
+    ]
+    if as_json:
+        say_json({"recovered": reports})
+    elif not reports:
+        say("Nothing to recover.")
+    for report in [] if as_json else reports:
+        say(f"{report['spool']}: {report['summary']}")
+    if any("error" in report for report in reports):
+        raise typer.Exit(ExitCode.USER_ERROR)
+
+
+def _record_and_report(
+    transport: Transport, screener: Screener, *, seconds: float, folder: Path | None, operator: str, as_json: bool
+) -> None:
+    """Record, screen, show, store. The outcome is shown even where it cannot be stored; the safety copy then stays."""
+    from edge_app.datadir import data_dir as choose
+    from edge_app.live import record_live
+    from lsemvae.ecg.errors import StoreError
+
+    live = record_live(transport, seconds=seconds, data_dir=choose(folder), on_progress=_progress_printer())
+    record = live.session.record
+    result = screener.screen(record)
+    try:
+        kept = keep(record, result, folder=folder, operator=operator)
+    except StoreError as error:
+        show(result, kept=None, as_json=as_json, extra={"session": _session(live), "error": error.to_dict()})
+        report_error(error, as_json=False)
+        say_progress(f"The recording is safe in {live.spool}; bring it back with: edge_app recover")
+        raise typer.Exit(exit_code_of(error)) from error
+    live.discard_spool()
+    show(result, kept=kept, as_json=as_json, extra={"session": _session(live)})
+    raise typer.Exit(exit_code_of_result(result))
+
+
+def _progress_printer() -> OnProgress:
+    """Return a callback that prints a line for each second recorded."""
+    last = -1
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        second = int(progress.elapsed_s)
+        if second == last:
+            return
+        last = second
+        say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{_remark(progress)}")
+
+    return report
+
+
+def _remark(progress: Progress) -> str:
+    if not progress.connected:
+        return ", connection lost, trying again"
+    return f", contact: {progress.contact.name}" if progress.contact else ""
+
+
+def _session(live: LiveRecording) -> dict[str, Any]:
+    statistics = live.session.statistics
+    return {
+        "complete": live.session.complete,
+        "elapsed_samples": statistics.elapsed_samples,
+        "received_samples": statistics.received_samples,
+        "missing_samples": statistics.missing_samples,
+        "reconnects": statistics.reconnects,
+        "events": [{"t_s": round(event.t_s, 3), "kind": event.kind.value} for event in live.session.events],
+    }
+
+
+def _bring_back(item: Leftover, screener: Screener, *, folder: Path | None, operator: str) -> dict[str, Any]:
+    """Store and screen what a safety copy holds; remove it only when the store has it."""
+    if item.recovered is None or item.error is not None:
+        error = item.error.to_dict() if item.error is not None else {}
+        return {"spool": str(item.spool), "summary": f"holds no recording ({error.get('message', '')})", "error": error}
+    record = item.recovered.record
+    result = screener.screen(record)
+    kept = keep(record, result, folder=folder, operator=operator)
+    item.spool.unlink(missing_ok=True)
+    outcome = result.decision.outcome.value
+    summary = f"{record.duration_s:.1f} s recovered as {kept.record_id}: {outcome}"
+    return {"spool": str(item.spool), "summary": summary, "outcome": outcome, **kept.to_dict()}

@@ -1,0 +1,101 @@
+"""What every command of `edge_app` shares: exit codes, errors as code, sentence and advice, text or JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+from lsemvae.ecg.errors import BundleError, EcgError, ManifestError
+
+if TYPE_CHECKING:
+    from edge_app.strip import StripStyle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Name of the parameter that asks for JSON, in every command that reports.
+JSON_PARAMETER = "as_json"
+
+_MAX_WIDTH = 120
+
+
+class ExitCode(IntEnum):
+    """What the shell learns. Scripts rely on these numbers."""
+
+    OK = 0
+    USER_ERROR = 1
+    USAGE = 2
+    ABSTAIN = 3
+    BUNDLE_REFUSED = 4
+
+
+def exit_code_of(error: EcgError) -> ExitCode:
+    """Return the exit code of an error: a refused bundle is told apart from everything a user can mend."""
+    return ExitCode.BUNDLE_REFUSED if isinstance(error, BundleError | ManifestError) else ExitCode.USER_ERROR
+
+
+def say(text: str = "") -> None:
+    """Print a line for the operator; a terminal that lacks a character gets a question mark, never a crash."""
+    encoding = sys.stdout.encoding or "ascii"
+    typer.echo(text.encode(encoding, errors="replace").decode(encoding))
+
+
+def say_progress(text: str) -> None:
+    """Print a passing remark on the error stream, where it never mixes with JSON."""
+    encoding = sys.stderr.encoding or "ascii"
+    typer.echo(text.encode(encoding, errors="replace").decode(encoding), err=True)
+
+
+def say_json(value: Mapping[str, Any] | list[Any]) -> None:
+    """Print one JSON document; ASCII, so that any terminal and any pipe takes it."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
+
+
+def report_error(error: EcgError, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
+    """Print an error: as a JSON document on standard output, or as code, sentence and advice on the error stream."""
+    if as_json:
+        say_json({**(extra or {}), "error": error.to_dict()})
+        return
+    say_progress(f"{error.code}: {error}")
+    say_progress(f"What to do: {error.advice}")
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command so that an `EcgError` ends it with its message and exit code, and never with a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except EcgError as error:
+            report_error(error, as_json=bool(kwargs.get(JSON_PARAMETER, False)))
+            raise typer.Exit(exit_code_of(error)) from error
+
+    return guarded
+
+
+def strip_style() -> StripStyle:
+    """Return how to draw on this terminal: its width, its characters, and colour only where it is wanted."""
+    from edge_app.strip import StripStyle
+
+    return StripStyle(
+        width=min(_MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns),
+        unicode=_can_encode("\u28ff\u2502\u2514"),
+        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+    )
+
+
+def _can_encode(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,77 @@
+"""What every transport offers: bytes of the six-lead profile to and from one device.
+
+A transport knows nothing about frames. It turns the failures of its radio into `LinkError` with advice, and it may be connected again after
+`disconnect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+NotificationCallback = Callable[[bytes], None]
+DisconnectCallback = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """A connected device.
+
+    Attributes
+    ----------
+    name, address
+        As the device advertises itself.
+    mtu
+        Largest attribute packet, bytes.
+    kind
+        "ble", "in-process", ...
+    """
+
+    name: str
+    address: str
+    mtu: int
+    kind: str
+
+
+class Transport(Protocol):
+    """A link to one device."""
+
+    @property
+    def mtu(self) -> int:
+        """Largest attribute packet of the present connection, bytes."""
+        ...
+
+    async def connect(self) -> LinkInfo:
+        """Find the device and connect; `LinkError` if that fails."""
+        ...
+
+    async def disconnect(self) -> None:
+        """End the connection and free everything it held; harmless when there is none."""
+        ...
+
+    async def read_descriptor(self) -> bytes:
+        """Value of the descriptor characteristic."""
+        ...
+
+    async def read_status(self) -> bytes:
+        """Value of the status characteristic."""
+        ...
+
+    async def write_control(self, request: bytes) -> None:
+        """Write to the control characteristic, with response."""
+        ...
+
+    async def subscribe(
+        self,
+        *,
+        on_live: NotificationCallback,
+        on_control: NotificationCallback,
+        on_status: NotificationCallback | None = None,
+    ) -> None:
+        """Ask for notifications of the live, control and status characteristics."""
+        ...
+
+    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
+        """Have `callback` told the reason when an established connection is lost."""
+        ...

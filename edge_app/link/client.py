@@ -1,0 +1,137 @@
+"""One connection to a device: requests with replies, notifications handed on, and a flag when the link is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from edge_app.link.base import LinkInfo, Transport
+from firmware_bridge.control import REFUSAL_ADVICE, Reply, Request, decode_reply
+from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor
+from firmware_bridge.profile import Op, ReplyStatus
+from firmware_bridge.status import DeviceStatus, decode_status
+from lsemvae.ecg.errors import EcgError, LinkError, ProtocolError
+
+_LOGGER = logging.getLogger(__name__)
+
+# A device answers within one or two connection intervals (15-30 ms each); the supervision time-out of the link is 4 s.
+REPLY_TIMEOUT_S: Final = 5.0
+
+
+class Source(Enum):
+    """Where received bytes came from."""
+
+    DESCRIPTOR = "descriptor"
+    LIVE = "live"
+    CONTROL = "control"
+    STATUS = "status"
+
+
+OnBytes = Callable[[Source, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection that is ready for START."""
+
+    info: LinkInfo
+    descriptor: DeviceDescriptor
+    status: DeviceStatus
+
+
+class DeviceClient:
+    """One connection, from `open` to `close`; a new connection needs a new client.
+
+    Parameters
+    ----------
+    on_bytes
+        Called with everything that the device sends, before anything is made of it.
+    on_lost
+        Called once when an established link is gone.
+    """
+
+    def __init__(self, transport: Transport, *, on_bytes: OnBytes, on_lost: Callable[[str], None]) -> None:
+        self._transport = transport
+        self._on_bytes = on_bytes
+        self._on_lost = on_lost
+        self._txn = 0
+        self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self.lost = False
+
+    async def open(self) -> Opened:
+        """Connect, read what the device says about itself, subscribe."""
+        self._transport.on_disconnect(self._link_lost)
+        info = await self._transport.connect()
+        raw = await self._transport.read_descriptor()
+        self._on_bytes(Source.DESCRIPTOR, raw)
+        descriptor = decode_descriptor(raw)
+        status = decode_status(await self._transport.read_status())
+        await self._transport.subscribe(
+            on_live=lambda data: self._on_bytes(Source.LIVE, bytes(data)),
+            on_control=self._control,
+            on_status=lambda data: self._on_bytes(Source.STATUS, bytes(data)),
+        )
+        return Opened(info=info, descriptor=descriptor, status=status)
+
+    async def close(self) -> None:
+        """Disconnect, always: an unclosed connection doubles every later notification on BlueZ."""
+        self._transport.on_disconnect(None)
+        self.lost = True
+        self._fail_pending("the connection was closed")
+        with suppress(EcgError):
+            await self._transport.disconnect()
+
+    async def request(self, op: Op, params: bytes = b"") -> Reply:
+        """Send a request and return its reply, whatever its status; `LinkError` if none comes."""
+        if self.lost:
+            raise LinkError(f"{op.name}: found no connection, expected one")
+        self._txn = (self._txn + 1) & 0xFF
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._pending[self._txn] = reply
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                await self._transport.write_control(Request(op=op, txn=self._txn, params=params).to_bytes())
+                return await reply
+        except TimeoutError:
+            raise LinkError(f"{op.name}: found no reply, expected one within {REPLY_TIMEOUT_S:g} s") from None
+        finally:
+            self._pending.pop(self._txn, None)
+
+    async def command(self, op: Op, params: bytes = b"") -> Reply:
+        """Send a request that must succeed; `ProtocolError` with advice if the device refuses."""
+        return self.accepted(await self.request(op, params))
+
+    def accepted(self, reply: Reply) -> Reply:
+        """The reply itself, if its status is OK."""
+        if reply.status is not ReplyStatus.OK:
+            message = f"{reply.op.name}: found {reply.status.name} from the device, expected OK"
+            raise ProtocolError(message, advice=REFUSAL_ADVICE[reply.status])
+        return reply
+
+    def _control(self, data: bytes) -> None:
+        self._on_bytes(Source.CONTROL, bytes(data))
+        try:
+            reply = decode_reply(data)
+        except ProtocolError as exc:
+            _LOGGER.warning("reply ignored: %s", exc)
+            return
+        waiting = self._pending.get(reply.txn)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+    def _link_lost(self, reason: str) -> None:
+        if self.lost:
+            return
+        self.lost = True
+        self._fail_pending(reason)
+        self._on_lost(reason)
+
+    def _fail_pending(self, reason: str) -> None:
+        for waiting in self._pending.values():
+            if not waiting.done():
+                waiting.set_exception(LinkError(f"connection lost: {reason}"))

@@ -1,0 +1,122 @@
+"""A virtual device in the same process: the whole way of a heartbeat without a radio, for the demonstration and for tests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
+from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.faults import Faults
+from firmware_bridge.sim.player import DevicePlayer
+from firmware_bridge.sim.source import SignalSource, source_from_record
+from lsemvae.ecg.errors import LinkError
+from lsemvae.ecg.record import EcgRecord
+
+# The largest packet that the Bluetooth 4.2 data length extension carries in one piece.
+DEFAULT_MTU: Final = 247
+
+
+class InProcessTransport:
+    """A `Transport` to a virtual device that replays a recording.
+
+    Parameters
+    ----------
+    recording
+        What the device measures: leads I and II of a record (or a ready `SignalSource`).
+    speed
+        Times real time.
+    loop
+        Replay again after the end; otherwise the device ends the stream there.
+    faults
+        What the imagined radio does to live frames.
+    """
+
+    def __init__(
+        self,
+        recording: EcgRecord | SignalSource,
+        *,
+        speed: float = 1.0,
+        loop: bool = True,
+        faults: Faults | None = None,
+        mtu: int = DEFAULT_MTU,
+        name: str = "virtual device",
+    ) -> None:
+        source = recording if isinstance(recording, SignalSource) else source_from_record(recording, loop=loop)
+        self.player = DevicePlayer(VirtualDevice(source), faults=faults, speed=speed)
+        self._mtu = mtu
+        self._name = name
+        self._connected = False
+        self._callbacks: dict[Channel, NotificationCallback] = {}
+        self._on_disconnect: DisconnectCallback | None = None
+
+    @property
+    def mtu(self) -> int:
+        """Largest attribute packet, bytes."""
+        return self._mtu
+
+    async def connect(self) -> LinkInfo:
+        """Connect, if the device has power."""
+        if not self.player.device.powered:
+            raise LinkError(f"{self._name}: found no answer, expected a device that is switched on")
+        self._connected = True
+        self.player.attach(self)
+        self.player.start()
+        return LinkInfo(name=self._name, address="in-process", mtu=self._mtu, kind="in-process")
+
+    async def disconnect(self) -> None:
+        """End the connection; the device goes on acquiring."""
+        self._connected = False
+        self._callbacks.clear()
+        self.player.detach(self)
+        await self.player.close()
+
+    async def read_descriptor(self) -> bytes:
+        """Value of the descriptor characteristic."""
+        self._check_connected()
+        return self.player.device.read_descriptor()
+
+    async def read_status(self) -> bytes:
+        """Value of the status characteristic."""
+        self._check_connected()
+        return self.player.device.read_status()
+
+    async def write_control(self, request: bytes) -> None:
+        """Write to the control characteristic."""
+        self._check_connected()
+        await self.player.control(request)
+
+    async def subscribe(
+        self,
+        *,
+        on_live: NotificationCallback,
+        on_control: NotificationCallback,
+        on_status: NotificationCallback | None = None,
+    ) -> None:
+        """Ask for notifications."""
+        self._check_connected()
+        self._callbacks = {Channel.LIVE: on_live, Channel.CONTROL: on_control}
+        if on_status is not None:
+            self._callbacks[Channel.STATUS] = on_status
+
+    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
+        """Have `callback` told when the link is lost."""
+        self._on_disconnect = callback
+
+    async def send(self, notification: Notification) -> None:
+        """Device side: deliver a notification."""
+        callback = self._callbacks.get(notification.channel)
+        if callback is not None:
+            callback(notification.data)
+
+    async def drop(self) -> None:
+        """Device side: the link is lost."""
+        if not self._connected:
+            return
+        self._connected = False
+        self._callbacks.clear()
+        if self._on_disconnect is not None:
+            self._on_disconnect("the device is out of reach or switched off")
+
+    def _check_connected(self) -> None:
+        if not self._connected:
+            raise LinkError(f"{self._name}: found no connection, expected one")

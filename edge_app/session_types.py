@@ -1,0 +1,90 @@
+"""What a recording session tells while it runs and when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from firmware_bridge.descriptor import DeviceDescriptor
+from firmware_bridge.profile import Contact
+from firmware_bridge.reassembly import AssemblyStatistics
+from lsemvae.ecg.record import EcgRecord
+
+
+class EventKind(str, Enum):
+    """What can happen in a session."""
+
+    CONNECTED = "connected"
+    STARTED = "started"
+    LOST = "lost"
+    SILENT = "silent"
+    RETRY = "retry"
+    RESUMED = "resumed"
+    RESTARTED = "restarted"
+    REPAIR = "repair"
+    EVICTED = "evicted"
+    ENDED_BY_DEVICE = "ended_by_device"
+    STOPPED = "stopped"
+    GAVE_UP = "gave_up"
+    SPOOL_FAILED = "spool_failed"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """Something worth telling, with seconds since the session began."""
+
+    t_s: float
+    kind: EventKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording is.
+
+    Attributes
+    ----------
+    elapsed_s, received_s, target_s
+        Seconds of signal: time covered, really received, wanted.
+    contact
+        Electrodes off and channels saturated in the newest frame.
+    """
+
+    elapsed_s: float
+    received_s: float
+    target_s: float
+    contact: Contact
+    connected: bool
+    battery_percent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatistics:
+    """Figures of a session; ``received_samples + missing_samples == elapsed_samples`` always."""
+
+    assembly: AssemblyStatistics
+    elapsed_samples: int
+    received_samples: int
+    missing_samples: int
+    missing_before_repair: int
+    reconnects: int
+    restarts: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """What a session ends with.
+
+    Attributes
+    ----------
+    complete
+        Whether the record has the wanted length and no gap.
+    """
+
+    record: EcgRecord
+    statistics: SessionStatistics
+    events: tuple[SessionEvent, ...]
+    descriptor: DeviceDescriptor
+    complete: bool

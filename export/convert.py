@@ -1,0 +1,111 @@
+"""From one folded graph to the model files of each target, audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from export import tflite_file
+from export.audit import AuditReport, require_clean
+from export.audit_onnx import audit_onnx
+from export.audit_tflite import audit_tflite
+from export.errors import ExportConversionError
+from export.graph import ExportGraph
+from export.job import ExportJob
+from export.noise import noise_to
+from export.quantize_onnx import quantize_onnx
+from export.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
+from export.runners import Outputs, file_run, run_all
+from export.to_onnx import export_onnx
+from export.to_tflite import export_tflite
+
+_AUDITS = {"tflite": audit_tflite, "onnx": audit_onnx}
+# Shortening names must change nothing; a handful of recordings would show any mix-up of tensors.
+_STRIP_CHECK_RECORDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The files of one target, with their audits; `int8` is None for a float bundle."""
+
+    target: str
+    fp32: Path
+    int8: Path | None
+    audits: Mapping[str, AuditReport]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shipped(self) -> Path:
+        """The file that goes into the bundle."""
+        return self.int8 or self.fp32
+
+    @property
+    def named(self) -> dict[str, Path]:
+        """The files by the names that parity reports use."""
+        files = {f"{self.target}_fp32": self.fp32}
+        return files if self.int8 is None else {**files, f"{self.target}_int8": self.int8}
+
+
+def convert(job: ExportJob, graph: ExportGraph, target: str) -> ModelFiles:
+    """Convert, quantize where the job says so, and audit one target."""
+    files = {"tflite": _tflite, "onnx": _onnx}[target](job, graph)
+    for name, path in files.named.items():
+        require_clean(files.audits[name])
+        job.progress(f"{name}: {path.stat().st_size / 1024:.0f} KiB, audit clean")
+    return files
+
+
+def _onnx(job: ExportJob, graph: ExportGraph) -> ModelFiles:
+    job.progress("converting to ONNX")
+    fp32 = export_onnx(graph, job.work / "model.fp32.onnx", log=job.log, **job.shape)
+    int8 = None
+    if job.recipe is not None:
+        job.progress(f"quantizing ONNX on {len(job.data.calibration)} recordings")
+        int8 = quantize_onnx(
+            fp32, job.work / "model.int8.onnx", recipe=job.recipe, ecg=job.data.calibration, log=job.log
+        )
+    return ModelFiles("onnx", fp32, int8, _audited(job, "onnx", fp32, int8))
+
+
+def _tflite(job: ExportJob, _graph: ExportGraph) -> ModelFiles:
+    job.progress("converting to TFLite (in its own process)")
+    named = export_tflite(job.run_dir, job.work / "model.named.tflite", log=job.log)
+    fp32 = _stripped(job, named, job.work / "model.fp32.tflite")
+    if job.recipe is None:
+        return ModelFiles("tflite", fp32, None, _audited(job, "tflite", fp32, None))
+    job.progress(f"quantizing TFLite on {len(job.data.calibration)} recordings")
+    ranges = collect_ranges(named, job.data.calibration, recipe=job.recipe, log=job.log)
+    unstripped = quantize_tflite(
+        named, job.work / "model.named.int8.tflite", recipe=job.recipe, ranges=ranges, log=job.log
+    )
+    int8 = _stripped(job, unstripped, job.work / "model.int8.tflite")
+    notes = {"ranges_sha256": ranges_sha256(ranges)}
+    return ModelFiles("tflite", fp32, int8, _audited(job, "tflite", fp32, int8), notes)
+
+
+def _stripped(job: ExportJob, named: Path, out: Path) -> Path:
+    out.write_bytes(tflite_file.strip_names(named.read_bytes()))
+    ecg = job.data.validation[:_STRIP_CHECK_RECORDS]
+    before, after = (score_file(path, ecg, log=job.log) for path in (named, out))
+    if not (np.array_equal(before.logits, after.logits) and np.array_equal(before.uncertainty, after.uncertainty)):
+        raise ExportConversionError(f"{out.name} computes other numbers than {named.name}; expected equal bits")
+    return out
+
+
+def _audited(job: ExportJob, target: str, fp32: Path, int8: Path | None) -> dict[str, AuditReport]:
+    files = [("fp32", fp32)] + ([("int8", int8)] if int8 is not None else [])
+    return {
+        f"{target}_{kind}": _AUDITS[target](
+            path.read_bytes(), int8=kind == "int8", n_labels=len(job.source.labels), **job.shape
+        )
+        for kind, path in files
+    }
+
+
+def score_file(model: Path, ecg: np.ndarray, *, log: Path) -> Outputs:
+    """Score recordings with a model file; what its runtime says on loading goes to the log."""
+    with noise_to(log):
+        return run_all(file_run(model), ecg)

@@ -1,0 +1,64 @@
+"""Who a bundle says it is, and for what it may be used: the manifest's texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from export.errors import ExportModelError
+from lsemvae.data.labels import DESCRIPTIONS, LABELS
+
+IDENTITY_FILE: Final = "bundle.json"
+_READERS: Final = (
+    "Every output is a statement that ECG readers made from the same ECG (PTB-XL). None is pulmonary hypertension, "
+    "an echocardiogram finding or a catheter finding."
+)
+_OWN_LABELS: Final = (
+    "The outputs were learned from labels that the owner of the training data supplied, "
+    "who alone can say what they mean."
+)
+_INTENDED_USE: Final = (
+    "Research and development: screening of resting limb-lead ECGs of adults for right-heart-strain statements. "
+    "Not a medical device, not a diagnosis."
+)
+_NOT_FOR: Final = (
+    "diagnosis or treatment decisions",
+    "children",
+    "recordings with paced rhythm",
+    "reconstructed or interpolated leads",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleIdentity:
+    """Texts of the manifest; `bundle.json` in a run folder overrides any of them."""
+
+    id: str = "lsemvae-student"
+    version: str = "0.1.0"
+    min_host: str = "0.1.0"
+    intended_use: str = _INTENDED_USE
+    label_statement: str = _READERS
+    not_for: tuple[str, ...] = _NOT_FOR
+    licence: str = "Apache-2.0"
+
+
+def load_identity(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
+    """Return the texts for a run: own labels get a statement of their own, `bundle.json` has the last word."""
+    identity = BundleIdentity() if set(labels) <= set(LABELS) else BundleIdentity(label_statement=_OWN_LABELS)
+    path = run_dir / IDENTITY_FILE
+    if not path.is_file():
+        return identity
+    values = json.loads(path.read_text(encoding="utf-8"))
+    known = {field.name for field in fields(BundleIdentity)}
+    if not isinstance(values, dict) or not set(values) <= known:
+        raise ExportModelError(f"{path}: found {sorted(values)}; expected some of {sorted(known)}")
+    texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return replace(identity, **texts)
+
+
+def describe(label: str) -> str:
+    """Return the description of a label, or its name where the project does not know it."""
+    return DESCRIPTIONS.get(label, label)

@@ -1,0 +1,121 @@
+"""What is asked of one export, checked before anything slow begins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from export.bundle import check_target
+from export.data import ExportData, check_data, data_from_store
+from export.environment import require_target
+from export.errors import ExportError
+from export.gates import GateThresholds
+from export.identity import BundleIdentity, load_identity
+from export.recipe import QuantRecipe, load_recipe
+from export.source import DecisionSource, RunSource, load_decision, load_run
+from lsemvae.data.store import RecordStore
+from lsemvae.train.run import read_json
+
+_LOGGER = logging.getLogger(__name__)
+TARGETS: Final = {"tflite": ("tflite",), "onnx": ("onnx",), "all": ("tflite", "onnx")}
+CALIBRATION_FILE: Final = "calibration_ids.json"
+WORK_FOLDER: Final = "export"
+LOG_FILE: Final = "convert.log"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportJob:
+    """One export: where from, where to, what with. `recipe` is None for a float bundle."""
+
+    run_dir: Path
+    out: Path
+    targets: tuple[str, ...]
+    recipe: QuantRecipe | None
+    source: RunSource
+    decision: DecisionSource
+    identity: BundleIdentity
+    data: ExportData
+    gates: GateThresholds
+    force: bool
+    progress: Progress
+
+    @property
+    def work(self) -> Path:
+        """Folder of intermediate files, in the run folder: the float models and the converters' log."""
+        return self.run_dir / WORK_FOLDER
+
+    @property
+    def log(self) -> Path:
+        """Where the converters' noise goes."""
+        return self.work / LOG_FILE
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """Size of the model's input, as keyword arguments."""
+        return {"n_leads": len(self.source.leads), "n_samples": self.source.n_samples}
+
+
+def plan_export(
+    run_dir: Path,
+    *,
+    target: str,
+    int8: bool,
+    out: Path,
+    data: RecordStore | ExportData,
+    recipe: str | Path,
+    gates: GateThresholds,
+    force: bool,
+    progress: Progress | None,
+) -> ExportJob:
+    """Read and check everything that an export needs; nothing is written."""
+    if target not in TARGETS:
+        raise ExportError(f"unknown target {target!r}; expected one of {', '.join(TARGETS)}")
+    check_target(out, force=force)
+    for one in TARGETS[target]:
+        require_target(one, int8=int8)
+    source = load_run(run_dir)
+    chosen = load_recipe(recipe) if int8 else None
+    return ExportJob(
+        run_dir=run_dir,
+        out=out,
+        targets=TARGETS[target],
+        recipe=chosen,
+        source=source,
+        decision=load_decision(run_dir, source.outputs),
+        identity=load_identity(run_dir, source.labels),
+        data=_checked_data(run_dir, data, source, chosen),
+        gates=gates,
+        force=force,
+        progress=progress or _LOGGER.info,
+    )
+
+
+def _checked_data(
+    run_dir: Path, data: RecordStore | ExportData, source: RunSource, recipe: QuantRecipe | None
+) -> ExportData:
+    if isinstance(data, RecordStore):
+        data = _from_store(run_dir, data, source)
+    return check_data(
+        data,
+        n_leads=len(source.leads),
+        n_labels=len(source.labels),
+        spec=source.frontend,
+        min_calibration=recipe.min_calibration_records if recipe else 0,
+    )
+
+
+def _from_store(run_dir: Path, store: RecordStore, source: RunSource) -> ExportData:
+    chosen = run_dir / CALIBRATION_FILE
+    return data_from_store(
+        store,
+        leads=source.leads,
+        labels=source.labels,
+        spec=source.frontend,
+        left_out=source.run.get("folds_left_out", ()),
+        calibration_ids=read_json(chosen) if chosen.is_file() else None,
+    )

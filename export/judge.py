@@ -1,0 +1,89 @@
+"""The gates inside an export: parity on validation recordings, latency on this host, golden outputs of every kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from export import golden
+from export.convert import ModelFiles, score_file
+from export.errors import ExportGateError
+from export.graph import ExportGraph
+from export.job import ExportJob
+from export.latency import Latency, measure, require_latency
+from export.noise import noise_to
+from export.parity import REFERENCE, ParityReport, compare_all, require_parity
+from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
+
+# Twice what the kernels differ by here: another CPU may round once more at the same places.
+_GOLDEN_MARGIN: Final = 2.0
+_LEAST_GOLDEN_TOLERANCE: Final = 0.01
+# The reference kernels take 20 ms a recording; this many show the largest difference well enough for twice the margin.
+_GOLDEN_CHECK_RECORDS: Final = 128
+
+
+def judge(job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles]) -> ParityReport:
+    """Score the validation recordings with every file and hold the results against the trained model's."""
+    job.progress(f"comparing with the trained model on {len(job.data.validation)} validation recordings")
+    outputs = {REFERENCE: run_all(torch_run(graph), job.data.validation)}
+    for files in models:
+        for name, path in files.named.items():
+            outputs[name] = score_file(path, job.data.validation, log=job.log)
+    found = compare_all(
+        outputs, labels=job.source.outputs, truth=job.data.truth, rule=job.decision.rule, gates=job.gates
+    )
+    for one in found.comparisons:
+        job.progress(
+            f"{one.candidate} against {one.reference}: outcomes agree {one.decision_agreement:.2%}, "
+            f"p99 |dp| {one.p99_dp:.4f}, max |dlogit| {one.max_dlogit:.3f}"
+        )
+    return require_parity(found)
+
+
+def time_models(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[Latency, ...]:
+    """Measure INT8 against fp32 on each runtime that got an INT8 file."""
+    ecg, measured = job.data.validation[:1], []
+    for files in models:
+        if files.int8 is None:
+            continue
+        with noise_to(job.log):
+            found = measure(files.target, fp32=file_run(files.fp32), int8=file_run(files.int8), ecg=ecg)
+        job.progress(f"{found.runtime}: INT8 {found.int8_p10_ms:.2f} ms, fp32 {found.fp32_p10_ms:.2f} ms on this host")
+        measured.append(require_latency(found, max_ratio=job.gates.max_latency_ratio))
+    return tuple(measured)
+
+
+def make_golden(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[bytes, float]:
+    """Return `golden.npz` and how far another kernel or runtime may be from it."""
+    ecg = golden.golden_inputs(leads=job.source.leads, spec=job.source.frontend)
+    probe = np.concatenate([ecg, job.data.validation[:_GOLDEN_CHECK_RECORDS]])
+    with noise_to(job.log):
+        said = [outputs for files in models for outputs in _all_kernels(files, probe)]
+    reference = said[0]
+    spread = max(_distance(reference, other) for other in said)
+    tolerance = max(_LEAST_GOLDEN_TOLERANCE, _GOLDEN_MARGIN * spread)
+    if not tolerance <= job.gates.max_golden_tolerance:
+        raise ExportGateError(
+            f"the kernels of this machine differ by {spread:.3f} logit on the golden recordings; "
+            f"expected at most {job.gates.max_golden_tolerance / _GOLDEN_MARGIN:g}"
+        )
+    arrays = golden.golden_arrays(
+        ecg=ecg,
+        logits=reference.logits[: len(ecg)],
+        uncertainty=reference.uncertainty[: len(ecg)],
+        spec=job.source.frontend,
+    )
+    return golden.npz_bytes(arrays), tolerance
+
+
+def _all_kernels(files: ModelFiles, ecg: np.ndarray) -> list[Outputs]:
+    """Score with every kernel of the runtime, TFLite's reference kernels first: they define the golden outputs."""
+    if files.target == "tflite":
+        return [run_all(tflite_run(files.shipped, kernels=kernels), ecg) for kernels in reversed(TFLITE_KERNELS)]
+    return [run_all(file_run(files.shipped), ecg)]
+
+
+def _distance(a: Outputs, b: Outputs) -> float:
+    return float(max(np.abs(a.logits - b.logits).max(), np.abs(a.uncertainty - b.uncertainty).max()))

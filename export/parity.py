@@ -1,0 +1,224 @@
+"""Does the converted model say what the trained one says? Measured on real validation recordings, then gated.
+
+Every file is compared with the fp32 torch model, and the INT8 files of the two runtimes with each other, as the clinic
+would run them: one recording at a time, calibrated probabilities, outcomes by the bundle's own decision rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from export.errors import ExportGateError
+from export.gates import GateThresholds
+from export.runners import Outputs
+from lsemvae.ecg.decision import decide
+from lsemvae.ecg.quality import QualityReport
+from lsemvae.ecg.rule import DecisionRule
+from lsemvae.evaluate.metrics import auroc
+
+REFERENCE: Final = "torch_fp32"
+# The parity of numbers is judged on recordings that the quality gate let pass; here each counts as such.
+_GOOD_QUALITY: Final = QualityReport(acceptable=True, reasons=(), leads=(), details={})
+
+
+@dataclass(frozen=True, slots=True)
+class AurocPair:
+    """AUROC of one output by the reference and by the candidate, on the recordings whose label is known."""
+
+    label: str
+    positives: int
+    reference: float
+    candidate: float
+
+    @property
+    def change(self) -> float:
+        """Candidate minus reference."""
+        return self.candidate - self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One file against a reference, over `n` validation recordings."""
+
+    candidate: str
+    reference: str
+    n: int
+    finite: bool
+    max_dlogit: float
+    mean_dlogit: float
+    p99_dp: float
+    max_dp: float
+    max_duncertainty: float
+    decision_agreement: float
+    label_agreement: float
+    auroc: tuple[AurocPair, ...]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the candidate is a float file."""
+        return self.candidate.endswith("fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """All comparisons, the thresholds they were held against, and what failed (empty when the export may go on)."""
+
+    comparisons: tuple[Comparison, ...]
+    thresholds: GateThresholds
+    primary: str
+    failures: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        return asdict(self)
+
+    def comparison(self, candidate: str) -> Comparison:
+        """Return the comparison of a file with the fp32 torch model."""
+        return next(c for c in self.comparisons if (c.candidate, c.reference) == (candidate, REFERENCE))
+
+
+def compare_all(
+    outputs: Mapping[str, Outputs],
+    *,
+    labels: Sequence[str],
+    truth: np.ndarray,
+    rule: DecisionRule,
+    gates: GateThresholds,
+) -> ParityReport:
+    """Compare every entry of `outputs` with `outputs["torch_fp32"]`, and TFLite with ONNX where both are INT8.
+
+    Parameters
+    ----------
+    outputs
+        What each model says about the same `n` recordings.
+    labels
+        Names of the outputs, in the order of the logits.
+    truth
+        Known labels `[n, K]`: 0, 1, or NaN where nobody looked.
+    """
+    pairs = [(name, REFERENCE) for name in outputs if name != REFERENCE]
+    if {"tflite_int8", "onnx_int8"} <= set(outputs):
+        pairs.append(("onnx_int8", "tflite_int8"))
+    comparisons = tuple(
+        compare(name, outputs[name], reference, outputs[reference], labels=labels, truth=truth, rule=rule)
+        for name, reference in pairs
+    )
+    failures = tuple(failure for c in comparisons for failure in gate_failures(c, gates, primary=rule.primary))
+    return ParityReport(comparisons, gates, rule.primary, failures)
+
+
+def compare(
+    name: str,
+    candidate: Outputs,
+    reference_name: str,
+    reference: Outputs,
+    *,
+    labels: Sequence[str],
+    truth: np.ndarray,
+    rule: DecisionRule,
+) -> Comparison:
+    """Compare one model with a reference on the same recordings."""
+    dlogit = np.abs(candidate.logits - reference.logits)
+    p_candidate, p_reference = (probabilities(o.logits, labels=labels, rule=rule) for o in (candidate, reference))
+    dp = np.abs(p_candidate - p_reference)
+    same = outcomes(candidate, labels=labels, rule=rule) == outcomes(reference, labels=labels, rule=rule)
+    return Comparison(
+        candidate=name,
+        reference=reference_name,
+        n=len(dlogit),
+        finite=candidate.finite() and reference.finite(),
+        max_dlogit=float(dlogit.max()),
+        mean_dlogit=float(dlogit.mean()),
+        p99_dp=float(np.quantile(dp, 0.99)),
+        max_dp=float(dp.max()),
+        max_duncertainty=float(np.abs(candidate.uncertainty - reference.uncertainty).max()),
+        decision_agreement=float(same.mean()),
+        label_agreement=_label_agreement(p_candidate, p_reference, labels=labels, rule=rule),
+        auroc=_auroc_pairs(candidate.logits, reference.logits, labels=labels, truth=truth),
+    )
+
+
+def probabilities(logits: np.ndarray, *, labels: Sequence[str], rule: DecisionRule) -> np.ndarray:
+    """Return calibrated probabilities `[n, K]`: sigmoid(slope * logit + intercept)."""
+    slope = np.array([rule.calibrations[label].slope for label in labels])
+    intercept = np.array([rule.calibrations[label].intercept for label in labels])
+    p: np.ndarray = 0.5 * (
+        1.0 + np.tanh(0.5 * (slope * logits.astype(np.float64) + intercept))
+    )  # the sigmoid, no overflow
+    return p
+
+
+def outcomes(outputs: Outputs, *, labels: Sequence[str], rule: DecisionRule) -> np.ndarray:
+    """Return the outcome of each recording, decided by the very code that the clinic runs."""
+    decided = [
+        decide(
+            dict(zip(labels, map(float, logits), strict=True)),
+            quality=_GOOD_QUALITY,
+            uncertainty=float(uncertainty),
+            rule=rule,
+        ).outcome.value
+        for logits, (uncertainty,) in zip(outputs.logits, outputs.uncertainty, strict=True)
+    ]
+    return np.array(decided)
+
+
+def _label_agreement(a: np.ndarray, b: np.ndarray, *, labels: Sequence[str], rule: DecisionRule) -> float:
+    """Return the share of (recording, output) pairs on the same side of the output's threshold."""
+    columns = [k for k, label in enumerate(labels) if label in rule.thresholds]
+    thresholds = np.array([rule.thresholds[labels[k]] for k in columns])
+    return float(((a[:, columns] >= thresholds) == (b[:, columns] >= thresholds)).mean())
+
+
+def _auroc_pairs(
+    candidate: np.ndarray, reference: np.ndarray, *, labels: Sequence[str], truth: np.ndarray
+) -> tuple[AurocPair, ...]:
+    pairs = []
+    for k, label in enumerate(labels):
+        known = np.isfinite(truth[:, k])
+        positive = truth[known, k] > 0.5
+        if positive.any() and not positive.all():
+            scores = [auroc(positive, logits[known, k]) for logits in (reference, candidate)]
+            pairs.append(AurocPair(label, int(positive.sum()), *scores))
+    return tuple(pairs)
+
+
+def gate_failures(comparison: Comparison, gates: GateThresholds, *, primary: str) -> list[str]:
+    """Return every bar that one comparison misses, with what was found and what was expected."""
+    who = f"{comparison.candidate} against {comparison.reference}"
+    if not comparison.finite:
+        return [f"{who}: found NaN or infinite outputs; expected finite numbers"]
+    if comparison.is_float:
+        found, bar = comparison.max_dlogit, gates.max_fp32_dlogit
+        return [] if found <= bar else [f"{who}: found a logit change of {found:.3g}; expected at most {bar:g}"]
+    failures = [
+        f"{who}: found {what} {found:.4f}; expected {side} {bar:g}"
+        for what, found, side, bar, good in (
+            ("agreement of outcomes", comparison.decision_agreement, "at least", gates.min_decision_agreement, 1),
+            ("agreement of all outputs", comparison.label_agreement, "at least", gates.min_decision_agreement, 1),
+            ("99th percentile of |dp|", comparison.p99_dp, "at most", gates.max_p99_dp, -1),
+        )
+        if not good * found >= good * bar
+    ]
+    gated = {primary, *gates.gated_labels}
+    for pair in comparison.auroc:
+        if (
+            pair.label in gated
+            and pair.positives >= gates.min_positives
+            and not abs(pair.change) <= gates.max_auroc_change
+        ):
+            failures.append(
+                f"{who}: found AUROC of {pair.label} {pair.candidate:.4f} against {pair.reference:.4f} "
+                f"({pair.positives} positives); expected a change of at most {gates.max_auroc_change:g}"
+            )
+    return failures
+
+
+def require_parity(report: ParityReport) -> ParityReport:
+    """Return the report, or raise ExportGateError with every missed bar."""
+    if report.failures:
+        raise ExportGateError("; ".join(report.failures))
+    return report

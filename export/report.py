@@ -1,0 +1,123 @@
+"""What an export leaves behind in words: `report.json`, `recipe.json`, the manifest's parity and provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any, Final
+
+import numpy as np
+
+from export.convert import ModelFiles
+from export.environment import versions
+from export.job import ExportJob
+from export.latency import Latency
+from export.parity import ParityReport
+
+_RUN_FIELDS: Final = ("git_revision", "data_sha256", "seed", "folds_left_out", "versions")
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return readable JSON; NaN is refused."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def utc_now() -> str:
+    """Return the time as `2026-01-31T12:00:00Z`; `SOURCE_DATE_EPOCH` sets it for a reproducible bundle."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def report_dict(
+    job: ExportJob,
+    models: Sequence[ModelFiles],
+    parity: ParityReport,
+    latencies: Sequence[Latency],
+    *,
+    golden_tolerance: float,
+) -> dict[str, Any]:
+    """Return `report.json`: sizes, audits, parity, latency and what they rest on."""
+    return {
+        "schema": "lsemvae-export-report/1",
+        "recipe": job.recipe.name if job.recipe else None,
+        "sizes": {name: path.stat().st_size for files in models for name, path in files.named.items()},
+        "audit": {name: report.to_dict() for files in models for name, report in files.audits.items()},
+        "parity": parity.to_dict(),
+        "latency": [latency.to_dict() for latency in latencies],
+        "golden_tolerance": golden_tolerance,
+        "data": _data_dict(job),
+        "versions": versions(),
+    }
+
+
+def recipe_dict(job: ExportJob, models: Sequence[ModelFiles]) -> dict[str, Any]:
+    """Return `recipe.json`: the recipe, the recordings it was calibrated on, and the hashes of what it made."""
+    calibration = job.data.calibration
+    return {
+        "recipe": job.recipe.to_dict() if job.recipe else None,
+        "calibration": {
+            "ids": list(job.data.calibration_ids),
+            "ids_sha256": job.data.calibration_sha256,
+            "input_min_mv": float(calibration.min()),
+            "input_max_mv": float(calibration.max()),
+            **{key: value for files in models for key, value in files.notes.items()},
+        },
+        "made": {f"{f.target}_int8": hashlib.sha256(f.int8.read_bytes()).hexdigest() for f in models if f.int8},
+        "versions": versions(),
+    }
+
+
+def manifest_parity(parity: ParityReport, models: Sequence[ModelFiles], *, golden_tolerance: float) -> dict[str, Any]:
+    """Return what a host needs of the parity: the tolerance of the self-test, the agreement of each shipped file."""
+    shipped = [f"{files.target}_{'int8' if files.int8 else 'fp32'}" for files in models]
+    rows = {}
+    for name in shipped:
+        found = parity.comparison(name)
+        rows[name] = {
+            "n": found.n,
+            "decision_agreement": found.decision_agreement,
+            "p99_dp": found.p99_dp,
+            "max_dlogit": found.max_dlogit,
+            "max_auroc_change": max((abs(pair.change) for pair in found.auroc), default=None),
+        }
+    return {"golden_tolerance": golden_tolerance, "reference": "torch fp32", **rows}
+
+
+def provenance(job: ExportJob) -> dict[str, Any]:
+    """Return how the model came about, without a path of any machine."""
+    run = job.source.run
+    return {
+        **{name: run[name] for name in _RUN_FIELDS if name in run},
+        "command": without_folders(str(run.get("command", ""))),
+        "recipe": job.recipe.name if job.recipe else None,
+        "export_versions": versions(),
+        **_data_dict(job),
+    }
+
+
+def without_folders(command: str) -> str:
+    """Return a command line in which every path is cut to its last part."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ""
+    return shlex.join(PurePath(word).name if "/" in word or "\\" in word else word for word in words)
+
+
+def _data_dict(job: ExportJob) -> dict[str, Any]:
+    return {
+        "calibration_records": len(job.data.calibration),
+        "calibration_ids_sha256": job.data.calibration_sha256,
+        "calibration_clipped": job.data.clipped_records(job.source.frontend.clip_mv),
+        "validation_records": len(job.data.validation),
+        "validation_positives": {
+            name: int(np.nansum(job.data.truth[:, k])) for k, name in enumerate(job.source.outputs)
+        },
+        "store_sha256": job.data.source_sha256,
+    }

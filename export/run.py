@@ -1,0 +1,169 @@
+"""One export from a run folder to a signed bundle, gates included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from export import report
+from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
+from export.convert import ModelFiles, convert
+from export.data import ExportData
+from export.gates import GateThresholds
+from export.graph import build_graph
+from export.job import ExportJob, Progress, plan_export
+from export.judge import judge, make_golden, time_models
+from export.latency import Latency
+from export.parity import ParityReport
+from export.recipe import DEFAULT_RECIPE
+from export.signing import DEFAULT_KEY, SigningKey, load_or_create_key
+from export.source import card_files
+from lsemvae.data.store import RecordStore
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExportResult:
+    """What came of an export. After a dry run only `plan` is filled and nothing was written."""
+
+    out: Path
+    plan: dict[str, Any]
+    dry_run: bool
+    sizes: dict[str, int] = field(default_factory=dict)
+    key_id: str = ""
+    bundle_id: str = ""
+    bundle_version: str = ""
+    golden_tolerance: float = 0.0
+    seconds: float = 0.0
+    log: Path | None = None
+    parity: ParityReport | None = None
+    latencies: tuple[Latency, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the bundle."""
+        return sum(self.sizes.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for JSON."""
+        return {
+            "out": str(self.out),
+            "dry_run": self.dry_run,
+            "plan": self.plan,
+            "id": self.bundle_id,
+            "version": self.bundle_version,
+            "key_id": self.key_id,
+            "sizes": self.sizes,
+            "total_bytes": self.total_bytes,
+            "parity": self.parity.to_dict() if self.parity else None,
+            "latency": [latency.to_dict() for latency in self.latencies],
+            "golden_tolerance": self.golden_tolerance,
+            "seconds": self.seconds,
+            "log": str(self.log) if self.log else None,
+        }
+
+
+def export_run(
+    run_dir: Path,
+    *,
+    target: str = "all",
+    int8: bool = True,
+    out: Path,
+    data: RecordStore | ExportData,
+    key: Path | str = DEFAULT_KEY,
+    force: bool = False,
+    dry_run: bool = False,
+    recipe: str | Path = DEFAULT_RECIPE,
+    gates: GateThresholds | None = None,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Export a trained student as a signed bundle.
+
+    Parameters
+    ----------
+    run_dir
+        Run folder of `lsemvae distill` with a `decision.json`. Work files and the log go to its folder `export/`.
+    target
+        `tflite`, `onnx` or `all`.
+    int8
+        INT8 encoder; otherwise the bundle holds float models.
+    out
+        Folder of the bundle; it must not exist, unless `force` replaces an older bundle there.
+    data
+        A record store, or calibration and validation recordings as arrays.
+    key
+        Name of a signing key (made on first use) or path of one.
+    dry_run
+        Check everything that can be checked without converting, and return the plan.
+
+    Raises
+    ------
+    ExportError
+        With code and advice; `out` is then as it was before.
+    """
+    started = time.monotonic()
+    job = plan_export(
+        run_dir, target=target, int8=int8, out=out, data=data, recipe=recipe,
+        gates=gates or GateThresholds(), force=force, progress=progress,
+    )  # fmt: skip
+    if dry_run:
+        return ExportResult(out, plan_dict(job), dry_run=True)
+    result = _export(job, load_or_create_key(key))
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _export(job: ExportJob, key: SigningKey) -> ExportResult:
+    job.work.mkdir(exist_ok=True)
+    graph = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
+    models = [convert(job, graph, one) for one in job.targets]
+    parity = judge(job, graph, models)
+    latencies = time_models(job, models)
+    files, tolerance = _assemble(job, models, parity, latencies)
+    manifest = build_manifest(
+        files, source=job.source, decision=job.decision, identity=job.identity,
+        parity=report.manifest_parity(parity, models, golden_tolerance=tolerance),
+        provenance=report.provenance(job), created_utc=report.utc_now(), key_id=key.key_id,
+    )  # fmt: skip
+    whole = signed_files(files, manifest, key)
+    check_private(whole, extra=(job.run_dir,))
+    write_bundle(job.out, whole, force=job.force)
+    job.progress(
+        f"bundle {manifest.id} {manifest.version} in {job.out}: {sum(map(len, whole.values())) / 1024:.0f} KiB"
+    )
+    return ExportResult(
+        out=job.out, plan=plan_dict(job), dry_run=False, sizes={name: len(content) for name, content in whole.items()},
+        key_id=key.key_id, bundle_id=manifest.id, bundle_version=manifest.version, golden_tolerance=tolerance,
+        log=job.log, parity=parity, latencies=latencies,
+    )  # fmt: skip
+
+
+def plan_dict(job: ExportJob) -> dict[str, Any]:
+    """Return what the job will do, for a dry run and for the record."""
+    return {
+        "targets": list(job.targets),
+        "recipe": job.recipe.name if job.recipe else None,
+        "leads": list(job.source.leads),
+        "outputs": list(job.source.outputs),
+        "calibration_records": len(job.data.calibration) if job.recipe else 0,
+        "validation_records": len(job.data.validation),
+        "id": job.identity.id,
+        "version": job.identity.version,
+        "gates": job.gates.to_dict(),
+    }
+
+
+def _assemble(
+    job: ExportJob, models: Sequence[ModelFiles], parity: ParityReport, latencies: Sequence[Latency]
+) -> tuple[dict[str, bytes], float]:
+    """Return the files of the bundle without manifest and signature, and the tolerance of its golden outputs."""
+    golden_npz, tolerance = make_golden(job, models)
+    files = {MODEL_FILES[m.target]: m.shipped.read_bytes() for m in models} | card_files(job.run_dir)
+    files["golden.npz"] = golden_npz
+    files["report.json"] = report.json_bytes(
+        report.report_dict(job, models, parity, latencies, golden_tolerance=tolerance)
+    )
+    if job.recipe is not None:
+        files["recipe.json"] = report.json_bytes(report.recipe_dict(job, models))
+    return files, tolerance

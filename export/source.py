@@ -1,0 +1,129 @@
+"""What an export reads from a run folder: weights, labels, decision rule, card. JSON and safetensors only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from export.errors import ExportModelError
+from lsemvae.data.labels import prediction_column
+from lsemvae.ecg.errors import EcgError
+from lsemvae.ecg.frontend import BASE, FrontendSpec
+from lsemvae.ecg.leads import canonical_leads
+from lsemvae.ecg.rule import DecisionRule
+from lsemvae.train.checkpoint import load_student
+
+CARD_FILES: Final = ("card.md", "curves.png")
+_DECISION_ADVICE: Final = "Make it with `lsemvae evaluate` on the run, which fits calibration and thresholds."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSource:
+    """A trained student with what its run folder says about it.
+
+    Attributes
+    ----------
+    labels
+        Names in the data (`y_RHS`), in the order of the logits.
+    outputs
+        Names in the bundle (`RHS`, column `p_RHS`), in the same order.
+    """
+
+    student: nn.Module
+    config: Mapping[str, Any]
+    labels: tuple[str, ...]
+    outputs: tuple[str, ...]
+    leads: tuple[str, ...]
+    frontend: FrontendSpec
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Length of the model's input."""
+        return self.frontend.n_samples
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionSource:
+    """The run's `decision.json`: rule over bundle outputs, and rows of performance for the manifest."""
+
+    rule: DecisionRule
+    performance: tuple[Mapping[str, Any], ...]
+
+
+def output_name(label: str) -> str:
+    """Return the bundle's name of a label: `y_RHS` becomes `RHS`, whose probability stands in column `p_RHS`."""
+    return prediction_column(label).removeprefix("p_")
+
+
+def load_run(run_dir: Path) -> RunSource:
+    """Load the student of a run folder; NaN weights and other architectures are refused by name."""
+    try:
+        student, config = load_student(run_dir)
+        leads = canonical_leads(config["leads"])
+        frontend = FrontendSpec.from_dict(config["frontend"]) if "frontend" in config else BASE
+    except (EcgError, KeyError, TypeError, RuntimeError) as error:
+        raise ExportModelError(f"{run_dir} cannot be exported: {error}") from error
+    labels = tuple(config["labels"])
+    run = _read_optional(run_dir / "run.json")
+    source = RunSource(student, config, labels, tuple(map(output_name, labels)), leads, frontend, run)
+    _check_shape(source)
+    return source
+
+
+def load_decision(run_dir: Path, outputs: tuple[str, ...]) -> DecisionSource:
+    """Load `decision.json`: `{"decision": rule, "performance": rows}`; the rule covers exactly the run's outputs."""
+    path = run_dir / "decision.json"
+    data = _read_optional(path)
+    if "decision" not in data:
+        raise ExportModelError(
+            f"{path}: found {sorted(data) or 'no such file'}; expected a key 'decision'", advice=_DECISION_ADVICE
+        )
+    rule = DecisionRule.from_dict(_renamed(data["decision"]))
+    if set(rule.calibrations) != set(outputs) or set(rule.thresholds) != set(outputs):
+        raise ExportModelError(
+            f"{path}: found calibrations for {sorted(rule.calibrations)} and thresholds for {sorted(rule.thresholds)}; "
+            f"expected both for {sorted(outputs)}",
+            advice=_DECISION_ADVICE,
+        )
+    return DecisionSource(rule, tuple(data.get("performance", ())))
+
+
+def card_files(run_dir: Path) -> dict[str, bytes]:
+    """Return the run's card and pictures, as far as they are there."""
+    return {name: (run_dir / name).read_bytes() for name in CARD_FILES if (run_dir / name).is_file()}
+
+
+def _renamed(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rule with bundle names for labels, whichever form it was written in."""
+    return {
+        **rule,
+        "primary": output_name(rule["primary"]),
+        "calibrations": {output_name(label): value for label, value in rule["calibrations"].items()},
+        "thresholds": {output_name(label): value for label, value in rule["thresholds"].items()},
+    }
+
+
+def _check_shape(source: RunSource) -> None:
+    ecg = torch.zeros(1, len(source.leads), source.n_samples)
+    try:
+        with torch.inference_mode():
+            logits, uncertainty = source.student(ecg)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ExportModelError(f"the student cannot take {list(ecg.shape)}: {error}") from error
+    found = (tuple(logits.shape), tuple(uncertainty.shape))
+    expected = ((1, len(source.labels)), (1, 1))
+    if found != expected:
+        raise ExportModelError(
+            f"the student returns shapes {found}; expected {expected} for its {len(source.labels)} labels"
+        )
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,165 @@
+"""Gives a virtual device a clock, a radio that fails and a link: the one place where simulated time passes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.faults import FaultInjector, Faults, LinkAction
+
+_LOGGER = logging.getLogger(__name__)
+
+# How often an idle device looks at its clock (real seconds): short against the 50 ms of a frame.
+_IDLE_S: Final = 0.02
+
+
+class Link(Protocol):
+    """The way to a connected host."""
+
+    @property
+    def mtu(self) -> int:
+        """Largest attribute packet, bytes."""
+        ...
+
+    async def send(self, notification: Notification) -> None:
+        """Send on a characteristic; what nobody subscribed to is dropped."""
+        ...
+
+    async def drop(self) -> None:
+        """Cut the link."""
+        ...
+
+
+class DevicePlayer:
+    """Plays a device at `speed` times real time.
+
+    Parameters
+    ----------
+    on_event
+        Told about "power_off", "power_on", "hang" and "disconnect"; for logs and tests.
+    """
+
+    def __init__(
+        self,
+        device: VirtualDevice,
+        *,
+        faults: Faults | None = None,
+        speed: float = 1.0,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self.device = device
+        self.faults = FaultInjector(faults or Faults())
+        self._speed = speed
+        self._on_event = on_event or (lambda _name: None)
+        self._link: Link | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._hanging = False
+
+    def start(self) -> None:
+        """Let time pass."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="virtual-device")
+
+    async def close(self) -> None:
+        """Stop time."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def attach(self, link: Link) -> None:
+        """A host connected."""
+        self._link = link
+        self.device.link_up(mtu=link.mtu)
+
+    def detach(self, link: Link | None = None) -> None:
+        """The host is gone; with `link`, only if it is still the current one."""
+        if link is None or link is self._link:
+            self._link = None
+            self.device.link_down()
+
+    async def control(self, request: bytes) -> None:
+        """Handle a write to the control characteristic."""
+        if self._hanging or self._link is None:
+            return
+        self.device.link_up(mtu=self._link.mtu)  # the MTU may have been negotiated after the connection
+        await self._send(self.device.control(request, now_us=self._now_us()))
+        self._wake.set()
+
+    async def power_off(self) -> None:
+        """Battery out: the link is lost with the ring."""
+        self.device.power_off()
+        self._hanging = False
+        self._on_event("power_off")
+        await self._drop()
+
+    def power_on(self) -> None:
+        """Battery in."""
+        self.device.power_on()
+        self._on_event("power_on")
+
+    async def disconnect(self) -> None:
+        """Cut the link; acquisition goes on."""
+        self._on_event("disconnect")
+        await self._drop()
+
+    def hang(self) -> None:
+        """Fall silent with the link up, as a crashed firmware does."""
+        self._hanging = True
+        self._on_event("hang")
+
+    async def _drop(self) -> None:
+        link = self._link
+        self.detach()
+        if link is not None:
+            await link.drop()
+
+    async def _run(self) -> None:
+        while True:
+            await self._send(self.device.advance(self._now_us()))
+            await self._act()
+            await self._sleep()
+
+    async def _act(self) -> None:
+        action = self.faults.action()
+        if action is LinkAction.DISCONNECT:
+            await self.disconnect()
+        elif action is LinkAction.POWER_OFF:
+            await self.power_off()
+        elif action is LinkAction.HANG:
+            self.hang()
+
+    async def _sleep(self) -> None:
+        due = self.device.next_due_us()
+        wait = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - self._now_us()) / 1e6 / self._speed))
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait)
+        except TimeoutError:
+            return
+
+    async def _send(self, notifications: list[Notification]) -> None:
+        if self._hanging:
+            return
+        async with self._sending:
+            for notification in self.faults.apply(notifications):
+                await self._send_one(notification)
+
+    async def _send_one(self, notification: Notification) -> None:
+        link = self._link
+        if link is None:
+            return
+        try:
+            await link.send(notification)
+        except (TimeoutError, ConnectionError) as exc:
+            _LOGGER.debug("not sent on %s: %r", notification.channel.value, exc)
+
+    def _now_us(self) -> int:
+        return round(asyncio.get_running_loop().time() * 1e6 * self._speed)
+
+
+__all__ = ["Channel", "DevicePlayer", "Link"]

@@ -1,0 +1,65 @@
+"""`lsemvae`: the command line of the laboratory.
+
+Nothing heavy is imported before a command runs: help needs neither torch nor a runtime.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_app.console import ExitCode, say
+from lsemvae import cli_bundle, cli_train
+
+_HELP = """Train, evaluate and export lead-specific ECG models, and screen recordings with the result.
+
+The labels that ship are statements of ECG readers, not pulmonary hypertension.
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 abstain, 4 bundle refused.
+"""
+
+app = typer.Typer(
+    name="lsemvae",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("convert")(cli_train.convert)
+app.command("pretrain")(cli_train.pretrain)
+app.command("finetune")(cli_train.finetune)
+app.command("distill")(cli_train.distill)
+app.command("calibrate")(cli_train.calibrate)
+app.command("reproduce")(cli_train.reproduce)
+app.command("evaluate")(cli_bundle.evaluate)
+app.command("export")(cli_bundle.export)
+app.command("screen")(cli_bundle.screen)
+app.command("doctor")(cli_bundle.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    say(f"lsemvae {version('lsemvae')}")
+    raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(ExitCode.USER_ERROR) from None

@@ -1,0 +1,163 @@
+"""Commands around a bundle: evaluate, export, screen, doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from edge_app.cli_options import BundlePath, DataDir, Json, Trust, screener_for, trusted_keys
+from edge_app.console import exit_code_of, report_error, reports_errors, say, say_json, say_progress
+
+if TYPE_CHECKING:
+    from edge_app.screening import Screener
+
+_COLUMNS = ("label", "negatives", "n", "positives", "auroc", "auprc", "brier", "ece", "sensitivity", "specificity")
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty() and (done % 100 == 0 or done == total):
+        say_progress(f"{done}/{total} recordings")
+
+
+@reports_errors
+def evaluate(
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Bundle, or a folder of cross-validation bundles with folds.json [default: the shipped one]."),
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder with metadata.csv and signals/.", show_default=False)] = ...,  # type: ignore[assignment]
+    split: Annotated[str, typer.Option(help="Value of the `split` column, or all.")] = "all",
+    predictions: Annotated[Optional[Path], typer.Option(help="Write one row per recording to this CSV file.")] = None,  # noqa: UP045
+    known_gain: Annotated[bool, typer.Option("--known-gain", help="Leave out recordings whose overall gain is unknown.")] = False,
+    trust: Trust = None,
+    as_json: Json = False,
+) -> None:
+    """Score a folder of recordings through the clinic's code; figures with intervals where the folder has labels."""
+    from edge_app.screening import open_screener
+    from lsemvae.scoring import reports, score_folder, write_predictions
+
+    keys = trusted_keys(trust)
+
+    def opener(path: Path | None) -> Screener:
+        return open_screener(path, trusted_keys=keys)
+
+    scores = score_folder(data, bundle=bundle, split=split, open_screener=opener, known_gain=known_gain, progress=_progress)
+    if predictions is not None:
+        write_predictions(predictions, scores)
+    rows = reports(scores)
+    outcomes = scores.outcome_counts()
+    if as_json:
+        say_json(
+            {
+                "bundle": str(bundle) if bundle else "shipped", "split": split, "recordings": len(scores.rows),
+                "outcomes": outcomes, "results": rows, "label_statement": scores.label_statement,
+                "predictions": str(predictions) if predictions else None,
+            }
+        )  # fmt: skip
+        return
+    say(scores.label_statement)
+    say(f"{len(scores.rows)} recordings: " + ", ".join(f"{name} {count}" for name, count in outcomes.items()))
+    say(_table(rows) if rows else "The folder states none of the bundle's labels: predictions only.")
+    if predictions is not None:
+        say(f"predictions: {predictions}")
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """Results as aligned text; estimates with their 95 % intervals."""
+    cells = [list(_COLUMNS)] + [[_cell(row[name]) for name in _COLUMNS] for row in rows]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(_COLUMNS))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return "-" if value[0] is None else f"{value[0]:.3f} ({value[1]:.3f}-{value[2]:.3f})"
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@reports_errors
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of a student with its decision.json.", show_default=False)],
+    data: Annotated[Path, typer.Option("--data", help="Record store for calibration and parity.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Bundle directory to make.", show_default=False)],
+    target: Annotated[str, typer.Option(help="tflite, onnx or all.")] = "all",
+    int8: Annotated[bool, typer.Option("--int8/--fp32", help="Quantize the encoder, or keep floats.")] = True,
+    key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a trained student into a signed bundle; parity and audit are part of it and can fail it."""
+    from export.run import export_run
+    from lsemvae.data.store import open_store
+
+    result = export_run(
+        run, target=target, int8=int8, out=out, data=open_store(data), key=key, force=force, dry_run=dry_run,
+        progress=say_progress,
+    )  # fmt: skip
+    if as_json:
+        say_json(result.to_dict())
+        return
+    say(result.text())
+
+
+@reports_errors
+def screen(
+    file: Annotated[Path, typer.Argument(help="Recording: .ecg.npz, .csv, WFDB .hea or DICOM.", show_default=False)],
+    bundle: BundlePath = None,
+    unit: Annotated[Optional[str], typer.Option(help="Unit of a CSV file that states none: uV, mV or V.")] = None,  # noqa: UP045
+    fs_hz: Annotated[Optional[float], typer.Option("--fs-hz", help="Rate of a CSV file that states none, in Hz.")] = None,  # noqa: UP045
+    trust: Trust = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Screen one recording exactly as the clinic does, without storing it."""
+    from edge_app.cli_screen import exit_code_of_result, show
+    from edge_app.files import read_any
+    from lsemvae.ecg.errors import EcgError
+
+    screener = screener_for(bundle, trust=trust, data_dir=data_dir)
+    try:
+        record = read_any(file, unit=unit, fs_hz=fs_hz)
+    except EcgError as error:
+        report_error(error, as_json=as_json, extra=screener.error(error).to_dict())
+        raise typer.Exit(exit_code_of(error)) from error
+    result = screener.screen(record)
+    show(result, kept=None, as_json=as_json)
+    raise typer.Exit(exit_code_of_result(result))
+
+
+_LABORATORY = ("torch", "safetensors", "scikit-learn", "wfdb", "matplotlib", "onnx", "onnxruntime", "litert-torch", "litert-quantizer")
+
+
+@reports_errors
+def doctor(data_dir: DataDir = None, trust: Trust = None, bundle: BundlePath = None, as_json: Json = False) -> None:
+    """Say what is installed here, what that allows, and what is missing for the rest."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from edge_app.datadir import data_dir as choose
+    from edge_app.doctor import examine
+
+    checks = [check.to_dict() for check in examine(choose(data_dir), bundle=bundle, trusted_keys=trusted_keys(trust))]
+    packages: dict[str, str | None] = {}
+    for name in _LABORATORY:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    if as_json:
+        say_json({"laboratory": packages, "clinic": checks})
+        return
+    say("laboratory (train, export):")
+    for name, found in packages.items():
+        say(f"  {name}: {found or 'not installed; pip install lsemvae[export]'}")
+    say("clinic:")
+    for check in checks:
+        advice = f" -> {check['advice']}" if check["advice"] else ""
+        say(f"  {check['status']:4} {check['name']}: {check['detail']}{advice}")

@@ -1,0 +1,1 @@
+"""Recordings: readers, the record store that training reads, splits by patient, augmentation."""

@@ -1,0 +1,147 @@
+"""Reader for the folder format of the development recordings: `metadata.csv` plus `signals/*.npz` shards.
+
+A shard holds `lo` and `hi` (uint8 `[record, lead, time]`): the byte planes of zig-zag coded first differences,
+all modulo 2**16. Source of the format: the README that lies beside the data.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lsemvae.ecg.errors import FormatError, UnitError
+from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_leads
+from lsemvae.ecg.record import EcgRecord, record_from_physical
+
+_TO_UV = {"uV": 1.0, "mV": 1000.0}
+SHARD_KEYS = ("lo", "hi", "fs", "scale", "unit", "leads")
+
+
+def decode_planes(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Undo byte planes, zig-zag and first differences: uint8 pairs `[..., time]` -> int16 `[..., time]`."""
+    zigzag = low.astype(np.uint16) | (high.astype(np.uint16) << 8)
+    sign = (0 - (zigzag & 1)).astype(np.uint16)
+    differences = ((zigzag >> 1) ^ sign).astype(np.uint16).view(np.int16)
+    return np.cumsum(differences, axis=-1, dtype=np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One decoded shard: `samples` int16 `[record, lead, time]`, `lsb_uv` microvolts per unit, canonical lead names."""
+
+    samples: np.ndarray
+    lsb_uv: float
+    fs_hz: float
+    leads: tuple[str, ...]
+
+    def microvolts(self, row: int) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Recording `row` as float64 `[lead, time]` in uV, limb leads derived where only I and II are stored."""
+        stored = self.samples[row].astype(np.float64) * self.lsb_uv
+        if set(LIMB_LEADS) <= set(self.leads):
+            return stored, self.leads
+        limb = derive_limb_leads(stored[self.leads.index("I")], stored[self.leads.index("II")])
+        chest = [k for k, lead in enumerate(self.leads) if lead not in LIMB_LEADS]
+        leads = LIMB_LEADS + tuple(self.leads[k] for k in chest)
+        return np.concatenate([limb, stored[chest]]), leads
+
+
+def read_shard(path: Path) -> Shard:
+    """Read and decode one shard file; FormatError names what is missing."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in SHARD_KEYS if key not in archive]
+            if missing:
+                raise FormatError(
+                    f"{path.name}: found arrays {sorted(archive.files)}, expected also {missing}",
+                    advice="Use a shard in the format of the data folder's README.",
+                )
+            unit = str(archive["unit"])
+            if unit not in _TO_UV:
+                raise UnitError(f"{path.name}: found unit {unit!r}, expected one of {sorted(_TO_UV)}")
+            samples = decode_planes(archive["lo"], archive["hi"])
+            lsb_uv = float(archive["scale"]) * _TO_UV[unit]
+            return Shard(samples, lsb_uv, float(archive["fs"]), canonical_leads([str(x) for x in archive["leads"]]))
+    except (OSError, ValueError, EOFError) as error:
+        raise FormatError(
+            f"{path}: cannot be read as a shard ({error})", advice="Check the file against SHA256SUMS."
+        ) from error
+
+
+@dataclass
+class EcgFolder:
+    """The folder format: `rows` (one dict per recording, as in metadata.csv) and their signals."""
+
+    root: Path
+    rows: list[dict[str, str]] = field(default_factory=list)
+    _shard_name: str = ""
+    _shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        self.root = Path(self.root)
+        path = self.root / "metadata.csv"
+        if not path.is_file():
+            raise FormatError(
+                f"{self.root}: found no metadata.csv, expected a folder in the format of the data's README",
+                advice="Point --data (or LSEMVAE_DATA) to the folder that holds metadata.csv and signals/.",
+            )
+        with path.open(newline="", encoding="utf-8") as handle:
+            self.rows = list(csv.DictReader(handle))
+        self._check_columns(path)
+
+    def _check_columns(self, path: Path) -> None:
+        needed = {"uid", "file", "row"}
+        found = set(self.rows[0]) if self.rows else set()
+        if not needed <= found:
+            raise FormatError(
+                f"{path}: found columns {sorted(found)[:8]}..., expected at least {sorted(needed)}",
+                advice="Each row names a recording (uid) and where its signal lies (file, row).",
+            )
+
+    def shard(self, name: str) -> Shard:
+        """The shard of that name; the last one stays in memory."""
+        if self._shard is None or name != self._shard_name:
+            self._shard = read_shard(self.root / name)
+            self._shard_name = name
+        return self._shard
+
+    def select(self, split: str = "all") -> list[dict[str, str]]:
+        """Rows whose `split` column equals `split`, or all of them."""
+        if split == "all":
+            return self.rows
+        chosen = [row for row in self.rows if row.get("split") == split]
+        if not chosen:
+            splits = sorted({row.get("split", "") for row in self.rows})
+            raise FormatError(
+                f"found no recording with split {split!r}, expected one of {splits}", advice="Choose --split, or all."
+            )
+        return chosen
+
+    def record(self, row: Mapping[str, str]) -> EcgRecord:
+        """One recording as an EcgRecord."""
+        shard = self.shard(row["file"])
+        microvolts, leads = shard.microvolts(int(row["row"]))
+        return record_from_physical(
+            microvolts,
+            unit="uV",
+            fs_hz=shard.fs_hz,
+            leads=leads,
+            lsb_uv=None,
+            start=None,
+            device=row.get("device", ""),
+            record_id=row["uid"],
+            gain_known=row.get("gain_known", "1") not in ("0", "0.0"),
+        )
+
+    def iterate(self, rows: list[dict[str, str]]) -> Iterator[tuple[dict[str, str], EcgRecord]]:
+        """Rows with their records, shard by shard so that each shard is decoded once."""
+        for row in sorted(rows, key=lambda r: (r["file"], int(r["row"]))):
+            yield row, self.record(row)
+
+
+def lead_order(leads: tuple[str, ...]) -> list[int]:
+    """Position of each lead in the canonical order of twelve."""
+    return [LEADS.index(lead) for lead in leads]

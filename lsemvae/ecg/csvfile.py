@@ -1,0 +1,156 @@
+"""Reader of comma-separated ECG: `# key=value` lines, a row of lead names, one row a sample."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lsemvae.ecg.errors import FormatError, LeadError, LengthError, RateError, TruncatedError, UnitError
+from lsemvae.ecg.leads import canonical_leads
+from lsemvae.ecg.record import EcgRecord, record_from_physical
+from lsemvae.ecg.runs import StartTime
+
+_T = TypeVar("_T", str, float)
+
+TIME_COLUMN: Final = "time_s"
+KEYS: Final = frozenset({"fs_hz", "unit", "start", "gain_known", "device", "record_id"})
+# 12 leads, an hour at 1 kHz: far beyond any resting ECG, small enough for a board with 512 MB.
+MAX_CSV_BYTES: Final = 256 * 1024 * 1024
+# Times are often written with three decimals; a column may wander by this part of a sample and still be even.
+_TIME_TOLERANCE: Final = 0.51
+
+
+def read_csv(path: str | Path, *, fs_hz: float | None = None, unit: str | None = None) -> EcgRecord:
+    """Return the record of a CSV file.
+
+    Parameters
+    ----------
+    path
+        UTF-8 text. Lines `# key=value` at the top may state fs_hz, unit, start (ISO 8601), gain_known (true or
+        false), device, record_id. Then a row of lead names, perhaps with a column `time_s`, then numbers.
+    fs_hz, unit
+        Rate and unit; where both the file and the caller state one, they must agree. A rate that nobody states is
+        computed from `time_s`.
+
+    Raises
+    ------
+    UnitError, RateError, LeadError, LengthError, FormatError, TruncatedError, SampleError
+        If anything is missing, contradictory or no number.
+    """
+    source = Path(path)
+    meta, header, rows = _split(source)
+    names = [cell.strip().strip('"') for cell in header.split(",")]
+    lead_columns = [k for k, name in enumerate(names) if name != TIME_COLUMN]
+    leads = canonical_leads([names[k] for k in lead_columns])
+    if not leads:
+        raise LeadError(f"found no lead name in {source.name}, expected a row like I,II")
+    table = _table(source, rows, names)
+    stated_unit = _agreed(unit, meta.get("unit"), "unit")
+    if stated_unit is None:
+        raise UnitError(f"found no unit in {source.name}, expected a line '# unit=mV' or the unit from the caller")
+    return record_from_physical(
+        np.ascontiguousarray(table[:, lead_columns].T),
+        unit=stated_unit,
+        fs_hz=_rate(source, meta, fs_hz, names, table),
+        leads=leads,
+        start=StartTime(meta["start"], "file") if "start" in meta else None,
+        gain_known=_truth(meta.get("gain_known", "true")),
+        device=meta.get("device", ""),
+        record_id=meta.get("record_id", ""),
+    )
+
+
+def _split(source: Path) -> tuple[dict[str, str], str, list[str]]:
+    """Return the stated keys, the row of names and the rows of numbers."""
+    size = source.stat().st_size
+    if size > MAX_CSV_BYTES:
+        raise FormatError(f"found {size} bytes in {source.name}, expected at most {MAX_CSV_BYTES}")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"found bytes in {source.name} that are no UTF-8 text, expected a CSV file") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    meta: dict[str, str] = {}
+    while lines and lines[0].startswith("#"):
+        _add_key(meta, lines.pop(0))
+    if not lines:
+        raise LengthError(f"found no row in {source.name}, expected lead names and samples")
+    if not text.endswith("\n") and lines[0].count(",") != lines[-1].count(","):
+        expected = lines[0].count(",") + 1
+        raise TruncatedError(
+            f"found {lines[-1].count(',') + 1} numbers in the last row of {source.name}, expected {expected}"
+        )
+    return meta, lines[0], lines[1:]
+
+
+def _add_key(meta: dict[str, str], line: str) -> None:
+    """Take `# key=value`; other comments are passed over, a key stated twice is refused."""
+    key, equals, value = line.lstrip("#").partition("=")
+    key = key.strip()
+    if not equals or key not in KEYS:
+        return
+    if key in meta:
+        raise FormatError(f"found key {key!r} twice ({meta[key]!r}, {value.strip()!r}), expected it once")
+    meta[key] = value.strip()
+
+
+def _table(source: Path, rows: list[str], names: list[str]) -> npt.NDArray[np.float64]:
+    if not rows:
+        raise LengthError(f"found 0 samples in {source.name}, expected at least 1")
+    for k, row in enumerate(rows):
+        if row.count(",") + 1 != len(names):
+            raise FormatError(
+                f"found {row.count(',') + 1} numbers in row {k + 1} of {source.name}, expected {len(names)}"
+            )
+    try:
+        return np.loadtxt(io.StringIO("\n".join(rows)), delimiter=",", ndmin=2, comments=None)
+    except ValueError as error:
+        raise FormatError(f"found text in {source.name} that is no number ({error}), expected numbers only") from error
+
+
+def _rate(
+    source: Path, meta: dict[str, str], fs_hz: float | None, names: list[str], table: npt.NDArray[np.float64]
+) -> float:
+    stated = _agreed(fs_hz, _number(meta["fs_hz"]) if "fs_hz" in meta else None, "fs_hz")
+    if stated is not None:
+        return stated
+    if TIME_COLUMN not in names:
+        raise RateError(
+            f"found no rate in {source.name}, expected '# fs_hz=500', a column {TIME_COLUMN}, or the caller's rate"
+        )
+    return _rate_of_times(source, table[:, names.index(TIME_COLUMN)])
+
+
+def _rate_of_times(source: Path, times_s: npt.NDArray[np.float64]) -> float:
+    """Return the rate of an even time column; a column with jumps is refused, since a lost sample must not vanish."""
+    span_s = float(times_s[-1] - times_s[0])
+    if times_s.size < 2 or not span_s > 0:
+        raise RateError(f"found times over {span_s:g} s in {source.name}, expected at least two rising times")
+    step_s = span_s / (times_s.size - 1)
+    even_s = times_s[0] + step_s * np.arange(times_s.size)
+    if np.abs(times_s - even_s).max() > _TIME_TOLERANCE * step_s:
+        raise RateError(f"found uneven times in {source.name} (mean step {step_s:g} s), expected equal steps")
+    return 1 / step_s
+
+
+def _agreed(argument: _T | None, stated: _T | None, what: str) -> _T | None:
+    if argument is not None and stated is not None and argument != stated:
+        raise FormatError(f"found {what} {stated!r} in the file and {argument!r} from the caller, expected the same")
+    return stated if argument is None else argument
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RateError(f"found fs_hz {text!r}, expected a number of Hz") from error
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise FormatError(f"found gain_known {text!r}, expected true or false")
+    return text.lower() == "true"

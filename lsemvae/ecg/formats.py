@@ -1,0 +1,137 @@
+"""Files to records and back: own `.ecg.npz`, CSV, WFDB format 16. Paths come from the caller."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from lsemvae.ecg.canonical import canonical_json
+from lsemvae.ecg.csvfile import read_csv
+from lsemvae.ecg.errors import EcgError, FormatError, TruncatedError
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime
+from lsemvae.ecg.wfdb16 import read_wfdb16
+
+__all__ = ["read_csv", "read_npz", "read_record", "read_wfdb16", "write_npz", "write_record"]
+
+NPZ_FORMAT: Final = "lsemvae-ecg/1"
+# An hour of 12 leads at 1 kHz; a small file that unpacks to more is an attack or a mistake.
+MAX_SAMPLES_BYTES: Final = 128 * 1024 * 1024
+MAX_HEADER_BYTES: Final = 4 * 1024 * 1024
+_ZIP_MAGIC: Final = b"PK\x03\x04"
+
+
+def read_record(path: str | Path, *, fs_hz: float | None = None, unit: str | None = None) -> EcgRecord:
+    """Return the record of a file, recognised by its first bytes (npz) or its suffix (.csv, .hea, .dat).
+
+    Parameters
+    ----------
+    path
+        File to read.
+    fs_hz, unit
+        For CSV files that do not state them; refused for files that carry their own.
+    """
+    source = Path(path)
+    suffix = source.suffix.lower()
+    if suffix == ".csv":
+        return read_csv(source, fs_hz=fs_hz, unit=unit)
+    if fs_hz is not None or unit is not None:
+        raise FormatError(f"found a rate or unit for {source.name}, expected none: this format carries its own")
+    if suffix in (".hea", ".dat"):
+        return read_wfdb16(source)
+    with source.open("rb") as file:
+        magic = file.read(len(_ZIP_MAGIC))
+    if suffix == ".npz" or magic == _ZIP_MAGIC:
+        return read_npz(source)
+    raise FormatError(f"found {source.name} starting with {magic!r}, expected .ecg.npz, .csv or WFDB .hea")
+
+
+def write_npz(path: str | Path, record: EcgRecord) -> None:
+    """Write a record as `.ecg.npz`: array `header` (JSON as uint8) and array `samples` (int16, `[lead, time]`)."""
+    header = np.frombuffer(canonical_json(_header(record)), dtype=np.uint8)
+    with Path(path).open("wb") as file:
+        np.savez_compressed(file, header=header, samples=record.samples)
+
+
+write_record = write_npz
+
+
+def read_npz(path: str | Path) -> EcgRecord:
+    """Return the record of an `.ecg.npz` file.
+
+    Raises
+    ------
+    TruncatedError
+        If the archive ends too early.
+    FormatError
+        If it is no such archive; further errors of :class:`EcgRecord` where its content contradicts itself.
+    """
+    source = Path(path)
+    data_bytes = source.stat().st_size
+    try:
+        with zipfile.ZipFile(source) as archive:
+            _check_members(source, archive)
+        with np.load(source, allow_pickle=False) as arrays:
+            header, samples = arrays["header"], arrays["samples"]
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise TruncatedError(
+            f"found {data_bytes} bytes in {source.name} that are no whole archive ({error}), expected one"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise FormatError(
+            f"found arrays in {source.name} that cannot be read ({error}), expected header and samples"
+        ) from error
+    return _parse(source, header.tobytes(), samples)
+
+
+def _check_members(source: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse foreign members and sizes that would fill the memory, before anything is unpacked."""
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    if set(sizes) != {"header.npy", "samples.npy"} or len(archive.infolist()) != 2:
+        raise FormatError(f"found members {sorted(sizes)} in {source.name}, expected header.npy and samples.npy")
+    if sizes["header.npy"] > MAX_HEADER_BYTES or sizes["samples.npy"] > MAX_SAMPLES_BYTES:
+        raise FormatError(f"found members of {sizes} bytes in {source.name}, expected at most {MAX_SAMPLES_BYTES}")
+
+
+def _header(record: EcgRecord) -> dict[str, Any]:
+    return {
+        "format": NPZ_FORMAT,
+        "lsb_uv": record.lsb_uv,
+        "fs_hz": record.fs_hz,
+        "leads": list(record.leads),
+        "offset_uv": list(record.offset_uv),
+        "start": None if record.start is None else asdict(record.start),
+        "gaps": [[gap.start, gap.stop] for gap in record.gaps],
+        "lead_off": [[off.lead, off.start, off.stop] for off in record.lead_off],
+        "device": record.device,
+        "record_id": record.record_id,
+        "gain_known": record.gain_known,
+        "saturated": [[run.start, run.stop] for run in record.saturated],
+    }
+
+
+def _parse(source: Path, header: bytes, samples: Any) -> EcgRecord:
+    try:
+        values = json.loads(header)
+        found = values.pop("format", None)
+        if found != NPZ_FORMAT:
+            raise FormatError(f"found format {found!r} in {source.name}, expected {NPZ_FORMAT!r}")
+        values["leads"] = tuple(values["leads"])
+        values["offset_uv"] = tuple(values["offset_uv"])
+        values["start"] = None if values["start"] is None else StartTime(**values["start"])
+        values["gaps"] = tuple(Interval(*run) for run in values["gaps"])
+        values["saturated"] = tuple(Interval(*run) for run in values["saturated"])
+        values["lead_off"] = tuple(LeadOff(*run) for run in values["lead_off"])
+        return EcgRecord(samples=samples, **values)
+    except EcgError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise FormatError(
+            f"found a header in {source.name} of the wrong shape ({error}), expected {NPZ_FORMAT!r}"
+        ) from error

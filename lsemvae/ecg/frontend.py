@@ -1,0 +1,328 @@
+"""The front-end: one function from a record to what a model sees.
+
+Training, export calibration and the clinic call the same numpy code: millivolts, 250 Hz, zero-phase FIR 0.5-40 Hz, a
+10 s window of 2,500 samples, clipped to 5 mV. Its specification and the hash of its coefficients travel in the
+bundle. Up to the clipping the map from samples to result is linear.
+
+Response of the `base` preset (1,065 taps, 4.3 s): within 0.25 dB from 0.5 to 40 Hz, at least 31 dB down at 0.05 Hz
+and below, exactly nothing at 0 Hz, at least 45 dB down from 50 Hz upward.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lsemvae.ecg.errors import LeadError, LengthError, ManifestError, SampleError
+from lsemvae.ecg.fir import band_pass
+from lsemvae.ecg.leads import LIMB_LEADS, MEASURED_LEADS, canonical_leads, select_leads
+from lsemvae.ecg.resample import check_rate, finite_signal, mirror_extend, odd_extend, output_length, resample
+from lsemvae.ecg.runs import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lsemvae.ecg.record import EcgRecord
+
+__all__ = ["BASE", "FrontendSpec", "apply", "apply_array", "bandpass", "best_window", "coefficients", "resample"]
+
+Float32Array = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
+
+# A recording may lack 1 % of the window (9.9 s for 10 s): devices and archives round their rates and cut a few samples.
+TOLERATED_SHORTFALL: Final = 0.01
+_CACHE_ENTRIES: Final = 32
+
+Edges = Literal["odd", "mirror"]
+_EXTENDERS: Final = MappingProxyType({"odd": odd_extend, "mirror": mirror_extend})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendSpec:
+    """What the front-end does, in numbers.
+
+    Attributes
+    ----------
+    name
+        Name of the preset.
+    fs_hz, n_samples
+        Rate and length of the result.
+    pass_low_hz, pass_high_hz
+        Pass-band of the filter (gain within 0.5 dB).
+    stop_high_hz
+        Frequency from which the filter suppresses by `attenuation_db`.
+    attenuation_db
+        Stop-band attenuation of the low-pass.
+    clip_mv
+        Largest absolute value of the result. A QRS complex rarely passes 3 mV; open electrodes reach 100 mV.
+    edges
+        How the filter continues a signal beyond its ends: "odd" (point-symmetric) or "mirror". Both keep the map
+        linear.
+    """
+
+    name: str = "base"
+    fs_hz: float = 250.0
+    n_samples: int = 2500
+    pass_low_hz: float = 0.5
+    pass_high_hz: float = 40.0
+    stop_high_hz: float = 50.0
+    attenuation_db: float = 45.0
+    clip_mv: float = 5.0
+    edges: Edges = "mirror"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no filter; whole rates become float so that equal specifications hash alike."""
+        for name in ("fs_hz", "pass_low_hz", "pass_high_hz", "stop_high_hz", "attenuation_db", "clip_mv"):
+            object.__setattr__(self, name, _positive(getattr(self, name), name))
+        if isinstance(self.n_samples, bool) or not isinstance(self.n_samples, int) or self.n_samples < 1:
+            raise ManifestError(f"found n_samples {self.n_samples!r}, expected a whole number above 0")
+        if self.edges not in _EXTENDERS:
+            raise ManifestError(f"found edges {self.edges!r}, expected one of {', '.join(_EXTENDERS)}")
+        check_rate(self.fs_hz)
+        if not self.pass_low_hz < self.pass_high_hz < self.stop_high_hz <= self.fs_hz / 2:
+            raise ManifestError(
+                f"found band edges {self.pass_low_hz:g}, {self.pass_high_hz:g}, {self.stop_high_hz:g} Hz "
+                f"at {self.fs_hz:g} Hz, expected pass_low < pass_high < stop_high <= half the rate"
+            )
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the window in seconds."""
+        return self.n_samples / self.fs_hz
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FrontendSpec:
+        """Return the specification of a mapping.
+
+        Every field must be there and no other, because a guessed filter is a wrong one.
+        """
+        expected = {f.name for f in fields(cls)}
+        if set(values) != expected:
+            raise ManifestError(f"found front-end fields {sorted(values)}, expected {sorted(expected)}")
+        return cls(**values)
+
+    def sha256(self) -> str:
+        """Return the hash of the coefficients (little-endian float64) and then the specification (canonical JSON)."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(coefficients(self).astype("<f8").tobytes() + text.encode("ascii")).hexdigest()
+
+
+def _positive(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ManifestError(f"found {name} {value!r}, expected a number above 0")
+    return float(value)
+
+
+BASE: Final = FrontendSpec()
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def coefficients(spec: FrontendSpec = BASE) -> FloatArray:
+    """Return the taps of the band-pass: float64, odd number, symmetric, read-only, summing to exactly zero."""
+    taps = band_pass(
+        fs_hz=spec.fs_hz,
+        pass_low_hz=spec.pass_low_hz,
+        pass_high_hz=spec.pass_high_hz,
+        stop_high_hz=spec.stop_high_hz,
+        attenuation_db=spec.attenuation_db,
+    )
+    taps.setflags(write=False)
+    return taps
+
+
+def bandpass(x: npt.ArrayLike, *, spec: FrontendSpec = BASE) -> FloatArray:
+    """Return a signal, already at `spec.fs_hz`, filtered with zero phase.
+
+    Parameters
+    ----------
+    x
+        `[..., time]`, any unit, longer than half the filter (about 2.1 s).
+
+    Returns
+    -------
+    ndarray
+        float64, same shape and unit. Ends are continued as `spec.edges` says.
+    """
+    signal = finite_signal(x)
+    half = coefficients(spec).size // 2
+    extended = _EXTENDERS[spec.edges](signal, n_before=half, n_after=half)
+    n_fft = _fft_length(extended.shape[-1])
+    spectrum = np.fft.rfft(extended, n_fft, axis=-1) * _response(spec, n_fft)
+    filtered: FloatArray = np.fft.irfft(spectrum, n_fft, axis=-1)[..., half : half + signal.shape[-1]]
+    return filtered
+
+
+def apply_array(x_mv: npt.ArrayLike, *, fs_hz: float, spec: FrontendSpec = BASE) -> Float32Array:
+    """Return what a model sees of an array of voltages.
+
+    The whole signal is resampled and filtered, then the first `spec.n_samples` are kept.
+
+    Parameters
+    ----------
+    x_mv
+        Millivolts `[..., lead, time]`; leads are treated alike, so their order is the caller's.
+    fs_hz
+        Rate of `x_mv`, 100 to 1000 Hz.
+
+    Returns
+    -------
+    ndarray
+        float32 `[..., lead, spec.n_samples]` in mV at `spec.fs_hz`, within +-`spec.clip_mv`.
+
+    Raises
+    ------
+    LengthError
+        If the signal is more than 1 % shorter than the window.
+    SampleError
+        If the array is one-dimensional or holds NaN or infinity.
+    """
+    signal = finite_signal(x_mv)
+    if signal.ndim < 2:
+        raise SampleError(f"found samples of shape {signal.shape}, expected (lead, time)")
+    return _window(_filtered(signal, fs_hz=check_rate(fs_hz), spec=spec), start=0, spec=spec)
+
+
+def apply(
+    record: EcgRecord, *, leads: Sequence[str], spec: FrontendSpec = BASE, start_s: float | None = None
+) -> Float32Array:
+    """Return what a model sees of a record.
+
+    Leads are taken by name; missing limb leads are derived. The undisturbed stretch around the window (the whole
+    record, where it has neither gap nor lead-off) is resampled and filtered, then the window is cut, so the filter
+    never sees a fill value.
+
+    Parameters
+    ----------
+    record
+        The recording.
+    leads
+        Wanted leads; rows of the result.
+    start_s
+        Begin of the window in seconds; None takes :func:`best_window`.
+
+    Returns
+    -------
+    ndarray
+        float32 `[len(leads), spec.n_samples]` in mV at `spec.fs_hz`, within +-`spec.clip_mv`.
+
+    Raises
+    ------
+    LengthError
+        If no undisturbed window is there.
+    """
+    fs_hz = check_rate(record.fs_hz)
+    window = _window_at(record, start_s, spec, leads) if start_s is not None else best_window(record, spec, leads=leads)
+    run = next(run for run in free_runs(record, leads=leads) if run.start <= window.start and window.stop <= run.stop)
+    counts = record.samples[:, run.start : run.stop] * (record.lsb_uv * 1e-3)
+    chosen = select_leads(counts, leads=record.leads, wanted=leads).astype(np.float64, copy=False)
+    start = round((window.start - run.start) * spec.fs_hz / fs_hz)
+    return _window(_filtered(chosen, fs_hz=fs_hz, spec=spec), start=start, spec=spec)
+
+
+def best_window(record: EcgRecord, spec: FrontendSpec = BASE, *, leads: Sequence[str] = MEASURED_LEADS) -> Interval:
+    """Return the first window without gap and lead-off, in samples of the record.
+
+    Raises
+    ------
+    LengthError
+        If there is none.
+    """
+    needed, least = _window_samples(record, spec)
+    longest = 0
+    for run in free_runs(record, leads=leads):
+        if run.n_samples >= least:
+            return Interval(run.start, min(run.stop, run.start + needed))
+        longest = max(longest, run.n_samples)
+    raise LengthError(
+        f"found at most {longest / record.fs_hz:.2f} s without interruption in {record.duration_s:.2f} s, "
+        f"expected {least / record.fs_hz:.2f} s (gaps: {len(record.gaps)}, lead-off: {len(record.lead_off)})"
+    )
+
+
+def free_runs(record: EcgRecord, *, leads: Sequence[str] = MEASURED_LEADS) -> tuple[Interval, ...]:
+    """Return the stretches of a record without gap and without lead-off that touches the wanted leads.
+
+    A lost limb electrode spoils every lead (the chest leads are measured against the three limb electrodes), a lost
+    chest electrode only its own.
+    """
+    wanted = canonical_leads(leads)
+    if not wanted:
+        raise LeadError("found no wanted lead, expected at least one")
+    busy = [(gap.start, gap.stop) for gap in record.gaps]
+    busy += [(off.start, off.stop) for off in record.lead_off if off.lead in LIMB_LEADS or off.lead in wanted]
+    runs, position = [], 0
+    for start, stop in [*sorted(busy), (record.n_samples, record.n_samples)]:
+        if start > position:
+            runs.append(Interval(position, start))
+        position = max(position, stop)
+    return tuple(runs)
+
+
+def _window_samples(record: EcgRecord, spec: FrontendSpec) -> tuple[int, int]:
+    """Return the samples of a full window and of the shortest one that is accepted, at the record's rate."""
+    exact = spec.duration_s * check_rate(record.fs_hz)
+    return round(exact), int(np.ceil(exact * (1 - TOLERATED_SHORTFALL) - 1e-9))
+
+
+def _window_at(record: EcgRecord, start_s: float, spec: FrontendSpec, leads: Sequence[str]) -> Interval:
+    """Return the window that begins at `start_s`, or raise LengthError if it is disturbed or leaves the record."""
+    needed, least = _window_samples(record, spec)
+    if not 0 <= start_s < record.duration_s:
+        raise LengthError(f"found window start {start_s!r} s, expected 0 to {record.duration_s:.2f} s")
+    start = round(start_s * record.fs_hz)
+    for run in free_runs(record, leads=leads):
+        if run.start <= start and start + least <= run.stop:
+            return Interval(start, min(run.stop, start + needed))
+    seconds = least / record.fs_hz
+    raise LengthError(f"found a gap, lead-off or the end within {seconds:.2f} s of {start_s:g} s, expected none")
+
+
+def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArray:
+    """Return `[..., time]` at the specification's rate, band-passed; a window less the tolerated shortfall, or more."""
+    n_out = output_length(x_mv.shape[-1], fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz)
+    least = spec.n_samples * (1 - TOLERATED_SHORTFALL)
+    if n_out < least - 1e-9:
+        raise LengthError(f"found {x_mv.shape[-1] / fs_hz:.2f} s, expected at least {least / spec.fs_hz:.2f} s")
+    return bandpass(resample(x_mv, fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz), spec=spec)
+
+
+def _window(filtered: FloatArray, *, start: int, spec: FrontendSpec) -> Float32Array:
+    """Return `n_samples` from `start`, clipped, the end continued point-symmetrically where up to 1 % is missing."""
+    window = filtered[..., start : start + spec.n_samples]
+    short = spec.n_samples - window.shape[-1]
+    if short:
+        window = odd_extend(window, n_before=0, n_after=short)
+    return np.clip(window, -spec.clip_mv, spec.clip_mv).astype(np.float32)
+
+
+@lru_cache(maxsize=_CACHE_ENTRIES)
+def _response(spec: FrontendSpec, n_fft: int) -> FloatArray:
+    """Return the filter's spectrum about its centre tap; real, because the taps are symmetric."""
+    taps = coefficients(spec)
+    centred = np.zeros(n_fft)
+    centred[: taps.size] = taps
+    response = np.fft.rfft(np.roll(centred, -(taps.size // 2))).real.copy()
+    response.setflags(write=False)
+    return response
+
+
+def _fft_length(n: int) -> int:
+    """Return the smallest product of 2, 3 and 5 that is at least `n`: lengths the FFT takes fast."""
+    best = 1 << (n - 1).bit_length()
+    for threes in (1, 3, 9, 27):
+        for fives in (1, 5, 25, 125):
+            odd = threes * fives
+            twos = max(0, (-(-n // odd) - 1).bit_length())
+            best = min(best, odd << twos)
+    return best

@@ -1,0 +1,81 @@
+"""From held-out logits to the decision rule that travels in the bundle.
+
+Only predictions on recordings that the predicting model has not seen may enter here (cross-validation), so that neither
+the slope nor the threshold is fitted on a memory of the training data.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from lsemvae.ecg.decision import Calibration, DecisionRule
+from lsemvae.ecg.errors import SampleError
+
+TARGET_SPECIFICITY = 0.90
+"""Operating point: one false call in ten. Negatives are many, so the threshold is stable; sensitivity is then reported."""
+
+UNCERTAINTY_QUANTILE = 0.99
+"""The most uncertain 1 % of held-out recordings sets the limit above which the screen abstains."""
+
+
+def platt(y: np.ndarray, logit: np.ndarray) -> Calibration:
+    """Slope and intercept of a logistic regression of `y` on the logit (Platt 1999), with his smoothed targets."""
+    from sklearn.linear_model import LogisticRegression
+
+    keep = np.isfinite(y) & np.isfinite(logit)
+    y, logit = y[keep], logit[keep]
+    n_pos, n_neg = int((y == 1).sum()), int((y == 0).sum())
+    if min(n_pos, n_neg) < 1:
+        raise SampleError(f"found {n_pos} positives and {n_neg} negatives, expected at least one of each to calibrate")
+    high, low = (n_pos + 1) / (n_pos + 2), 1 / (n_neg + 2)
+    soft = np.where(y == 1, high, low)
+    x = np.concatenate([logit, logit])[:, None]
+    fit = LogisticRegression(C=1e6).fit(
+        x, np.repeat([1, 0], len(y)), sample_weight=np.concatenate([soft, 1 - soft])
+    )
+    slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    if slope <= 0:
+        raise SampleError(f"found calibration slope {slope:.3f}, expected a positive one: the model ranks backwards")
+    return Calibration(slope=slope, intercept=intercept)
+
+
+def apply_platt(calibration: Calibration, logit: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities `[record]`."""
+    return 1 / (1 + np.exp(-(calibration.slope * logit + calibration.intercept)))
+
+
+def threshold_at_specificity(y: np.ndarray, p: np.ndarray, target: float = TARGET_SPECIFICITY) -> float:
+    """Smallest probability at which at least `target` of the negatives stay uncalled (called means p >= threshold)."""
+    negatives = np.sort(p[(y == 0) & np.isfinite(p)])
+    if not len(negatives):
+        raise SampleError("found no negatives, expected some to set an operating point")
+    k = min(len(negatives) - 1, math.ceil(target * len(negatives)))
+    return float(np.nextafter(negatives[k], 1.0)) if k + 1 == len(negatives) else float(negatives[k])
+
+
+def spread_between_models(logits: np.ndarray) -> float:
+    """Root mean variance of the calibrated logit between models `[model, record]` that saw different patients."""
+    return float(np.sqrt(np.mean(np.var(logits, axis=0, ddof=1))))
+
+
+def fit_rule(
+    labels: tuple[str, ...], y: np.ndarray, logits: np.ndarray, uncertainty: np.ndarray, *, primary: str, logit_sd: float
+) -> DecisionRule:
+    """The rule from held-out `y`, `logits` `[record, label]` and `uncertainty` `[record]`."""
+    calibrations = {label: platt(y[:, k], logits[:, k]) for k, label in enumerate(labels)}
+    thresholds = {
+        label: threshold_at_specificity(y[:, k], apply_platt(calibrations[label], logits[:, k]))
+        for k, label in enumerate(labels)
+    }
+    limit = float(np.quantile(uncertainty[np.isfinite(uncertainty)], UNCERTAINTY_QUANTILE))
+    at = thresholds[primary]
+    return DecisionRule(
+        primary=primary,
+        calibrations=calibrations,
+        thresholds=thresholds,
+        abstain_band=(at, at),
+        max_uncertainty=limit,
+        interval_logit_sd=logit_sd,
+    )

@@ -1,0 +1,1 @@
+"""The model: per-lead encoders, hierarchical fusion, lead-conditioned decoder, heads, and the edge student."""

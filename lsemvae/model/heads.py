@@ -1,0 +1,55 @@
+"""The screening head: a few convolutions over the fused map, a summary posterior, and a linear read-out.
+
+The summary posterior is a variational bottleneck (Alemi 2017): its mean carries the evidence, its width the doubt,
+and it is what a student on two leads learns to match.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lsemvae.model.encoder import conv_block
+
+
+class SummaryPosterior(nn.Module):
+    """Features `[batch, feature]` -> mean and bounded log-variance `[batch, summary]`."""
+
+    def __init__(self, features: int, summary: int, logvar_bound: float) -> None:
+        super().__init__()
+        self.mean = nn.Linear(features, summary)
+        self.logvar = nn.Linear(features, summary)
+        self.bound = logvar_bound
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Two linear layers with ranges of their own: they quantize apart. The clamp is exact inside the bound."""
+        return self.mean(h), self.logvar(h).clamp(-self.bound, self.bound)
+
+
+class ReadOut(nn.Module):
+    """Summary mean and log-variance -> logits `[batch, label]` and uncertainty `[batch, 1]` (mean log sd)."""
+
+    def __init__(self, summary: int, n_labels: int) -> None:
+        super().__init__()
+        self.logits = nn.Linear(summary, n_labels)
+
+    def forward(self, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+        """The uncertainty is the average log standard deviation of the summary posterior."""
+        return self.logits(mean), 0.5 * logvar.mean(-1, keepdim=True)
+
+
+class ScreenHead(nn.Module):
+    """Fused mean `[batch, latent, steps]` -> summary posterior and logits."""
+
+    def __init__(self, latent: int, trunk: tuple[int, int], summary: int, n_labels: int, logvar_bound: float) -> None:
+        super().__init__()
+        t1, t2 = trunk
+        self.trunk = nn.Sequential(conv_block(latent, t1, 7, 2), conv_block(t1, t2, 5, 2), conv_block(t2, t2, 5, 1))
+        self.dropout = nn.Dropout(0.2)
+        self.summary = SummaryPosterior(2 * t2, summary, logvar_bound)
+        self.read_out = ReadOut(summary, n_labels)
+
+    def posterior(self, fused: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and maximum over time feed the summary posterior."""
+        h = self.trunk(fused)
+        return self.summary(self.dropout(torch.cat([h.mean(-1), h.amax(-1)], -1)))

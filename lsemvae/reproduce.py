@@ -1,0 +1,235 @@
+"""From the development recordings to the shipped bundle, in one resumable command.
+
+store -> three cross-validated chains and one on everything -> decision rule -> INT8 bundles -> held-out figures -> card ->
+final bundle. Each step that is done is found and skipped, so the command may be stopped and started again.
+
+Like the command line, this module stands between the rooms.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.identity import IDENTITY_FILE
+from export.run import export_run
+from export.signing import load_or_create_key
+from lsemvae.data.convert import convert_folder
+from lsemvae.data.labels import PRIMARY_LABEL
+from lsemvae.data.store import RecordStore, open_store
+from lsemvae.ecg.rule import DecisionRule
+from lsemvae.evaluate.calibrate import fit_rule, spread_between_models
+from lsemvae.evaluate.card import DATA_LICENCE, INTENDED_USE, LABEL_STATEMENT, NOT_FOR, CardFacts, render_card
+from lsemvae.evaluate.curves import draw_curves
+from lsemvae.evaluate.floor import floor_probabilities, hand_features
+from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
+from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
+from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
+from lsemvae.train.checkpoint import load_student
+from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
+from lsemvae.train.run import write_json
+
+Say = Callable[[str], None]
+TEACHER_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
+CARD_CURVES = ("RHS", "RBBB_any", "AFIB", "LVH")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where things lie, what is said on the way, and how bundles are opened and signed."""
+
+    data: Path
+    out: Path
+    budget: Budget
+    version: str
+    key: str
+    say: Say
+    open_screener: Callable[[bytes], OpenScreener]
+
+    @property
+    def cv_bundles(self) -> Path:
+        """Folder of the cross-validation bundles."""
+        return self.out / "cv-bundles"
+
+    def student(self, plan: FoldPlan) -> Path:
+        """Run folder of a cross-validated student."""
+        return self.out / "cv" / plan.name / "student"
+
+    @property
+    def final(self) -> Path:
+        """Run folder of the student on all folds."""
+        return self.out / "final" / "student"
+
+
+def reproduce(job: Job) -> Path:
+    """Run all steps; returns the folder of the final bundle."""
+    store = _store(job)
+    plans = fold_plans(store)
+    _train(job, store, plans)
+    rule = _fit_rule(job, store, plans)
+    _export_cv(job, store, plans, rule)
+    scores = _score_cv(job, plans)
+    _write_card(job, store, plans, scores)
+    return _export_final(job, store)
+
+
+def _store(job: Job) -> RecordStore:
+    path = job.out / "store"
+    if path.is_dir():
+        return open_store(path)
+    job.say(f"converting {job.data}")
+    return convert_folder(job.data, path)
+
+
+def _train(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> None:
+    def report(row: dict[str, float | int | str]) -> None:
+        job.say("  " + ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+    for plan in plans:
+        job.say(f"chain {plan.name}: {len(plan.train)} recordings")
+        train_chain(store, job.out / "cv" / plan.name, plan.train, budget=job.budget, left_out=plan.left_out, report=report)
+    rows = np.flatnonzero(store.fold > 0)
+    job.say(f"chain final: {len(rows)} recordings")
+    train_chain(store, job.out / "final", rows, budget=job.budget, report=report)
+
+
+def _fit_rule(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> DecisionRule:
+    """The decision rule from held-out logits of recordings whose gain is known, written into every run folder."""
+    labels = tuple(load_student(job.final)[1]["labels"])
+
+    def both(plan: FoldPlan, rows: np.ndarray) -> np.ndarray:
+        logits, doubt = student_logits(job.student(plan), store, rows)
+        return np.column_stack([logits, doubt])
+
+    scored = pooled(store, plans, both, width=len(labels) + 1)
+    known = store.gain_known.astype(bool) & (store.fold > 0)
+    foreign = np.flatnonzero(store.split == "external_dev")
+    if not len(foreign):
+        foreign = np.flatnonzero(store.fold == 0)
+    y, logits, doubt = store.labels[known].astype(float), scored[known, :-1], scored[known, -1]
+    rule = fit_rule(labels, y, logits, doubt, primary=PRIMARY_LABEL, logit_sd=0.0)
+    if len(foreign):
+        k = labels.index(PRIMARY_LABEL)
+        between = np.stack([student_logits(job.student(plan), store, foreign)[0][:, k] for plan in plans])
+        sd = spread_between_models(between * rule.calibrations[PRIMARY_LABEL].slope)
+        rule = DecisionRule.from_dict({**rule.to_dict(), "interval_logit_sd": sd})
+    for folder in (*(job.student(plan) for plan in plans), job.final):
+        write_json(folder / "decision.json", {"decision": rule.to_dict(), "performance": []})
+    return rule
+
+
+def _identity(job: Job, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "version": job.version,
+        "intended_use": INTENDED_USE,
+        "label_statement": LABEL_STATEMENT,
+        "not_for": list(NOT_FOR),
+        "licence": DATA_LICENCE,
+    }
+
+
+def _export_cv(job: Job, store: RecordStore, plans: Sequence[FoldPlan], rule: DecisionRule) -> None:
+    """One TFLite bundle per cross-validated student, and the index that tells which folds each may score."""
+    job.cv_bundles.mkdir(exist_ok=True)
+    for plan in plans:
+        bundle = job.cv_bundles / plan.name
+        if (bundle / "manifest.json").is_file() and _rule_of(bundle) == rule.to_dict():
+            continue
+        write_json(job.student(plan) / IDENTITY_FILE, _identity(job, f"lsemvae-limb-cv-{plan.name}"))
+        shutil.rmtree(bundle, ignore_errors=True)
+        job.say(f"exporting {plan.name}")
+        export_run(job.student(plan), target="tflite", int8=True, out=bundle, data=store, key=job.key, progress=job.say)
+    write_json(job.cv_bundles / FOLDS_FILE, {plan.name: list(plan.left_out) for plan in plans})
+
+
+def _rule_of(bundle: Path) -> dict[str, Any]:
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return dict(manifest["decision"])
+
+
+def _score_cv(job: Job, plans: Sequence[FoldPlan]) -> Scores:
+    """Held-out INT8 predictions of all PTB-XL recordings with a known gain, through the clinic's code."""
+    job.say("scoring held-out recordings with the INT8 bundles")
+    scores = score_folder(
+        job.data,
+        bundle=job.cv_bundles,
+        split="all",
+        known_gain=True,
+        open_screener=job.open_screener(load_or_create_key(job.key).public_bytes),
+    )
+    write_predictions(job.out / "cv-predictions.csv", scores)
+    return scores
+
+
+def _floor(scores: Scores, rows: Sequence[dict[str, object]], plans: Sequence[FoldPlan]) -> dict[str, dict[str, Any]]:
+    """The logistic floor's AUROC and the paired difference to the INT8 student, for each results row."""
+    features = hand_features(scores.rows)
+    folds = np.array([int(float(row["strat_fold"])) for row in scores.rows])
+    out: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        label, every = str(row["label"]), row["negatives"] == "all"
+        y = scores.truth(label, every_negative=every)
+        floor = floor_probabilities(features, scores.truth(label), folds, [plan.left_out for plan in plans])
+        ours = scores.probabilities(label)
+        keep = np.isfinite(y) & np.isfinite(floor) & np.isfinite(ours)
+        who = scores.patients[keep]
+        single = bootstrap(auroc, y[keep], floor[keep], patients=who)
+        paired = paired_difference(auroc, y[keep], ours[keep], floor[keep], patients=who)
+        out[f"{label}/{row['negatives']}"] = {
+            "auroc": _three(single),
+            "difference": _three(paired),
+        }
+    return out
+
+
+def _three(estimate: Any) -> list[float | None]:
+    values = (estimate.value, estimate.low, estimate.high)
+    return [None if np.isnan(v) else round(float(v), 5) for v in values]
+
+
+def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores: Scores) -> None:
+    rows = reports(scores)
+    floor = _floor(scores, rows, plans)
+    trained = store.fold > 0
+    facts = CardFacts(
+        version=job.version,
+        n_parameters=sum(p.numel() for p in load_student(job.final)[0].parameters()),
+        n_train=int(trained.sum()),
+        n_patients=len(set(store.patient[trained].tolist())),
+        rows=rows,
+        floor=floor,
+        outcomes=scores.outcome_counts(),
+        teacher_rows=teacher_table(store, plans, job.out / "cv", TEACHER_LABELS),
+        command="lsemvae evaluate docs/evidence/cv --data DIR --known-gain",
+        cv_folds=[plan.left_out for plan in plans],
+        data_sha256=store.data_hash,
+    )
+    (job.final / "card.md").write_text(render_card(facts), encoding="utf-8")
+    curves = {}
+    for label in CARD_CURVES:
+        y, p = scores.truth(label), scores.probabilities(label)
+        keep = np.isfinite(y) & np.isfinite(p)
+        curves[label] = (y[keep], p[keep])
+    title = "Held-out INT8 predictions of reader statements (not pulmonary hypertension), PTB-XL folds 1-9"
+    draw_curves(job.final / "curves.png", curves, title=title)
+    decision = json.loads((job.final / "decision.json").read_text(encoding="utf-8"))
+    performance = [{"dataset": "PTB-XL folds 1-9, cross-validated, INT8", **row} for row in rows]
+    write_json(job.final / "decision.json", {**decision, "performance": performance})
+    write_json(job.out / "results.json", {"rows": rows, "floor": floor, "teacher": facts.teacher_rows})
+
+
+def _export_final(job: Job, store: RecordStore) -> Path:
+    bundle = job.out / "bundle"
+    write_json(job.final / IDENTITY_FILE, _identity(job, "lsemvae-limb"))
+    job.say("exporting the final bundle")
+    export_run(
+        job.final, target="all", int8=True, out=bundle, data=store, key=job.key, force=bundle.exists(), progress=job.say
+    )
+    return bundle

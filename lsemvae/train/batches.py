@@ -1,0 +1,53 @@
+"""Batches from the record store, and the lead subsets met in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsemvae.data.store import RecordStore
+from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS
+
+LEAD_SUBSETS: tuple[tuple[str, tuple[str, ...], float], ...] = (
+    ("12", LEADS, 0.4),
+    ("6", LIMB_LEADS, 0.3),
+    ("I+II", MEASURED_LEADS, 0.2),
+    ("I", ("I",), 0.1),
+)
+"""Name, leads, and how often a batch sees only these: the sets that are met in use, so that one model serves all."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`x` float32 `[batch, lead, time]` mV, `present` bool `[batch, lead]`, `labels` `[batch, label]` with NaN, gains."""
+
+    x: Tensor
+    present: Tensor
+    labels: Tensor
+    gain_known: Tensor
+
+
+def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] = LEADS) -> Batch:
+    """Rows of the store as tensors."""
+    columns = [LEADS.index(lead) for lead in leads]
+    return Batch(
+        torch.from_numpy(store.millivolts(rows, leads=leads)),
+        torch.from_numpy(store.present[rows][:, columns]),
+        torch.from_numpy(store.labels[rows]),
+        torch.from_numpy(store.gain_known[rows].astype(bool)),
+    )
+
+
+def draw_subset(g: torch.Generator, leads: tuple[str, ...] = LEADS) -> Tensor:
+    """One of the lead subsets as bool `[lead]`."""
+    weights = torch.tensor([weight for _, _, weight in LEAD_SUBSETS])
+    pick = int(torch.multinomial(weights, 1, generator=g))
+    return subset_mask(LEAD_SUBSETS[pick][1], leads)
+
+
+def subset_mask(chosen: tuple[str, ...], leads: tuple[str, ...] = LEADS) -> Tensor:
+    """Which of `leads` are in `chosen`, as bool `[lead]`."""
+    return torch.tensor([lead in chosen for lead in leads])

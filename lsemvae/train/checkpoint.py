@@ -1,0 +1,92 @@
+"""Weights and optimizer state as safetensors; nothing is unpickled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lsemvae.ecg.errors import FormatError, SampleError
+from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
+from lsemvae.model.lsemvae import LsEmvae
+from lsemvae.model.student import StudentNet
+from lsemvae.train.run import read_json
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write atomically."""
+    part = path.with_name(path.name + ".part")
+    save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, str(part))
+    os.replace(part, path)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; anything else is refused."""
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise FormatError(
+            f"{path}: cannot be read as safetensors ({error})", advice="Train the run again, or copy the file again."
+        ) from error
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load exactly the model's tensors; missing, unexpected or non-finite ones are refused by name."""
+    found, wanted = load_tensors(path), model.state_dict()
+    if set(found) != set(wanted):
+        missing, extra = sorted(set(wanted) - set(found))[:3], sorted(set(found) - set(wanted))[:3]
+        raise FormatError(
+            f"{path}: found other tensors than the model has (missing {missing}, unexpected {extra})",
+            advice="The checkpoint belongs to another architecture: compare config.json.",
+        )
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise FormatError(f"{path}: found {name} {tuple(tensor.shape)}, expected {tuple(wanted[name].shape)}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise SampleError(f"{path}: found values in {name} that are not finite", advice="Train again.")
+    model.load_state_dict(found)
+
+
+def _config(run_dir: Path, kind: str) -> dict[str, Any]:
+    config = read_json(Path(run_dir) / "config.json")
+    if config.get("kind") != kind:
+        raise FormatError(f"{run_dir}: found a run of kind {config.get('kind')!r}, expected {kind!r}")
+    return dict(config)
+
+
+def load_student(run_dir: Path) -> tuple[StudentNet, dict[str, Any]]:
+    """The student of a run folder in evaluation mode, and its config.json."""
+    config = _config(Path(run_dir), "student")
+    model = StudentNet(from_json(StudentConfig, config["model"]))
+    load_weights(model, Path(run_dir) / "model.safetensors")
+    return model.eval(), config
+
+
+def load_lsemvae(run_dir: Path) -> tuple[LsEmvae, dict[str, Any]]:
+    """The LS-EMVAE of a run folder (pre-trained or fine-tuned) in evaluation mode, and its config.json."""
+    config = _config(Path(run_dir), "lsemvae")
+    model = LsEmvae(from_json(LsEmvaeConfig, config["model"]))
+    load_weights(model, Path(run_dir) / "model.safetensors")
+    return model.eval(), config
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW state as named tensors: `<parameter index>.<state name>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": torch.as_tensor(value) for index, slot in state.items() for name, value in slot.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The reverse of `optimizer_tensors`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    whole = optimizer.state_dict()
+    whole["state"] = state
+    optimizer.load_state_dict(whole)

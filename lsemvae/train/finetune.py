@@ -1,0 +1,79 @@
+"""Fine-tuning: labels on the fused posterior, encoders included, one model for 12, 6, two or one leads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsemvae.data.augment import AugmentSpec, augment
+from lsemvae.data.store import RecordStore
+from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
+from lsemvae.model.losses import gaussian_kl, masked_bce, standard_normal_kl
+from lsemvae.model.lsemvae import LsEmvae
+from lsemvae.train.batches import draw_subset, load_batch
+from lsemvae.train.checkpoint import load_weights
+from lsemvae.train.loop import Loop, Report
+from lsemvae.train.run import read_json, start_run
+
+FINETUNE = TrainConfig(epochs=14, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
+MAX_POSITIVE_WEIGHT = 5.0
+"""Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders."""
+
+
+def positive_weight(labels: np.ndarray) -> Tensor:
+    """Square root of negatives per positive for each label, capped: float32 `[label]`."""
+    positives = np.maximum((labels == 1).sum(0), 1)
+    negatives = (labels == 0).sum(0)
+    return torch.from_numpy(np.clip(np.sqrt(negatives / positives), 1.0, MAX_POSITIVE_WEIGHT).astype(np.float32))
+
+
+def finetune(
+    store: RecordStore,
+    pretrained: Path,
+    run_dir: Path,
+    rows: np.ndarray,
+    *,
+    train: TrainConfig = FINETUNE,
+    left_out: tuple[int, ...] = (),
+    report: Report | None = None,
+) -> LsEmvae:
+    """Fine-tune the run `pretrained` on the labelled `rows`.
+
+    Each batch is seen through one lead subset. Where it is not the full one, the summary posterior under the subset is
+    pulled to that under all leads (which gets no gradient from it): KL(all || subset).
+    """
+    before = read_json(Path(pretrained) / "config.json")
+    model = from_json(LsEmvaeConfig, before["model"])
+    config = {
+        "kind": "lsemvae", "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
+    }  # fmt: skip
+    start_run(run_dir, config, data_hash=store.data_hash, left_out=list(left_out), seed=train.seed)
+    torch.manual_seed(train.seed)
+    net = LsEmvae(model)
+    load_weights(net, Path(pretrained) / "model.safetensors")
+    net.decoder.requires_grad_(requires_grad=False)
+    weight = positive_weight(store.labels[rows])
+    spec = AugmentSpec()
+
+    def step(batch_rows: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+        batch = load_batch(store, batch_rows)
+        x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
+        leads, subset = net.encoders(x, batch.present.any(0)), draw_subset(g)
+        seen = net.read(net.fuse(leads, batch.present & subset), g)
+        terms = {
+            "bce": masked_bce(seen.logits, batch.labels, pos_weight=weight),
+            "bottleneck": standard_normal_kl(seen.summary_mean, seen.summary_logvar).sum(1).mean(),
+        }
+        if not bool(subset.all()):
+            with torch.no_grad():
+                whole = net.read(net.fuse(leads, batch.present), g)
+            kl = gaussian_kl(whole.summary_mean, whole.summary_logvar, seen.summary_mean, seen.summary_logvar)
+            terms["matching"] = kl.sum(1).mean()
+        loss = terms["bce"] + sum(train.extra[name] * terms[name] for name in ("bottleneck", "matching") if name in terms)
+        return {"loss": loss, **terms}
+
+    Loop(net, train, run_dir, rows, step, report).run()
+    return net.eval()

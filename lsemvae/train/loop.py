@@ -1,0 +1,141 @@
+"""The training loop: one schedule, weight averaging, resumable after any epoch, the same result on every resume.
+
+Randomness comes from a generator seeded by (seed, epoch), so that a resumed run draws what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lsemvae.ecg.errors import SampleError
+from lsemvae.model.config import TrainConfig
+from lsemvae.train.checkpoint import (
+    load_tensors,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+    save_tensors,
+)
+from lsemvae.train.run import append_metrics, read_json, write_json
+
+Step = Callable[[np.ndarray, torch.Generator], dict[str, Tensor]]
+Report = Callable[[dict[str, float | int | str]], None]
+
+
+def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
+    """Linear warm-up, then cosine to zero (Loshchilov and Hutter 2017)."""
+    warm = max(1, int(config.warmup * n_steps))
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return 0.5 * config.lr * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm)))
+
+
+@dataclass
+class Loop:
+    """Trains `model` on row indices `rows`; `step(batch_rows, generator)` returns terms, `loss` among them."""
+
+    model: nn.Module
+    config: TrainConfig
+    run_dir: Path
+    rows: np.ndarray
+    step: Step
+    report: Report | None = None
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=self.config.lr,
+            weight_decay=self.config.weight_decay,
+        )
+        self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.epoch = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches only: a last batch of one would break batch normalization."""
+        return max(1, len(self.rows) // self.config.batch)
+
+    def run(self) -> None:
+        """Train what is left of the epochs; write model.safetensors when done."""
+        if (self.run_dir / "model.safetensors").is_file():
+            load_weights(self.model, self.run_dir / "model.safetensors")
+            return
+        self._resume()
+        while self.epoch < self.config.epochs:
+            row = self._run_epoch()
+            append_metrics(self.run_dir, row)
+            self._save()
+            if self.report:
+                self.report(row)
+        save_tensors(self.run_dir / "model.safetensors", self.average.state_dict())
+        self.model.load_state_dict(self.average.state_dict())
+        shutil.rmtree(self.run_dir / "resume", ignore_errors=True)
+
+    def _run_epoch(self) -> dict[str, float | int | str]:
+        g = torch.Generator().manual_seed(self.config.seed * 100_003 + self.epoch)
+        torch.manual_seed(self.config.seed * 100_003 + self.epoch)  # dropout has no generator of its own
+        order = torch.randperm(len(self.rows), generator=g).numpy()
+        sums: dict[str, float] = {}
+        began = time.monotonic()
+        self.model.train()
+        for k in range(self.steps_per_epoch):
+            batch = self.rows[np.sort(order[k * self.config.batch : (k + 1) * self.config.batch])]
+            for name, value in self._one_step(batch, g, self.epoch * self.steps_per_epoch + k).items():
+                sums[name] = sums.get(name, 0.0) + value
+        seconds = time.monotonic() - began
+        self.epoch += 1
+        means = {name: value / self.steps_per_epoch for name, value in sums.items()}
+        return {"epoch": self.epoch, "epochs": self.config.epochs, "seconds": round(seconds, 2), **means}
+
+    def _one_step(self, batch: np.ndarray, g: torch.Generator, step: int) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, step, self.config.epochs * self.steps_per_epoch)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self.step(batch, g)
+        if not torch.isfinite(terms["loss"]):
+            raise SampleError(
+                f"found loss {float(terms['loss'])} at step {step}, expected a finite number",
+                advice="Lower the learning rate, or look for broken recordings in the store.",
+            )
+        terms["loss"].backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self._update_average(step)
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Exponential average of weights; early steps count little, so the start does not linger."""
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, 1 - decay)
+            else:
+                mean.copy_(now)
+
+    def _save(self) -> None:
+        folder = self.run_dir / "resume"
+        folder.mkdir(exist_ok=True)
+        save_tensors(folder / "raw.safetensors", self.model.state_dict())
+        save_tensors(folder / "average.safetensors", self.average.state_dict())
+        save_tensors(folder / "optimizer.safetensors", optimizer_tensors(self.optimizer))
+        write_json(folder / "state.json", {"epoch": self.epoch})
+
+    def _resume(self) -> None:
+        folder = self.run_dir / "resume"
+        if not (folder / "state.json").is_file():
+            return
+        load_weights(self.model, folder / "raw.safetensors")
+        load_weights(self.average, folder / "average.safetensors")
+        restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))
+        self.epoch = int(read_json(folder / "state.json")["epoch"])

@@ -1,0 +1,75 @@
+"""The whole chain of one student: pre-train, fine-tune, distil, each stage resumable in its own run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lsemvae.data.splits import group_folds, held_out
+from lsemvae.data.store import RecordStore
+from lsemvae.model.config import TrainConfig
+from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.finetune import FINETUNE, finetune
+from lsemvae.train.loop import Report
+from lsemvae.train.pretrain import PRETRAIN, pretrain
+
+N_CV_GROUPS = 3
+"""Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Epochs of the three stages, fixed beforehand and the same for every fold."""
+
+    pretrain: TrainConfig = PRETRAIN
+    finetune: TrainConfig = FINETUNE
+    distill: TrainConfig = DISTILL
+
+    def quick(self) -> Budget:
+        """One epoch a stage: for a smoke test, never for a number."""
+        one = {"epochs": 1}
+        return Budget(replace(self.pretrain, **one), replace(self.finetune, **one), replace(self.distill, **one))
+
+    def seeded(self, seed: int) -> Budget:
+        """The same budget with another seed."""
+        return Budget(*(replace(stage, seed=seed) for stage in (self.pretrain, self.finetune, self.distill)))
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPlan:
+    """One cross-validation group: the folds left out, and row indices into the store."""
+
+    name: str
+    left_out: tuple[int, ...]
+    train: np.ndarray
+    test: np.ndarray
+
+
+def fold_plans(store: RecordStore, n_groups: int = N_CV_GROUPS) -> list[FoldPlan]:
+    """Cross-validation groups over the store's stratified folds, disjoint by patient."""
+    folds = store.fold.astype(int)
+    plans = []
+    for left_out in group_folds([int(f) for f in folds if f > 0], n_groups):
+        train, test = held_out(folds, [str(p) for p in store.patient], left_out)
+        plans.append(FoldPlan("folds-" + "-".join(map(str, left_out)), left_out, train, test))
+    return plans
+
+
+def train_chain(
+    store: RecordStore,
+    out: Path,
+    rows: np.ndarray,
+    *,
+    budget: Budget,
+    left_out: tuple[int, ...] = (),
+    report: Report | None = None,
+) -> Path:
+    """Run the three stages in `out/pretrain`, `out/finetune`, `out/student`; return the student's run folder."""
+    stages = {name: out / name for name in ("pretrain", "finetune", "student")}
+    common = {"left_out": left_out, "report": report}
+    pretrain(store, stages["pretrain"], rows, train=budget.pretrain, **common)  # type: ignore[arg-type]
+    finetune(store, stages["pretrain"], stages["finetune"], rows, train=budget.finetune, **common)  # type: ignore[arg-type]
+    distill(store, stages["finetune"], stages["student"], rows, train=budget.distill, **common)  # type: ignore[arg-type]
+    return stages["student"]

@@ -1,0 +1,141 @@
+"""The parity gates: each bar lets the good through and stops what misses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from export.errors import ExportGateError
+from export.gates import GateThresholds
+from export.parity import REFERENCE, compare_all, outcomes, probabilities, require_parity
+from export.runners import Outputs
+from lsemvae.ecg.rule import Calibration, DecisionRule
+
+LABELS = ("RHS", "RBBB_any", "NORM")
+RULE = DecisionRule(
+    primary="RHS",
+    calibrations={label: Calibration(slope=1.0, intercept=0.0) for label in LABELS},
+    thresholds=dict.fromkeys(LABELS, 0.5),
+)
+GATES = GateThresholds()
+N = 600
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return (np.random.default_rng(0).random((N, 3)) < 0.2).astype(float)
+
+
+@pytest.fixture(scope="module")
+def reference(truth: np.ndarray) -> Outputs:
+    rng = np.random.default_rng(1)
+    logits = (4.0 * truth - 2.0 + rng.normal(0, 1.5, truth.shape)).astype(np.float32)
+    return Outputs(logits, rng.normal(0, 0.1, (N, 1)).astype(np.float32))
+
+
+def judged(candidate: Outputs, reference: Outputs, truth: np.ndarray, name: str = "tflite_int8", **extra: Outputs):
+    outputs = {REFERENCE: reference, name: candidate, **extra}
+    return compare_all(outputs, labels=LABELS, truth=truth, rule=RULE, gates=GATES)
+
+
+def noisy(reference: Outputs, sd: float) -> Outputs:
+    noise = np.random.default_rng(2).normal(0, sd, reference.logits.shape).astype(np.float32)
+    return replace(reference, logits=reference.logits + noise)
+
+
+def test_equal_outputs_pass_with_nothing_lost(reference: Outputs, truth: np.ndarray) -> None:
+    report = require_parity(judged(reference, reference, truth))
+    found = report.comparison("tflite_int8")
+    assert (found.decision_agreement, found.label_agreement, found.p99_dp, found.max_dlogit) == (1.0, 1.0, 0.0, 0.0)
+    assert [pair.change for pair in found.auroc] == [0.0, 0.0, 0.0]
+
+
+def test_rounding_of_int8_size_passes(reference: Outputs, truth: np.ndarray) -> None:
+    assert not judged(noisy(reference, 0.01), reference, truth).failures
+
+
+def test_noise_that_flips_decisions_is_stopped_with_both_sides_named(reference: Outputs, truth: np.ndarray) -> None:
+    with pytest.raises(ExportGateError, match=r"agreement of outcomes 0\.\d+; expected at least 0\.99") as caught:
+        require_parity(judged(noisy(reference, 1.0), reference, truth))
+    assert caught.value.code == "E_EXPORT_GATE"
+    assert "Nothing was written" in caught.value.advice
+
+
+def test_shifted_probabilities_are_stopped_even_where_no_decision_flips(truth: np.ndarray) -> None:
+    far = Outputs(np.where(truth > 0, 3.0, -3.0).astype(np.float32), np.zeros((N, 1), np.float32))
+    failures = judged(replace(far, logits=far.logits * 0.5), far, truth).failures
+    assert len(failures) == 1
+    assert "99th percentile of |dp|" in failures[0]
+
+
+def test_lost_ranking_is_stopped_for_gated_outputs_only(reference: Outputs, truth: np.ndarray) -> None:
+    def scrambled(column: int) -> tuple[str, ...]:
+        logits = reference.logits.copy()
+        negatives = np.flatnonzero(logits[:, column] < -0.5)
+        logits[negatives, column] = logits[negatives[::-1], column]
+        return judged(replace(reference, logits=logits), reference, truth).failures
+
+    assert any("AUROC of RBBB_any" in failure for failure in scrambled(1))
+    assert not any("AUROC" in failure for failure in scrambled(2))
+
+
+def test_an_auroc_of_fewer_than_five_positives_is_reported_but_not_gated(reference: Outputs, truth: np.ndarray) -> None:
+    few = truth.copy()
+    few[:, 1] = 0.0
+    few[:4, 1] = 1.0
+    found = judged(replace(reference, logits=reference.logits[:, [0, 0, 2]]), reference, few)
+    pair = next(pair for pair in found.comparisons[0].auroc if pair.label == "RBBB_any")
+    assert pair.positives == 4
+    assert abs(pair.change) > GATES.max_auroc_change
+    assert not any("AUROC of RBBB_any" in failure for failure in found.failures)
+
+
+def test_unknown_labels_are_left_out_of_the_auroc(reference: Outputs, truth: np.ndarray) -> None:
+    partly = truth.copy()
+    partly[N // 2 :, 0] = np.nan
+    pair = judged(reference, reference, partly).comparisons[0].auroc[0]
+    assert (pair.label, pair.positives) == ("RHS", int(truth[: N // 2, 0].sum()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["tflite_int8", "onnx_fp32"])
+def test_a_single_number_that_is_not_finite_is_stopped(
+    reference: Outputs, truth: np.ndarray, value: float, name: str
+) -> None:
+    uncertainty = reference.uncertainty.copy()
+    uncertainty[7] = value
+    logits = reference.logits.copy()
+    logits[3, 1] = value
+    for broken in (replace(reference, uncertainty=uncertainty), replace(reference, logits=logits)):
+        failures = judged(broken, reference, truth, name).failures
+        assert any("NaN or infinite" in failure for failure in failures)
+
+
+def test_float_files_may_differ_by_rounding_only(reference: Outputs, truth: np.ndarray) -> None:
+    assert not judged(noisy(reference, 1e-5), reference, truth, "onnx_fp32").failures
+    failures = judged(noisy(reference, 1e-2), reference, truth, "onnx_fp32").failures
+    assert any("logit change" in failure and "expected at most 0.001" in failure for failure in failures)
+
+
+def test_the_two_int8_files_are_held_against_each_other(reference: Outputs, truth: np.ndarray) -> None:
+    found = judged(reference, reference, truth, "tflite_int8", onnx_int8=noisy(reference, 1.0))
+    assert ("onnx_int8", "tflite_int8") in {(c.candidate, c.reference) for c in found.comparisons}
+    assert any(failure.startswith("onnx_int8 against tflite_int8") for failure in found.failures)
+
+
+def test_outcomes_are_those_of_the_clinics_rule(reference: Outputs) -> None:
+    rule = DecisionRule(
+        primary="RHS",
+        calibrations=RULE.calibrations,
+        thresholds=RULE.thresholds,
+        abstain_band=(0.4, 0.6),
+        max_uncertainty=0.15,
+    )
+    found = outcomes(reference, labels=LABELS, rule=rule)
+    p = probabilities(reference.logits, labels=LABELS, rule=rule)[:, 0]
+    unsure = ((p >= 0.4) & (p < 0.6)) | (reference.uncertainty[:, 0] > 0.15)
+    assert set(found) == {"DETECTED", "NOT DETECTED", "ABSTAIN"}
+    np.testing.assert_array_equal(found == "ABSTAIN", unsure)
+    np.testing.assert_array_equal(found == "DETECTED", ~unsure & (p >= 0.5))
