@@ -18,7 +18,7 @@ from lsemvae.train.checkpoint import load_weights
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import read_json, start_run
 
-FINETUNE = TrainConfig(epochs=14, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
+FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
 MAX_POSITIVE_WEIGHT = 5.0
 """Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders."""
 

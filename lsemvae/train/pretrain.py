@@ -16,7 +16,7 @@ from lsemvae.train.batches import draw_subset, load_batch
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import start_run
 
-PRETRAIN = TrainConfig(epochs=8, batch=32, lr=2e-3)
+PRETRAIN = TrainConfig(epochs=6, batch=32, lr=2e-3)
 _AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
 """Gain and shift only: noise that is drawn must not become something to reconstruct."""
 
