@@ -60,7 +60,7 @@ def _root(
 @app.command("doctor")
 @reports_errors
 def doctor(bundle: BundlePath = None, as_json: Json = False, data_dir: DataDir = None, trust: Trust = None) -> None:
-    """Check this machine: packages, bundle, store, disk, clock, Bluetooth."""
+    """Check bundle, store, disk, clock and Bluetooth."""
     from edge_app.datadir import data_dir as choose
     from edge_app.doctor import Status, examine
 
@@ -80,4 +80,4 @@ def doctor(bundle: BundlePath = None, as_json: Json = False, data_dir: DataDir =
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="edge_app")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from edge_app.link.base import Transport
     from edge_app.live import Leftover, LiveRecording, OnProgress
     from edge_app.screening import Screener
-    from edge_app.session import Progress
+    from edge_app.session_types import Progress
 
 #: 10 s are needed; two more leave room for a late contact. Beyond 30 s a person no longer sits still.
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10.0, 12.0, 30.0
+
+#: A Bluetooth address, or the identifier that macOS hands out instead; anything else is a name.
+_ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 Device = Annotated[
     Optional[str],  # noqa: UP045 - evaluated at run time by the command line library
@@ -40,13 +44,11 @@ def run(
     data_dir: DataDir = None,
     trust: Trust = None,
 ) -> None:
-    """Record from a six-lead device over Bluetooth and screen the recording."""
-    from edge_app.link.ble import BleTransport
-
+    """Record from a six-lead Bluetooth device and screen it."""
     screener = screener_for(bundle, trust=trust, data_dir=data_dir)
     if not yes:
         typer.confirm("Electrodes attached, person sitting still. Record now?", abort=True, err=True)
-    transport = BleTransport(device)
+    transport = _bluetooth(device)
     _record_and_report(transport, screener, seconds=seconds, folder=data_dir, operator=operator, as_json=as_json)
 
 
@@ -58,7 +60,7 @@ def demo(
     data_dir: DataDir = None,
     trust: Trust = None,
 ) -> None:
-    """Play a real 12-lead recording through a virtual six-lead device and screen it; needs no hardware."""
+    """Play a real ECG through a virtual device and screen it."""
     from edge_app.datadir import data_dir as choose
     from edge_app.demo import DEMO_DIR, demo_recording, demo_transport
 
@@ -81,7 +83,7 @@ def recover(
     data_dir: DataDir = None,
     trust: Trust = None,
 ) -> None:
-    """Bring recordings back that a crash or power cut kept out of the store, and screen them."""
+    """Bring back what a crash kept out of the store."""
     from edge_app.datadir import data_dir as choose
     from edge_app.live import leftovers
 
@@ -98,6 +100,22 @@ def recover(
         say(f"{report['spool']}: {report['summary']}")
     if any("error" in report for report in reports):
         raise typer.Exit(ExitCode.USER_ERROR)
+
+
+def _bluetooth(device: str | None) -> Transport:
+    """Return the link to a device; the radio's packages are loaded here and nowhere earlier."""
+    from lsemvae.ecg.errors import LinkError
+
+    try:
+        from edge_app.link.ble import BleTransport
+    except ModuleNotFoundError as error:
+        raise LinkError(
+            f"Bluetooth needs the package {error.name}, which is not installed.",
+            advice="Install it with: pip install 'lsemvae[edge]'",
+        ) from error
+    if device is not None and _ADDRESS.fullmatch(device):
+        return BleTransport(address=device)
+    return BleTransport(name=device)
 
 
 def _record_and_report(

@@ -52,11 +52,12 @@ def list_records(
 def show_record(record_id: RecordId, as_json: Json = False, data_dir: DataDir = None) -> None:
     """Show one recording with all of its results."""
     from edge_app.present import describe_recording, draw
+    from edge_app.screening import describe_record
 
     with open_store(data_dir) as store:
         record, results = store.get_record(record_id), store.get_results(record_id)
     if as_json:
-        say_json({"id": record_id, "results": results})
+        say_json({"recording": describe_record(record), "results": results})
         return
     say(describe_recording(record))
     say(draw(record, strip_style()))

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_app.console import ExitCode, say, say_json, strip_style
-from lsemvae.ecg.decision import Outcome
 
 if TYPE_CHECKING:
     from edge_app.screening import ScreenResult
     from lsemvae.ecg.record import EcgRecord
 
+#: By the outcome's text: its enumeration would load numpy, which `--help` does without.
 _EXIT_CODES = {
-    Outcome.DETECTED: ExitCode.OK,
-    Outcome.NOT_DETECTED: ExitCode.OK,
-    Outcome.ABSTAIN: ExitCode.ABSTAIN,
-    Outcome.ERROR: ExitCode.USER_ERROR,
+    "DETECTED": ExitCode.OK,
+    "NOT DETECTED": ExitCode.OK,
+    "ABSTAIN": ExitCode.ABSTAIN,
+    "ERROR": ExitCode.USER_ERROR,
 }
 
 
@@ -37,7 +37,7 @@ class Kept:
 
 def exit_code_of_result(result: ScreenResult) -> ExitCode:
     """Return the exit code of an outcome."""
-    return _EXIT_CODES[result.decision.outcome]
+    return _EXIT_CODES[result.decision.outcome.value]
 
 
 def keep(record: EcgRecord, result: ScreenResult, *, folder: Path | None, operator: str) -> Kept:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from lsemvae.ecg.errors import BundleError, EcgError, ManifestError
-
 if TYPE_CHECKING:
     from edge_app.strip import StripStyle
+    from lsemvae.ecg.errors import EcgError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,6 +38,8 @@ class ExitCode(IntEnum):
 
 def exit_code_of(error: EcgError) -> ExitCode:
     """Return the exit code of an error: a refused bundle is told apart from everything a user can mend."""
+    from lsemvae.ecg.errors import BundleError, ManifestError
+
     return ExitCode.BUNDLE_REFUSED if isinstance(error, BundleError | ManifestError) else ExitCode.USER_ERROR
 
 
@@ -69,13 +70,20 @@ def report_error(error: EcgError, *, as_json: bool, extra: Mapping[str, Any] | N
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command so that an `EcgError` ends it with its message and exit code, and never with a traceback."""
+    """Decorate a command so that an `EcgError` ends it with its message and exit code, and never with a traceback.
+
+    The error classes are loaded when something was raised: they bring numpy, which `--help` does without.
+    """
 
     @functools.wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except EcgError as error:
+        except Exception as error:
+            from lsemvae.ecg.errors import EcgError
+
+            if not isinstance(error, EcgError):
+                raise
             report_error(error, as_json=bool(kwargs.get(JSON_PARAMETER, False)))
             raise typer.Exit(exit_code_of(error)) from error
 

@@ -15,6 +15,11 @@ from lsemvae.ecg.errors import StoreError
 #: Another process of the app commits within milliseconds; five seconds mean that something hangs.
 _BUSY_TIMEOUT_S = 5.0
 
+#: Opening checks the structure of the whole file while that takes a few seconds at most on a memory card (about 2,000
+#: recordings of 30 kB), and of a larger one only after a crash, which leaves the write-ahead log behind.
+#: `records verify` always does.
+CHECKED_BYTES = 64 * 1024 * 1024
+
 #: SQLite's result names, by what the operator can do about them.
 _ADVICE = {
     "SQLITE_FULL": "The disk is full: free some space, then repeat. Recordings stored before are safe.",
@@ -53,12 +58,14 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
             f"There is no record store at {path}.",
             advice="Nothing was recorded here yet, or the recordings are in another folder: name it with --data-dir.",
         )
+    left_open = path.with_name(f"{path.name}-wal").exists()
     with translated(path):
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         try:
             _configure(connection)
             _check_or_create_schema(connection, path)
-            _quick_check(connection, path)
+            if _wants_check(path, left_open=left_open):
+                _quick_check(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -119,6 +126,10 @@ def _check_or_create_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _wants_check(path: Path, *, left_open: bool) -> bool:
+    return left_open or path.stat().st_size <= CHECKED_BYTES
 
 
 def _quick_check(connection: sqlite3.Connection, path: Path) -> None:

@@ -43,4 +43,4 @@ def demo_recording() -> EcgRecord:
 
 def demo_transport(recording: EcgRecord, *, speed: float) -> InProcessTransport:
     """Return a link to a virtual device that measures leads I and II of `recording` once, `speed` times real time."""
-    return InProcessTransport(recording, speed=speed, loop=False, name="virtual device (demonstration)")
+    return InProcessTransport(recording, speed=speed, loop=False)

@@ -49,7 +49,7 @@ class Check:
 
 
 def examine(data_dir: Path, *, bundle: Path | None = None, trusted_keys: Sequence[bytes]) -> list[Check]:
-    """Run every check; none of them changes anything but the (created) data folder and store."""
+    """Run every check; none of them writes anything."""
     checks: list[Callable[[], Check]] = [
         _system,
         _packages,
@@ -91,23 +91,29 @@ def _packages() -> Check:
 
 
 def _bundle(path: Path | None, data_dir: Path, trusted_keys: Sequence[bytes]) -> Check:
+    from edge_app.bundle import open_bundle
     from edge_app.ratchet import VersionRatchet
-    from edge_app.screening import open_screener
+    from edge_app.runtime import load_runtime
+    from edge_app.selftest import self_test
 
     try:
-        screener = open_screener(path, trusted_keys=trusted_keys, ratchet=VersionRatchet(data_dir))
+        bundle = open_bundle(path, trusted_keys=trusted_keys, ratchet=VersionRatchet(data_dir))
+        runtime = load_runtime(bundle)
+        self_test(bundle, runtime)
     except EcgError as error:
         return Check("bundle", Status.FAIL, str(error), error.advice, error.code)
-    manifest = screener.bundle.manifest
-    runtime = f"{screener.runtime.name} {screener.runtime.version}"
-    return Check("bundle", Status.OK, f"{manifest.id} {manifest.version} passed its self-test on {runtime}")
+    name = f"{bundle.manifest.id} {bundle.manifest.version}"
+    return Check("bundle", Status.OK, f"{name} passed its self-test on {runtime.name} {runtime.version}")
 
 
 def _store(data_dir: Path) -> Check:
     from edge_app.store import STORE_FILE, RecordStore
 
+    path = data_dir / STORE_FILE
+    if not path.exists():
+        return _place_for_store(data_dir)
     try:
-        with RecordStore(data_dir / STORE_FILE) as store:
+        with RecordStore(path, create=False) as store:
             faults = store.integrity_check()
     except EcgError as error:
         return Check("store", Status.FAIL, str(error), error.advice, error.code)
@@ -117,9 +123,22 @@ def _store(data_dir: Path) -> Check:
     return Check("store", Status.OK, f"{store.path} is sound")
 
 
+def _place_for_store(data_dir: Path) -> Check:
+    """Say whether the first recording could create the store."""
+    folder = _existing(data_dir)
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Check("store", Status.OK, f"nothing recorded yet in {data_dir}")
+    advice = "Check how the disk is mounted and who owns the folder, or choose another with --data-dir."
+    return Check("store", Status.FAIL, f"{data_dir} cannot be created: {folder} is not writable", advice, "E_STORE")
+
+
+def _existing(path: Path) -> Path:
+    """Return `path`, or its nearest parent that exists."""
+    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+
+
 def _disk(data_dir: Path) -> Check:
-    existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(data_dir)).free
     detail = f"{free // 2**20} MiB free for {data_dir}"
     if free < _MIN_FREE_BYTES:
         return Check("disk", Status.WARN, detail, f"Free some space: at least {_MIN_FREE_BYTES // 2**20} MiB.")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from edge_app.clock import new_id, now
 from edge_app.datadir import ensure_dir, store_error
-from edge_app.session import Progress, SessionResult, record_session
+from edge_app.session import record_session
+from edge_app.session_types import Progress, SessionResult
 from edge_app.spool import RecoveredSpool, Spool, recover_spool
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.runs import StartTime
@@ -68,7 +69,7 @@ def record_live(
     try:
         with Spool(path) as spool, _held(path):
             session = asyncio.run(_record(transport, seconds, spool, record_id, on_progress))
-    except EcgError:
+    except BaseException:  # Ctrl-C while connecting included
         _discard_if_empty(path)
         raise
     return LiveRecording(session=session, spool=path)

@@ -64,7 +64,7 @@ class VersionRatchet:
         try:
             with self._path.open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise self._damaged(error.strerror or type(error).__name__) from error

@@ -78,7 +78,7 @@ class ScreenResult:
             "label_statement": self.label_statement,
             "output_description": self.output_description,
             "quality": self.quality.to_dict() if self.quality is not None else None,
-            "recording": _describe(self.record) if self.record is not None else None,
+            "recording": describe_record(self.record) if self.record is not None else None,
             "model": {"id": self.model_id, "version": self.model_version, "runtime": self.runtime},
             "timings_ms": {step: round(value, 3) for step, value in self.timings_ms.items()},
         }
@@ -112,8 +112,10 @@ class Screener:
                 report = quality.assess(record, thresholds=self.bundle.manifest.quality, leads=_limb_leads(record))
             output = self._infer(record, report, timings)
             decision = self._decide(output, report)
-        except EcgError as error:
-            _LOGGER.warning("screening ended with %s", error.code)
+        except (
+            Exception
+        ) as error:  # whatever fails is an outcome; the text may name a person, so only the type is logged
+            _LOGGER.warning("screening ended with %s", type(error).__name__)
             decision = error_decision(error)
         return self.result(decision, record=record, report=report, timings_ms=timings)
 
@@ -198,7 +200,8 @@ def _limb_leads(record: EcgRecord) -> tuple[str, ...]:
     return tuple(lead for lead in record.leads if lead in LIMB_LEADS)
 
 
-def _describe(record: EcgRecord) -> dict[str, Any]:
+def describe_record(record: EcgRecord) -> dict[str, Any]:
+    """Return what a recording is, without its samples, for JSON."""
     return {
         "id": record.record_id,
         "device": record.device,

@@ -155,6 +155,7 @@ class _Session:
         while await self._watch() is _Ending.LOST:
             if not await self._reconnect():
                 self._intake.note(EventKind.GAVE_UP, "the device did not come back; what was received is kept")
+                await self._client.close()
                 return
 
     async def _finish(self) -> None:
@@ -257,7 +258,10 @@ class _Session:
                 return True
             except (LinkError, TimeoutError) as exc:
                 attempt += 1
-                self._intake.note(EventKind.RETRY, f"attempt {attempt}: {exc or 'no answer in time'}")
+                self._intake.note(EventKind.RETRY, f"attempt {attempt}: {str(exc) or 'no answer in time'}")
+            except ProtocolError:
+                await self._client.close()
+                raise
             pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1]
             await asyncio.sleep(max(0.0, min(pause_s, deadline_s - self._loop.time())))
         return False

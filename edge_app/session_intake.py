@@ -22,9 +22,10 @@ _P = ParamSpec("_P")
 
 _SYNC_EVERY_S: Final = 1.0
 
-# A rate measured over less than this is noise of the radio's timing; the nominal rate is nearer.
-_MIN_RATE_SPAN_S: Final = 0.2
-_MIN_RATE_SAMPLES: Final = 100
+# Crystals are good to 0.02 %, arrival times on a radio are not: the nominal rate is the better one, unless what is
+# seen is so far off that the device cannot run in real time (a simulation).
+_MIN_RATE_SAMPLES: Final = 1000
+_MAX_DEVIATION: Final = 0.1
 
 OnFrame = Callable[[LiveFrame, DeviceDescriptor], None]
 
@@ -42,12 +43,12 @@ class SampleClock:
         self._last = (now_s, position)
 
     def position_at(self, now_s: float, *, fs_hz: float) -> int:
-        """Position at `now_s`, by the measured rate, or the nominal one if too little was seen."""
+        """Position at `now_s`."""
         if self._first is None or self._last is None:
             return 0
         span_s, samples = self._last[0] - self._first[0], self._last[1] - self._first[1]
-        measured = span_s >= _MIN_RATE_SPAN_S and samples >= _MIN_RATE_SAMPLES
-        rate_hz = samples / span_s if measured else fs_hz
+        measured_hz = samples / span_s if samples >= _MIN_RATE_SAMPLES and span_s > 0 else fs_hz
+        rate_hz = measured_hz if abs(measured_hz - fs_hz) > _MAX_DEVIATION * fs_hz else fs_hz
         return self._last[1] + round((now_s - self._last[0]) * rate_hz)
 
 

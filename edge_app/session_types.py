@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from firmware_bridge.descriptor import DeviceDescriptor
 from firmware_bridge.profile import Contact
@@ -11,7 +11,7 @@ from firmware_bridge.reassembly import AssemblyStatistics
 from lsemvae.ecg.record import EcgRecord
 
 
-class EventKind(str, Enum):
+class EventKind(StrEnum):
     """What can happen in a session."""
 
     CONNECTED = "connected"

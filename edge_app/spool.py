@@ -1,8 +1,8 @@
 """An append-only log of everything a device sent, written while it is received.
 
-After a crash or a power cut the record is rebuilt from it. Each entry is ``marker u16, kind u8, t_us u64, length u32, payload, CRC-32`` (little-
-endian, CRC over all before it); bytes that are no valid entry, such as a torn tail, are skipped and counted. Entries reach the operating system at
-once and the disk once a second.
+After a crash or a power cut the record is rebuilt from it. Each entry is ``marker u16, kind u8, t_us u64, length u32,
+payload, CRC-32`` (little- endian, CRC over all before it); bytes that are no valid entry, such as a torn tail, are
+skipped and counted. Entries reach the operating system at once and the disk once a second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MARKER: Final = 0xE65A
 _MARKER_BYTES: Final = _MARKER.to_bytes(2, "little")
 _HEAD: Final = struct.Struct("<HBQI")
 _CRC: Final = struct.Struct("<I")
-# Nothing a device sends is longer than one attribute (512 bytes); a larger length is a damaged entry, not a reason to skip the rest.
+# Nothing a device sends is longer than one attribute (512 bytes): a larger length is a damaged entry.
 _MAX_PAYLOAD: Final = 65_536
 
 

@@ -15,6 +15,7 @@ from export.errors import ExportError, ExportTargetError
 from export.identity import BundleIdentity, describe
 from export.signing import SigningKey
 from export.source import DecisionSource, RunSource
+from lsemvae.data.labels import prediction_column
 from lsemvae.ecg.bundle_parts import InputSpec, OutputSpec, SignatureInfo, file_entry, safe_member
 from lsemvae.ecg.errors import BundlePathError
 from lsemvae.ecg.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
@@ -56,9 +57,12 @@ def build_manifest(
         quality=QualityThresholds(),
         outputs=tuple(
             OutputSpec(
-                label=name, column=f"p_{name}", primary=name == decision.rule.primary, description=describe(label)
+                label=label,
+                column=prediction_column(label),
+                primary=label == decision.rule.primary,
+                description=describe(label),
             )
-            for name, label in zip(source.outputs, source.labels, strict=True)
+            for label in source.labels
         ),
         models={target: name for target, name in MODEL_FILES.items() if name in files},
         decision=decision.rule,
@@ -103,6 +107,15 @@ def _is_member(name: str) -> bool:
 def write_bundle(out: Path, files: Mapping[str, bytes], *, force: bool) -> None:
     """Write a bundle folder. Whatever happens, `out` is the old folder, nothing, or the whole new one."""
     check_target(out, force=force)
+    try:
+        _write_whole(out, files)
+    except OSError as error:
+        raise ExportTargetError(
+            f"{out} cannot be written: {error}", advice="Check free space and permissions; nothing was changed."
+        ) from error
+
+
+def _write_whole(out: Path, files: Mapping[str, bytes]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:

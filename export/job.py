@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from export.bundle import check_target
+from export.bundle import check_private, check_target
 from export.data import ExportData, check_data, data_from_store
 from export.environment import require_target
 from export.errors import ExportError
 from export.gates import GateThresholds
 from export.identity import BundleIdentity, load_identity
 from export.recipe import QuantRecipe, load_recipe
-from export.source import DecisionSource, RunSource, load_decision, load_run
+from export.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
 from lsemvae.train.run import read_json
 
@@ -78,6 +78,7 @@ def plan_export(
     check_target(out, force=force)
     for one in TARGETS[target]:
         require_target(one, int8=int8)
+    check_private(card_files(run_dir), extra=(run_dir,))
     source = load_run(run_dir)
     chosen = load_recipe(recipe) if int8 else None
     return ExportJob(
@@ -86,7 +87,7 @@ def plan_export(
         targets=TARGETS[target],
         recipe=chosen,
         source=source,
-        decision=load_decision(run_dir, source.outputs),
+        decision=load_decision(run_dir, source.labels),
         identity=load_identity(run_dir, source.labels),
         data=_checked_data(run_dir, data, source, chosen),
         gates=gates,

@@ -32,13 +32,10 @@ def judge(job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles]) -> P
         for name, path in files.named.items():
             outputs[name] = score_file(path, job.data.validation, log=job.log)
     found = compare_all(
-        outputs, labels=job.source.outputs, truth=job.data.truth, rule=job.decision.rule, gates=job.gates
+        outputs, labels=job.source.labels, truth=job.data.truth, rule=job.decision.rule, gates=job.gates
     )
-    for one in found.comparisons:
-        job.progress(
-            f"{one.candidate} against {one.reference}: outcomes agree {one.decision_agreement:.2%}, "
-            f"p99 |dp| {one.p99_dp:.4f}, max |dlogit| {one.max_dlogit:.3f}"
-        )
+    for line in found.lines():
+        job.progress(line)
     return require_parity(found)
 
 
@@ -50,7 +47,7 @@ def time_models(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[Latency, 
             continue
         with noise_to(job.log):
             found = measure(files.target, fp32=file_run(files.fp32), int8=file_run(files.int8), ecg=ecg)
-        job.progress(f"{found.runtime}: INT8 {found.int8_p10_ms:.2f} ms, fp32 {found.fp32_p10_ms:.2f} ms on this host")
+        job.progress(found.text())
         measured.append(require_latency(found, max_ratio=job.gates.max_latency_ratio))
     return tuple(measured)
 

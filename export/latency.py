@@ -32,6 +32,10 @@ class Latency:
         """INT8 over fp32."""
         return self.int8_p10_ms / self.fp32_p10_ms
 
+    def text(self) -> str:
+        """Return the figures as one line."""
+        return f"{self.runtime}: INT8 {self.int8_p10_ms:.2f} ms, fp32 {self.fp32_p10_ms:.2f} ms (MEASURED on this host)"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for JSON, with the basis that they rest on."""
         return {**asdict(self), "ratio": self.ratio, "basis": "MEASURED", "where": "exporting host, 1 thread"}

@@ -6,6 +6,7 @@ would run them: one recording at a time, calibrated probabilities, outcomes by t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -62,6 +63,21 @@ class Comparison:
         """Whether the candidate is a float file."""
         return self.candidate.endswith("fp32")
 
+    def max_auroc_change(self, *, min_positives: int) -> float | None:
+        """Return the largest |change| of an AUROC that rests on enough positives, or None where none does."""
+        changes = [abs(pair.change) for pair in self.auroc if pair.positives >= min_positives]
+        return max(changes, default=None)
+
+    def text(self, *, min_positives: int) -> str:
+        """Return the comparison as one line."""
+        change = self.max_auroc_change(min_positives=min_positives)
+        auroc = f"max |dAUROC| {change:.4f}" if change is not None else f"no AUROC ({min_positives} positives needed)"
+        return (
+            f"{self.candidate} against {self.reference}, {self.n} recordings: "
+            f"outcomes agree {self.decision_agreement:.2%}, "
+            f"p99 |dp| {self.p99_dp:.4f}, max |dlogit| {self.max_dlogit:.3f}, {auroc}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
@@ -75,6 +91,10 @@ class ParityReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
         return asdict(self)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return one line for each comparison."""
+        return tuple(one.text(min_positives=self.thresholds.min_positives) for one in self.comparisons)
 
     def comparison(self, candidate: str) -> Comparison:
         """Return the comparison of a file with the fp32 torch model."""
@@ -122,6 +142,8 @@ def compare(
     rule: DecisionRule,
 ) -> Comparison:
     """Compare one model with a reference on the same recordings."""
+    if not (candidate.finite() and reference.finite()):
+        return _not_finite(name, reference_name, n=len(candidate.logits))
     dlogit = np.abs(candidate.logits - reference.logits)
     p_candidate, p_reference = (probabilities(o.logits, labels=labels, rule=rule) for o in (candidate, reference))
     dp = np.abs(p_candidate - p_reference)
@@ -130,7 +152,7 @@ def compare(
         candidate=name,
         reference=reference_name,
         n=len(dlogit),
-        finite=candidate.finite() and reference.finite(),
+        finite=True,
         max_dlogit=float(dlogit.max()),
         mean_dlogit=float(dlogit.mean()),
         p99_dp=float(np.quantile(dp, 0.99)),
@@ -139,6 +161,24 @@ def compare(
         decision_agreement=float(same.mean()),
         label_agreement=_label_agreement(p_candidate, p_reference, labels=labels, rule=rule),
         auroc=_auroc_pairs(candidate.logits, reference.logits, labels=labels, truth=truth),
+    )
+
+
+def _not_finite(name: str, reference_name: str, *, n: int) -> Comparison:
+    """Return the comparison of a model that gave NaN or infinity: every measure is the worst there is."""
+    return Comparison(
+        candidate=name,
+        reference=reference_name,
+        n=n,
+        finite=False,
+        max_dlogit=math.inf,
+        mean_dlogit=math.inf,
+        p99_dp=1.0,
+        max_dp=1.0,
+        max_duncertainty=math.inf,
+        decision_agreement=0.0,
+        label_agreement=0.0,
+        auroc=(),
     )
 
 

@@ -36,7 +36,7 @@ def collect_ranges(model: Path, ecg: np.ndarray, *, recipe: QuantRecipe, log: Pa
 
     with noise_to(log):
         run = calibrator.Calibrator(str(model), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-        run.calibrate({SIGNATURE: [{"ecg": record[None]} for record in ecg]}, _manager(recipe))
+        run.calibrate({SIGNATURE: [{"ecg": record[None]} for record in ecg]}, quantizer_rules(recipe))
         found = run.get_model_qsvs()
     ranges = {name: _range(qsv) for name, qsv in sorted(found.items())}
     bad = [name for name, (low, high) in ranges.items() if not (np.isfinite(low).all() and np.isfinite(high).all())]
@@ -59,13 +59,14 @@ def quantize_tflite(model: Path, out: Path, *, recipe: QuantRecipe, ranges: Rang
     qsvs = {name: {"min": low, "max": high} if low.size else {} for name, (low, high) in ranges.items()}
     with noise_to(log):
         tool = quantizer.Quantizer(str(model))
-        tool.load_quantization_recipe(_manager(recipe).get_quantization_recipe())
+        tool.load_quantization_recipe(quantizer_rules(recipe).get_quantization_recipe())
         result = tool.quantize(qsvs, enable_progress_report=False)
         result.export_model(str(out), overwrite=True)
     return out
 
 
-def _manager(recipe: QuantRecipe) -> Any:
+def quantizer_rules(recipe: QuantRecipe) -> Any:
+    """Return the recipe in litert-quantizer's terms: scope of the encoder times the operators of the allow-list."""
     from litert_quantizer import qtyping, recipe_manager
 
     manager = recipe_manager.RecipeManager()

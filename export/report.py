@@ -84,7 +84,7 @@ def manifest_parity(parity: ParityReport, models: Sequence[ModelFiles], *, golde
             "decision_agreement": found.decision_agreement,
             "p99_dp": found.p99_dp,
             "max_dlogit": found.max_dlogit,
-            "max_auroc_change": max((abs(pair.change) for pair in found.auroc), default=None),
+            "max_auroc_change": found.max_auroc_change(min_positives=parity.thresholds.min_positives),
         }
     return {"golden_tolerance": golden_tolerance, "reference": "torch fp32", **rows}
 
@@ -117,7 +117,7 @@ def _data_dict(job: ExportJob) -> dict[str, Any]:
         "calibration_clipped": job.data.clipped_records(job.source.frontend.clip_mv),
         "validation_records": len(job.data.validation),
         "validation_positives": {
-            name: int(np.nansum(job.data.truth[:, k])) for k, name in enumerate(job.source.outputs)
+            name: int(np.nansum(job.data.truth[:, k])) for k, name in enumerate(job.source.labels)
         },
         "store_sha256": job.data.source_sha256,
     }

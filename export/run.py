@@ -12,6 +12,7 @@ from export import report
 from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
 from export.convert import ModelFiles, convert
 from export.data import ExportData
+from export.errors import ExportTargetError
 from export.gates import GateThresholds
 from export.graph import build_graph
 from export.job import ExportJob, Progress, plan_export
@@ -45,6 +46,23 @@ class ExportResult:
     def total_bytes(self) -> int:
         """Size of the bundle."""
         return sum(self.sizes.values())
+
+    def text(self) -> str:
+        """Return the result for a terminal: sizes, parity, and where things lie."""
+        if self.dry_run:
+            return "\n".join(["dry run, nothing written", *(f"  {name}: {value}" for name, value in self.plan.items())])
+        rows = [f"  {name:<14}{size / 1024:8.1f} KiB" for name, size in sorted(self.sizes.items())]
+        compared = self.parity.lines() if self.parity else ()
+        return "\n".join(
+            [
+                f"bundle {self.bundle_id} {self.bundle_version} in {self.out}, signed by {self.key_id}",
+                *rows,
+                f"  {'together':<14}{self.total_bytes / 1024:8.1f} KiB, made in {self.seconds:.0f} s",
+                *(f"  {line}" for line in compared),
+                *(f"  {latency.text()}" for latency in self.latencies),
+                f"log: {self.log}",
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result for JSON."""
@@ -115,7 +133,7 @@ def export_run(
 
 
 def _export(job: ExportJob, key: SigningKey) -> ExportResult:
-    job.work.mkdir(exist_ok=True)
+    _clear_log(job)
     graph = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, graph, one) for one in job.targets]
     parity = judge(job, graph, models)
@@ -139,13 +157,24 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
     )  # fmt: skip
 
 
+def _clear_log(job: ExportJob) -> None:
+    """Begin an empty log in the run folder."""
+    try:
+        job.work.mkdir(exist_ok=True)
+        job.log.write_bytes(b"")
+    except OSError as error:
+        raise ExportTargetError(
+            f"the run folder cannot be written: {error}", advice="Copy the run to a folder of your own, then export it."
+        ) from error
+
+
 def plan_dict(job: ExportJob) -> dict[str, Any]:
     """Return what the job will do, for a dry run and for the record."""
     return {
         "targets": list(job.targets),
         "recipe": job.recipe.name if job.recipe else None,
         "leads": list(job.source.leads),
-        "outputs": list(job.source.outputs),
+        "outputs": list(job.source.labels),
         "calibration_records": len(job.data.calibration) if job.recipe else 0,
         "validation_records": len(job.data.validation),
         "id": job.identity.id,

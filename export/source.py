@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from export.errors import ExportModelError
-from lsemvae.data.labels import prediction_column
+from lsemvae.ecg.canonical import canonical_json
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import canonical_leads
@@ -30,15 +30,12 @@ class RunSource:
     Attributes
     ----------
     labels
-        Names in the data (`y_RHS`), in the order of the logits.
-    outputs
-        Names in the bundle (`RHS`, column `p_RHS`), in the same order.
+        Names of the outputs (`RHS`, whose probability stands in column `p_RHS`), in the order of the logits.
     """
 
     student: nn.Module
     config: Mapping[str, Any]
     labels: tuple[str, ...]
-    outputs: tuple[str, ...]
     leads: tuple[str, ...]
     frontend: FrontendSpec
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -51,15 +48,10 @@ class RunSource:
 
 @dataclass(frozen=True, slots=True)
 class DecisionSource:
-    """The run's `decision.json`: rule over bundle outputs, and rows of performance for the manifest."""
+    """The run's `decision.json`: the rule, and rows of performance for the manifest."""
 
     rule: DecisionRule
     performance: tuple[Mapping[str, Any], ...]
-
-
-def output_name(label: str) -> str:
-    """Return the bundle's name of a label: `y_RHS` becomes `RHS`, whose probability stands in column `p_RHS`."""
-    return prediction_column(label).removeprefix("p_")
 
 
 def load_run(run_dir: Path) -> RunSource:
@@ -70,44 +62,35 @@ def load_run(run_dir: Path) -> RunSource:
         frontend = FrontendSpec.from_dict(config["frontend"]) if "frontend" in config else BASE
     except (EcgError, KeyError, TypeError, RuntimeError) as error:
         raise ExportModelError(f"{run_dir} cannot be exported: {error}") from error
-    labels = tuple(config["labels"])
     run = _read_optional(run_dir / "run.json")
-    source = RunSource(student, config, labels, tuple(map(output_name, labels)), leads, frontend, run)
+    source = RunSource(student, config, tuple(config["labels"]), leads, frontend, run)
     _check_shape(source)
     return source
 
 
-def load_decision(run_dir: Path, outputs: tuple[str, ...]) -> DecisionSource:
-    """Load `decision.json`: `{"decision": rule, "performance": rows}`; the rule covers exactly the run's outputs."""
+def load_decision(run_dir: Path, labels: tuple[str, ...]) -> DecisionSource:
+    """Load `decision.json`: `{"decision": rule, "performance": rows}`; the rule covers exactly the run's labels."""
     path = run_dir / "decision.json"
     data = _read_optional(path)
     if "decision" not in data:
         raise ExportModelError(
             f"{path}: found {sorted(data) or 'no such file'}; expected a key 'decision'", advice=_DECISION_ADVICE
         )
-    rule = DecisionRule.from_dict(_renamed(data["decision"]))
-    if set(rule.calibrations) != set(outputs) or set(rule.thresholds) != set(outputs):
+    rule = DecisionRule.from_dict(data["decision"])
+    if set(rule.calibrations) != set(labels) or set(rule.thresholds) != set(labels):
         raise ExportModelError(
             f"{path}: found calibrations for {sorted(rule.calibrations)} and thresholds for {sorted(rule.thresholds)}; "
-            f"expected both for {sorted(outputs)}",
+            f"expected both for {sorted(labels)}",
             advice=_DECISION_ADVICE,
         )
-    return DecisionSource(rule, tuple(data.get("performance", ())))
+    performance = tuple(data.get("performance", ()))
+    canonical_json(list(performance))  # NaN is refused here, not after minutes of conversion
+    return DecisionSource(rule, performance)
 
 
 def card_files(run_dir: Path) -> dict[str, bytes]:
     """Return the run's card and pictures, as far as they are there."""
     return {name: (run_dir / name).read_bytes() for name in CARD_FILES if (run_dir / name).is_file()}
-
-
-def _renamed(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rule with bundle names for labels, whichever form it was written in."""
-    return {
-        **rule,
-        "primary": output_name(rule["primary"]),
-        "calibrations": {output_name(label): value for label, value in rule["calibrations"].items()},
-        "thresholds": {output_name(label): value for label, value in rule["thresholds"].items()},
-    }
 
 
 def _check_shape(source: RunSource) -> None:

@@ -1,1 +1,1 @@
-"""The device: PROTOCOL.md, frames and bytes of the six-lead profile, reassembly into records, and a virtual device (`sim`)."""
+"""The device: PROTOCOL.md, bytes of the six-lead profile, reassembly into records, and a virtual device (`sim`)."""

@@ -35,6 +35,7 @@ MAX_ADC_BITS: Final = 24
 # A record holds counts of 0.001 uV and more; no electrode gives more than a volt or two, so a full scale above 10 V is
 # a wrong unit.
 MIN_LSB_PV: Final = 1_000
+MAX_LSB_PV: Final = 10_000_000  # 10 uV, coarser than any converter that was built for an ECG
 MAX_FULL_SCALE_PV: Final = 10 * 10**12
 
 
@@ -79,7 +80,8 @@ class DeviceDescriptor:
         _check_leads(self.leads)
         _check_range("sampling rate [mHz]", self.fs_mhz, MIN_RATE_MHZ, MAX_RATE_MHZ)
         _check_range("bits of the converter", self.adc_bits, 2, MAX_ADC_BITS)
-        _check_range("weight of one code [pV]", self.lsb_pv, MIN_LSB_PV, MAX_FULL_SCALE_PV // self.rail_code)
+        coarsest = min(MAX_LSB_PV, MAX_FULL_SCALE_PV // self.rail_code)
+        _check_range("weight of one code [pV]", self.lsb_pv, MIN_LSB_PV, coarsest)
         _check_range("preferred samples per frame", self.preferred_samples, 1, 255)
 
     @property

@@ -115,7 +115,7 @@ class Assembler:
         return runs_of(missing)
 
     def retransmissions(self, *, upto: int | None = None, oldest: int = 0) -> tuple[RetransmitParams, ...]:
-        """Requests that would close the gaps up to `upto`, less what lies before `oldest` (gone from the device's ring)."""
+        """Requests that would close the gaps up to `upto`, less what lies before `oldest` (gone from the ring)."""
         requests: list[RetransmitParams] = []
         for start, stop in self.gaps(upto):
             for first in range(max(start, oldest), stop, RETRANSMIT_MAX_SAMPLES):

@@ -1,7 +1,7 @@
 """What every transport offers: bytes of the six-lead profile to and from one device.
 
-A transport knows nothing about frames. It turns the failures of its radio into `LinkError` with advice, and it may be connected again after
-`disconnect`.
+A transport knows nothing about frames. It turns the failures of its radio into `LinkError` with advice, and it may be
+connected again after `disconnect`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A virtual device in the same process: the whole way of a heartbeat without a radio, for the demonstration and for tests."""
+"""A virtual device in the same process: the whole way of a heartbeat without a radio, for demonstration and tests."""
 
 from __future__ import annotations
 

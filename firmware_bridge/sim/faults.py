@@ -63,18 +63,23 @@ class FaultInjector:
 
     def action(self) -> LinkAction | None:
         """What is due by now; each is reported once."""
-        due = {
+        due = self._due()
+        if due is not None:
+            self.counts[due.value] += 1
+        return due
+
+    def _due(self) -> LinkAction | None:
+        at = {
             LinkAction.DISCONNECT: self._faults.disconnect_at,
             LinkAction.POWER_OFF: self._faults.power_off_at,
             LinkAction.HANG: self._faults.hang_at,
         }
-        for action, frame in due.items():
-            if frame is not None and self._frames >= frame and not self.counts[action.value]:
-                self.counts[action.value] += 1
-                return action
-        return None
+        reached = (action for action, frame in at.items() if frame is not None and self._frames >= frame)
+        return next((action for action in reached if not self.counts[action.value]), None)
 
     def _one(self, notification: Notification) -> list[Notification]:
+        if self._due() is not None:
+            return []  # acquired in the same moment, but the link is gone
         self._frames += 1
         kind = self._draw()
         self.counts[kind] += 1

@@ -57,7 +57,6 @@ class DevicePlayer:
         self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
-        self._wake = asyncio.Event()
         self._hanging = False
 
     def start(self) -> None:
@@ -87,8 +86,9 @@ class DevicePlayer:
         if self._hanging or self._link is None:
             return
         self.device.link_up(mtu=self._link.mtu)  # the MTU may have been negotiated after the connection
-        await self._send(self.device.control(request, now_us=self._now_us()))
-        self._wake.set()
+        now_us = self._now_us()
+        await self._send(self.device.advance(now_us))  # what was acquired while nobody listened was not sent
+        await self._send(self.device.control(request, now_us=now_us))
 
     async def power_off(self) -> None:
         """Battery out: the link is lost with the ring."""
@@ -136,11 +136,7 @@ class DevicePlayer:
     async def _sleep(self) -> None:
         due = self.device.next_due_us()
         wait = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - self._now_us()) / 1e6 / self._speed))
-        self._wake.clear()
-        try:
-            await asyncio.wait_for(self._wake.wait(), wait)
-        except TimeoutError:
-            return
+        await asyncio.sleep(wait)
 
     async def _send(self, notifications: list[Notification]) -> None:
         if self._hanging:

@@ -57,7 +57,7 @@ def source_from_uv(
     signal_uv: NDArray[np.floating], *, fs_hz: float, loop: bool = True, contact: NDArray[np.uint8] | None = None,
     offset_uv: tuple[float, float] = ELECTRODE_OFFSET_UV,
 ) -> SignalSource:  # fmt: skip
-    """A source from leads I and II, ``[2, time]`` in microvolt; beyond the converter it is limited and flagged saturated."""
+    """A source from leads I and II, ``[2, time]`` in microvolt; beyond the converter's range it is flagged."""
     signal = np.asarray(signal_uv, dtype=np.float64)
     if signal.ndim != 2 or signal.shape[0] != len(SOURCE_LEADS) or not np.isfinite(signal).all():
         raise SampleError(f"signal of a virtual device: found shape {signal.shape}, expected finite [2, time]")

@@ -7,6 +7,7 @@ all modulo 2**16. Source of the format: the README that lies beside the data.
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ class Shard:
 def read_shard(path: Path) -> Shard:
     """Read and decode one shard file; FormatError names what is missing."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             missing = [key for key in SHARD_KEYS if key not in archive]
             if missing:
                 raise FormatError(
@@ -65,7 +66,7 @@ def read_shard(path: Path) -> Shard:
             samples = decode_planes(archive["lo"], archive["hi"])
             lsb_uv = float(archive["scale"]) * _TO_UV[unit]
             return Shard(samples, lsb_uv, float(archive["fs"]), canonical_leads([str(x) for x in archive["leads"]]))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(
             f"{path}: cannot be read as a shard ({error})", advice="Check the file against SHA256SUMS."
         ) from error

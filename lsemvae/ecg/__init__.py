@@ -29,7 +29,7 @@ from lsemvae.ecg.errors import (
     UnitError,
 )
 from lsemvae.ecg.formats import read_csv, read_npz, read_record, read_wfdb16, write_npz, write_record
-from lsemvae.ecg.frontend import BASE, FrontendSpec, apply, apply_array, bandpass, best_window, coefficients, resample
+from lsemvae.ecg.frontend import BASE, FrontendSpec, apply, apply_array, bandpass, best_window, coefficients
 from lsemvae.ecg.leads import (
     CHEST_LEADS,
     LEADS,
@@ -124,7 +124,6 @@ __all__ = [
     "read_record",
     "read_wfdb16",
     "record_from_physical",
-    "resample",
     "safe_member",
     "select_leads",
     "write_npz",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import struct
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -38,6 +41,10 @@ def read_record(path: str | Path, *, fs_hz: float | None = None, unit: str | Non
         For CSV files that do not state them; refused for files that carry their own.
     """
     source = Path(path)
+    if not source.is_file():
+        raise FormatError(
+            f"found no file {source.name!r}, expected one", advice="Check the name and the folder of the file."
+        )
     suffix = source.suffix.lower()
     if suffix == ".csv":
         return read_csv(source, fs_hz=fs_hz, unit=unit)
@@ -68,35 +75,52 @@ def read_npz(path: str | Path) -> EcgRecord:
     Raises
     ------
     TruncatedError
-        If the archive ends too early.
+        If the archive or an array in it ends too early.
     FormatError
         If it is no such archive; further errors of :class:`EcgRecord` where its content contradicts itself.
     """
     source = Path(path)
-    data_bytes = source.stat().st_size
+    header, samples = _members(source)
+    return _parse(source, _array(source, header).tobytes(), _array(source, samples))
+
+
+def _members(source: Path) -> tuple[bytes, bytes]:
+    """Return the two members unpacked; foreign members and sizes that would fill the memory are refused before that."""
     try:
         with zipfile.ZipFile(source) as archive:
-            _check_members(source, archive)
-        with np.load(source, allow_pickle=False) as arrays:
-            header, samples = arrays["header"], arrays["samples"]
+            sizes = {info.filename: info.file_size for info in archive.infolist()}
+            if set(sizes) != {"header.npy", "samples.npy"} or len(archive.infolist()) != 2:
+                raise FormatError(
+                    f"found members {sorted(sizes)} in {source.name}, expected header.npy and samples.npy"
+                )
+            if sizes["header.npy"] > MAX_HEADER_BYTES or sizes["samples.npy"] > MAX_SAMPLES_BYTES:
+                raise FormatError(
+                    f"found members of {sizes} bytes in {source.name}, expected at most {MAX_SAMPLES_BYTES}"
+                )
+            return archive.read("header.npy"), archive.read("samples.npy")
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise TruncatedError(
-            f"found {data_bytes} bytes in {source.name} that are no whole archive ({error}), expected one"
-        ) from error
-    except (ValueError, KeyError) as error:
+        size = source.stat().st_size
+        raise TruncatedError(f"found {size} bytes in {source.name}, expected a whole archive ({error})") from error
+    except (ValueError, NotImplementedError, RuntimeError, struct.error, OSError) as error:
         raise FormatError(
-            f"found arrays in {source.name} that cannot be read ({error}), expected header and samples"
+            f"found an archive {source.name} that cannot be read ({error}), expected one of numpy"
         ) from error
-    return _parse(source, header.tobytes(), samples)
 
 
-def _check_members(source: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse foreign members and sizes that would fill the memory, before anything is unpacked."""
-    sizes = {info.filename: info.file_size for info in archive.infolist()}
-    if set(sizes) != {"header.npy", "samples.npy"} or len(archive.infolist()) != 2:
-        raise FormatError(f"found members {sorted(sizes)} in {source.name}, expected header.npy and samples.npy")
-    if sizes["header.npy"] > MAX_HEADER_BYTES or sizes["samples.npy"] > MAX_SAMPLES_BYTES:
-        raise FormatError(f"found members of {sizes} bytes in {source.name}, expected at most {MAX_SAMPLES_BYTES}")
+def _array(source: Path, member: bytes) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the array of a `.npy` member; its stated shape must account for every byte, objects are refused."""
+    stream = io.BytesIO(member)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise FormatError(f"found array version {version} in {source.name}, expected (1, 0)")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        expected, found = math.prod(shape) * dtype.itemsize, len(member) - stream.tell()
+        if dtype.hasobject or found != expected:
+            raise FormatError(f"found {found} bytes of {dtype} in {source.name}, expected {expected} of plain numbers")
+        return np.frombuffer(member, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, TypeError, SyntaxError, OverflowError) as error:
+        raise FormatError(f"found an array in {source.name} that cannot be read ({error}), expected numbers") from error
 
 
 def _header(record: EcgRecord) -> dict[str, Any]:

@@ -23,7 +23,15 @@ import numpy.typing as npt
 from lsemvae.ecg.errors import LeadError, LengthError, ManifestError, SampleError
 from lsemvae.ecg.fir import band_pass
 from lsemvae.ecg.leads import LIMB_LEADS, MEASURED_LEADS, canonical_leads, select_leads
-from lsemvae.ecg.resample import check_rate, finite_signal, mirror_extend, odd_extend, output_length, resample
+from lsemvae.ecg.resample import (
+    ATTENUATION_DB,
+    check_rate,
+    finite_signal,
+    mirror_extend,
+    odd_extend,
+    output_length,
+    resample,
+)
 from lsemvae.ecg.runs import Interval
 
 if TYPE_CHECKING:
@@ -60,6 +68,8 @@ class FrontendSpec:
         Frequency from which the filter suppresses by `attenuation_db`.
     attenuation_db
         Stop-band attenuation of the low-pass.
+    resample_db
+        Design attenuation of the resampler's window.
     clip_mv
         Largest absolute value of the result. A QRS complex rarely passes 3 mV; open electrodes reach 100 mV.
     edges
@@ -74,12 +84,21 @@ class FrontendSpec:
     pass_high_hz: float = 40.0
     stop_high_hz: float = 50.0
     attenuation_db: float = 45.0
+    resample_db: float = ATTENUATION_DB
     clip_mv: float = 5.0
     edges: Edges = "mirror"
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no filter; whole rates become float so that equal specifications hash alike."""
-        for name in ("fs_hz", "pass_low_hz", "pass_high_hz", "stop_high_hz", "attenuation_db", "clip_mv"):
+        for name in (
+            "fs_hz",
+            "pass_low_hz",
+            "pass_high_hz",
+            "stop_high_hz",
+            "attenuation_db",
+            "resample_db",
+            "clip_mv",
+        ):
             object.__setattr__(self, name, _positive(getattr(self, name), name))
         if isinstance(self.n_samples, bool) or not isinstance(self.n_samples, int) or self.n_samples < 1:
             raise ManifestError(f"found n_samples {self.n_samples!r}, expected a whole number above 0")
@@ -294,7 +313,10 @@ def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArr
     least = spec.n_samples * (1 - TOLERATED_SHORTFALL)
     if n_out < least - 1e-9:
         raise LengthError(f"found {x_mv.shape[-1] / fs_hz:.2f} s, expected at least {least / spec.fs_hz:.2f} s")
-    return bandpass(resample(x_mv, fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz), spec=spec)
+    evened = resample(
+        x_mv, fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz, pass_hz=spec.pass_high_hz, attenuation_db=spec.resample_db
+    )
+    return bandpass(evened, spec=spec)
 
 
 def _window(filtered: FloatArray, *, start: int, spec: FrontendSpec) -> Float32Array:

@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lsemvae.ecg.fir import baseline
+from lsemvae.ecg.leads import LIMB_LEADS, LIMB_MATRIX
 from lsemvae.ecg.resample import mirror_extend
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lsemvae.ecg.record import Int16Array
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,6 +79,21 @@ def noise_mv(x_mv: FloatArray, *, fs_hz: float) -> FloatArray:
 def rms_mv(x_mv: FloatArray) -> FloatArray:
     """Return the root mean square of each lead."""
     return np.asarray(np.sqrt(np.mean(x_mv**2, axis=-1)), dtype=np.float64)
+
+
+def limb_contradiction_mv(x_mv: FloatArray, *, leads: Sequence[str]) -> float:
+    """Return the largest contradiction among limb leads: how far a lead is from what the others say of it.
+
+    For each lead the root mean square of the difference to its least-squares prediction from the other limb leads:
+    the residual of the two-dimensional fit over one less the lead's leverage (Allen 1974, PRESS). 0.0 where there are
+    only two leads.
+    """
+    if len(leads) <= 2:
+        return 0.0
+    matrix = LIMB_MATRIX[[LIMB_LEADS.index(lead) for lead in leads]]
+    fit = matrix @ np.linalg.pinv(matrix)
+    residual = rms_mv(x_mv - fit @ x_mv)
+    return float(np.max(residual / (1.0 - np.diag(fit))))
 
 
 def beat_contrast(filtered_mv: FloatArray, *, fs_hz: float) -> float:

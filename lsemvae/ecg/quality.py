@@ -22,7 +22,6 @@ from lsemvae.ecg.leads import (
     MEASURED_LEADS,
     canonical_leads,
     derive_limb_leads,
-    einthoven_residual,
     estimate_i_ii,
 )
 from lsemvae.ecg.reasons import Reason, advice
@@ -179,7 +178,7 @@ def _figures(filtered_mv: FloatArray, slow_mv: FloatArray, limb: tuple[str, ...]
     return {
         "limb_rms_mv": float(np.sqrt(np.mean(six_mv**2))),
         "beat_contrast": measures.beat_contrast(six_mv, fs_hz=_FS_HZ),
-        "einthoven_mv": einthoven_residual(level_mv, leads=limb),
+        "einthoven_mv": measures.limb_contradiction_mv(level_mv, leads=limb),
     }
 
 

@@ -192,10 +192,11 @@ def record_from_physical(
         If the values are integers, not finite, or not `[lead, time]`.
     """
     scale_uv = microvolts_per(unit)
-    values_uv = _finite_floats(x) * scale_uv
+    with np.errstate(over="ignore"):  # refused below
+        values_uv = _finite_floats(x) * scale_uv
     largest_uv = float(np.max(np.abs(values_uv)))
     lsb = _fitting_lsb_uv(largest_uv) if lsb_uv is None else check_lsb_uv(lsb_uv)
-    if largest_uv / lsb > _INT16_MAX + 0.5 or not np.isfinite(largest_uv):
+    if largest_uv / lsb >= _INT16_MAX + 0.5 or not np.isfinite(largest_uv):
         raise UnitError(
             f"found a value of {largest_uv:g} uV, expected at most {_INT16_MAX * lsb:g} uV at {lsb:g} uV per count",
             advice="Check the unit of the samples, or leave the count size open.",
@@ -236,7 +237,7 @@ def _check_texts(record: EcgRecord) -> None:
 
 def _checked_samples(samples: Int16Array, n_leads: int) -> Int16Array:
     array = np.asarray(samples)
-    if array.dtype != np.int16:
+    if array.dtype.newbyteorder("=") != np.int16:
         raise SampleError(
             f"found samples of type {array.dtype}, expected int16 counts",
             advice="Use record_from_physical for values in uV, mV or V.",
@@ -291,6 +292,6 @@ def _finite_floats(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def _fitting_lsb_uv(largest_uv: float) -> float:
     lsb = _FIRST_LSB_UV
-    while largest_uv / lsb > _INT16_MAX and lsb * 2 <= MAX_LSB_UV:
+    while largest_uv / lsb >= _INT16_MAX + 0.5 and lsb * 2 <= MAX_LSB_UV:
         lsb *= 2
     return lsb

@@ -29,7 +29,8 @@ class QualityThresholds:
     max_baseline_mv
         Largest range of the slow drift.
     max_einthoven_mv
-        Largest deviation of the limb leads from Einthoven's and Goldberger's relations, root mean square.
+        Largest deviation of a limb lead from what the others say of it by Einthoven's and Goldberger's relations, root
+        mean square.
     min_rms_mv, max_rms_mv
         Least and largest band-passed root mean square over the limb leads.
     min_beat_contrast

@@ -23,8 +23,9 @@ from lsemvae.ecg.units import microvolts_per
 _MAX_HEADER_BYTES: Final = 1 << 20
 _DEFAULT_UNIT: Final = "mV"  # header(5): "if the units are missing, millivolts are assumed" once a gain is stated
 # gain(baseline)/units, the second and third part optional
-_GAIN: Final = re.compile(r"([-+0-9.eE]+)(?:\(([-+]?\d+)\))?(?:/(\S+))?", re.ASCII)
+_GAIN: Final = re.compile(r"(\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?)(?:\(([-+]?\d{1,9})\))?(?:/(\S+))?", re.ASCII)
 _MISSING: Final = -32768
+_BOTH_FILES: Final = "A WFDB record has two files, .hea and .dat: copy both into one folder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def read_wfdb16(path: str | Path) -> EcgRecord:
 
 def _read_header(header: Path) -> tuple[int, float, int | None, list[str]]:
     """Return number of signals, rate, number of samples (None if not stated) and the signal lines."""
+    if not header.is_file():
+        raise FormatError(f"found no header {header.name!r}, expected it", advice=_BOTH_FILES)
     data = header.read_bytes()
     if len(data) > _MAX_HEADER_BYTES:
         raise FormatError(f"found a header of {len(data)} bytes, expected at most {_MAX_HEADER_BYTES}")
@@ -101,7 +104,7 @@ def _parse_signal(line: str, header: Path) -> _Signal:
     parts = line.split(maxsplit=8)
     if len(parts) < 9:
         raise FormatError(f"found signal line {line!r} in {header.name}, expected 9 fields with the lead name last")
-    form = re.fullmatch(r"(\d+)(x\d+)?(:\d+)?(?:\+(\d+))?", parts[1], re.ASCII)
+    form = re.fullmatch(r"(\d+)(x\d+)?(:\d+)?(?:\+(\d{1,9}))?", parts[1], re.ASCII)
     if form is None or form[1] != "16" or form[2] not in (None, "x1") or form[3]:
         raise FormatError(
             f"found signal format {parts[1]!r} in {header.name}, expected 16",
@@ -110,8 +113,10 @@ def _parse_signal(line: str, header: Path) -> _Signal:
     gain = _GAIN.fullmatch(parts[2])
     if gain is None or not float(gain[1]) > 0:
         raise UnitError(f"found gain {parts[2]!r} in {header.name}, expected counts per unit like 1000/mV")
-    zero = int(parts[4]) if gain[2] is None else int(gain[2])
-    return _Signal(parts[0], int(form[4] or 0), float(gain[1]), zero, gain[3] or _DEFAULT_UNIT, parts[8])
+    zero = re.fullmatch(r"[-+]?\d{1,9}", gain[2] or parts[4], re.ASCII)
+    if zero is None:
+        raise FormatError(f"found ADC zero {parts[4]!r} in {header.name}, expected a whole number")
+    return _Signal(parts[0], int(form[4] or 0), float(gain[1]), int(zero[0]), gain[3] or _DEFAULT_UNIT, parts[8])
 
 
 def _read_counts(header: Path, signals: list[_Signal], n_samples: int | None) -> npt.NDArray[np.int16]:
@@ -132,6 +137,8 @@ def _read_counts(header: Path, signals: list[_Signal], n_samples: int | None) ->
 def _read_dat(header: Path, name: str, n_signals: int, skip: int, n_samples: int | None) -> npt.NDArray[np.int16]:
     if Path(name).name != name or name in ("", ".", ".."):
         raise FormatError(f"found signal file {name!r}, expected a file beside {header.name}")
+    if not (header.parent / name).is_file():
+        raise FormatError(f"found no signal file {name!r}, expected it beside {header.name}", advice=_BOTH_FILES)
     data = (header.parent / name).read_bytes()[skip:]
     frame = 2 * n_signals
     expected = len(data) - len(data) % frame if n_samples is None else n_samples * frame

@@ -28,7 +28,9 @@ WAVES = (
 )
 
 
-def synthetic_ecg(*, fs_hz: float = 500.0, seconds: float = 10.0, rate_bpm: float = 66.0, phase_s: float = 0.0) -> np.ndarray:
+def synthetic_ecg(
+    *, fs_hz: float = 500.0, seconds: float = 10.0, rate_bpm: float = 66.0, phase_s: float = 0.0
+) -> np.ndarray:
     """Leads I and II in mV, [2, time]: five Gaussian waves a beat."""
     t_s = np.arange(round(seconds * fs_hz)) / fs_hz
     period_s = 60.0 / rate_bpm

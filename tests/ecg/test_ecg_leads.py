@@ -37,14 +37,27 @@ def test_canonical_order() -> None:
 @pytest.mark.parametrize("name", LEADS)
 @pytest.mark.parametrize(
     "spelling",
-    ["{}", " {} ", "Lead {}", "lead_{}", "LEAD-{}", "MDC_ECG_LEAD_{}", "ECG {}", "ecg_{}", "ECG Lead {}", "ecg-lead-{}"],
+    [
+        "{}",
+        " {} ",
+        "Lead {}",
+        "lead_{}",
+        "LEAD-{}",
+        "MDC_ECG_LEAD_{}",
+        "ECG {}",
+        "ecg_{}",
+        "ECG Lead {}",
+        "ecg-lead-{}",
+    ],
 )
 @pytest.mark.parametrize("case", [str, str.lower, str.upper])
 def test_spellings(name: str, spelling: str, case: type) -> None:
     assert canonical_lead(case(spelling.format(name))) == name
 
 
-@pytest.mark.parametrize("name", ["", " ", "IV", "V7", "aV", "lead", "MDC_ECG_LEAD_", "I I", "1", "V0", "ＩＩ", "leadlead i", None, 1, b"I"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "IV", "V7", "aV", "lead", "MDC_ECG_LEAD_", "I I", "1", "V0", "ＩＩ", "leadlead i", None, 1, b"I"]
+)
 def test_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(LeadError) as caught:
         canonical_lead(name)
@@ -138,7 +151,7 @@ def test_estimate_averages_noise_by_least_squares() -> None:
 
 @pytest.mark.parametrize("names", [("I",), ("aVF", "V1"), ("V1", "V2")])
 def test_fewer_than_two_limb_leads_are_an_error_that_shows_both_sides(names: tuple[str, ...]) -> None:
-    with pytest.raises(LeadError, match="found limb leads .*expected at least two of I, II"):
+    with pytest.raises(LeadError, match=r"found limb leads .*expected at least two of I, II"):
         estimate_i_ii(np.ones((len(names), 4)), leads=names)
 
 
@@ -179,7 +192,9 @@ def test_rows_and_names_must_agree() -> None:
         select_leads(np.ones((3, 4)), leads=("I", "II"), wanted=("I",))
 
 
-@pytest.mark.parametrize("bad", [np.array([["a"]]), np.ones((1, 2), complex), np.ones((1, 2), bool), np.ones((1, 2), object)])
+@pytest.mark.parametrize(
+    "bad", [np.array([["a"]]), np.ones((1, 2), complex), np.ones((1, 2), bool), np.ones((1, 2), object)]
+)
 def test_no_numbers_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(SampleError, match="real numbers"):
         select_leads(bad, leads=("I",), wanted=("I",))

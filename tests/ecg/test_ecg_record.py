@@ -239,7 +239,9 @@ def test_records_compare_by_identity() -> None:
 # physical values -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("unit", "value"), [("uV", 1500.0), ("mV", 1.5), ("V", 0.0015), ("µV", 1500.0), ("μV", 1500.0)])
+@pytest.mark.parametrize(
+    ("unit", "value"), [("uV", 1500.0), ("mV", 1.5), ("V", 0.0015), ("µV", 1500.0), ("μV", 1500.0)]
+)
 def test_units_mean_the_same_voltage(unit: str, value: float) -> None:
     record = record_from_physical(np.full((1, 4), value), unit=unit, fs_hz=250, leads=["I"])
     np.testing.assert_allclose(record.to_mv(), 1.5, rtol=1e-6)
@@ -283,7 +285,7 @@ def test_count_size_grows_until_the_signal_fits(peak_mv: float, lsb_uv: float) -
 
 
 def test_a_value_beyond_any_count_size_is_a_unit_error() -> None:
-    with pytest.raises(UnitError, match="Check the unit|found a value"):
+    with pytest.raises(UnitError, match=r"Check the unit|found a value"):
         record_from_physical(np.array([[1000.0]]), unit="V", fs_hz=250, leads=["I"])
     with pytest.raises(UnitError):
         record_from_physical(np.array([[1e308]]), unit="V", fs_hz=250, leads=["I"])

@@ -1,4 +1,4 @@
-"""A small signed bundle with a real model in both formats, a clean recording, and runtimes that say what a test wants."""
+"""A small signed bundle with a real model in both formats, a clean recording, and models that answer as told."""
 
 from __future__ import annotations
 
@@ -156,7 +156,10 @@ def synthetic_mv(*, fs_hz: float, seconds: float, amplitude: float = 1.0) -> np.
 def _golden(weights: Weights, rows: int = 4) -> dict[str, np.ndarray]:
     raw_mv = np.random.default_rng(1).normal(scale=0.1, size=(6, 5200)).astype(np.float32)
     ecg = np.stack(
-        [frontend.apply_array(synthetic_mv(fs_hz=500, seconds=10.5, amplitude=0.5 + 0.2 * k), fs_hz=500) for k in range(rows)]
+        [
+            frontend.apply_array(synthetic_mv(fs_hz=500, seconds=10.5, amplitude=0.5 + 0.2 * k), fs_hz=500)
+            for k in range(rows)
+        ]
     )
     flat = ecg.reshape(rows, -1)
     return {
@@ -249,7 +252,10 @@ def make_tflite(tiny_weights: Weights) -> Callable[..., bytes]:
     """Build variants of the tiny model."""
 
     def build(
-        output_names: tuple[str, str] = ("logits", "uncertainty"), *, signature: bool = True, n_labels: int = len(LABELS)
+        output_names: tuple[str, str] = ("logits", "uncertainty"),
+        *,
+        signature: bool = True,
+        n_labels: int = len(LABELS),
     ) -> bytes:
         return _tflite(tiny_weights, output_names=output_names, signature=signature, n_labels=n_labels)
 

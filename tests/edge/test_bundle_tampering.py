@@ -110,7 +110,9 @@ def test_one_flipped_bit_anywhere_is_refused_before_any_parser(
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("change", [lambda c: c[:-1], lambda c: b"", lambda c: c + b"\0"], ids=["cut", "empty", "longer"])
+@pytest.mark.parametrize(
+    "change", [lambda c: c[:-1], lambda c: b"", lambda c: c + b"\0"], ids=["cut", "empty", "longer"]
+)
 def test_truncation_and_extension_are_refused(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError], name: str, change: Any
 ) -> None:
@@ -179,7 +181,17 @@ def test_a_directory_with_something_foreign_is_refused(
 
 @pytest.mark.parametrize(
     "name",
-    ["../card.md", "/card.md", "a/../card.md", "sub/card.md", "C:\\card.md", "..\\card.md", "card.md/", "card.md\0.exe", ""],
+    [
+        "../card.md",
+        "/card.md",
+        "a/../card.md",
+        "sub/card.md",
+        "C:\\card.md",
+        "..\\card.md",
+        "card.md/",
+        "card.md\0.exe",
+        "",
+    ],
 )
 def test_zip_slip_and_odd_names_are_refused_and_nothing_is_written(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError], name: str
@@ -213,15 +225,15 @@ def test_doubled_names_in_a_zip_are_refused(
     assert spy.parsed == []
 
 
-def test_case_clash_in_a_zip_is_refused(
-    builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]
-) -> None:
+def test_case_clash_in_a_zip_is_refused(builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(_zip([*builder.signed().items(), ("CARD.md", b"other")]))
     assert type(try_open(path)) is BundlePathError
 
 
-def test_a_symbolic_link_in_a_zip_is_refused(builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]) -> None:
+def test_a_symbolic_link_in_a_zip_is_refused(
+    builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]
+) -> None:
     link = zipfile.ZipInfo("report.html")
     link.external_attr = 0o120777 << 16
     stream = io.BytesIO()

@@ -227,8 +227,14 @@ def test_the_order_of_the_checks(builder: Any, tmp_path: Path) -> None:
     builder.write(folder)
     found.append(refusal())
     assert found == [
-        "E_BUNDLE_SIZE", "E_BUNDLE_PATH", "E_BUNDLE_SIGNATURE", "E_BUNDLE_HASH", "E_BUNDLE_VERSION", "E_BUNDLE_HOST", "E_MANIFEST",
-    ]  # fmt: skip
+        "E_BUNDLE_SIZE",
+        "E_BUNDLE_PATH",
+        "E_BUNDLE_SIGNATURE",
+        "E_BUNDLE_HASH",
+        "E_BUNDLE_VERSION",
+        "E_BUNDLE_HOST",
+        "E_MANIFEST",
+    ]
 
 
 @pytest.mark.parametrize(

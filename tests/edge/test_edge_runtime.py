@@ -118,7 +118,10 @@ def _hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 
 @pytest.mark.parametrize(
     ("prefer", "hidden", "install"),
-    [("tflite", ("ai_edge_litert", "tflite_runtime"), r"lsemvae\[edge\]"), ("onnx", ("onnxruntime",), r"lsemvae\[edge-onnx\]")],
+    [
+        ("tflite", ("ai_edge_litert", "tflite_runtime"), r"lsemvae\[edge\]"),
+        ("onnx", ("onnxruntime",), r"lsemvae\[edge-onnx\]"),
+    ],
 )
 def test_a_missing_runtime_names_what_installs_it(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, prefer: Any, hidden: tuple[str, ...], install: str
@@ -132,8 +135,9 @@ def test_a_missing_runtime_names_what_installs_it(
 
 def test_tflite_runtime_serves_where_litert_is_absent(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The older package has the same interface; with numpy 2 it is refused before it can fail inside."""
-    import edge_app.runtime_tflite as module
     from ai_edge_litert import interpreter
+
+    import edge_app.runtime_tflite as module
 
     class Older:
         Interpreter = interpreter.Interpreter

@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime
 
 Records = Callable[..., EcgRecord]
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -55,7 +59,18 @@ def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Reco
     id_ = store.save_record(record)
     back = store.get_record(id_)
     assert np.array_equal(back.samples, record.samples)
-    for name in ("lsb_uv", "fs_hz", "leads", "offset_uv", "start", "gaps", "lead_off", "saturated", "device", "gain_known"):
+    for name in (
+        "lsb_uv",
+        "fs_hz",
+        "leads",
+        "offset_uv",
+        "start",
+        "gaps",
+        "lead_off",
+        "saturated",
+        "device",
+        "gain_known",
+    ):
         assert getattr(back, name) == getattr(record, name), name
     assert back.record_id == id_
 
@@ -79,7 +94,9 @@ def test_a_result_names_model_operator_device_time_and_its_source(
 
 
 @pytest.mark.parametrize(
-    "answers", [{"logits": (-2.0, 0.0, 0.0)}, {"uncertainty": 3.0}, {"logits": (np.nan, 0.0, 0.0)}], ids=["no", "abstain", "error"]
+    "answers",
+    [{"logits": (-2.0, 0.0, 0.0)}, {"uncertainty": 3.0}, {"logits": (np.nan, 0.0, 0.0)}],
+    ids=["no", "abstain", "error"],
 )
 def test_every_outcome_can_be_stored(
     store: RecordStore, make_record: Records, screener_with: Any, answers: dict[str, Any]
@@ -194,7 +211,8 @@ from lsemvae.ecg.decision import Decision, Outcome
 from lsemvae.ecg.record import EcgRecord
 
 path, kill_at = Path(sys.argv[1]), int(sys.argv[2])
-record = EcgRecord(samples=np.ones((2, 6000), dtype=np.int16), lsb_uv=1.0, fs_hz=500.0, leads=("I", "II"), device="child")
+samples = np.ones((2, 6000), dtype=np.int16)
+record = EcgRecord(samples=samples, lsb_uv=1.0, fs_hz=500.0, leads=("I", "II"), device="child")
 result = ScreenResult(
     decision=Decision(outcome=Outcome.ERROR, error_code="E_TEST"), quality=None, record=record, model_id="m",
     model_version="1.0.0", runtime="r", label_statement="s", output_description="d",
@@ -220,7 +238,9 @@ def _child(path: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_kill_at_any_statement_leaves_both_rows_or_none(path: Path, make_record: Records, result: ScreenResult) -> None:
+def test_a_kill_at_any_statement_leaves_both_rows_or_none(
+    path: Path, make_record: Records, result: ScreenResult
+) -> None:
     with RecordStore(path) as store:
         first, _ = store.save(make_record(), result)
     whole = _child(path, 0)
@@ -259,10 +279,15 @@ def test_a_failed_result_takes_its_record_back(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"probability": None}, {"probability": 1.5}, {"outcome": "MAYBE"}, {"outcome": "ERROR", "error_code": None}]
+    "changes",
+    [{"probability": None}, {"probability": 1.5}, {"outcome": "MAYBE"}, {"outcome": "ERROR", "error_code": None}],
 )
 def test_the_tables_take_no_result_that_contradicts_itself(
-    store: RecordStore, make_record: Records, result: ScreenResult, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    store: RecordStore,
+    make_record: Records,
+    result: ScreenResult,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
     import edge_app.store as module
 
@@ -272,7 +297,9 @@ def test_the_tables_take_no_result_that_contradicts_itself(
         store.save(make_record(), result)
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(store: RecordStore, make_record: Records, result: ScreenResult) -> None:
+def test_a_full_disk_is_said_and_nothing_is_lost(
+    store: RecordStore, make_record: Records, result: ScreenResult
+) -> None:
     first, _ = store.save(make_record(), result)
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -301,13 +328,33 @@ def test_a_folder_that_cannot_be_created_is_said(tmp_path: Path) -> None:
         assert "--data-dir" in caught.value.advice
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
-def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    RecordStore(tmp_path / "data" / STORE_FILE).close()
-    (tmp_path / "data" / STORE_FILE).chmod(0o400)
-    with pytest.raises(StoreError):
-        RecordStore(tmp_path / "data" / STORE_FILE)
+@contextmanager
+def _as_ordinary_user() -> Iterator[None]:
+    """Root may write anywhere, so under root act as nobody for a moment."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_file_and_a_read_only_folder_are_said() -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        RecordStore(folder / STORE_FILE).close()
+        (folder / STORE_FILE).chmod(0o400)
+        (folder / "locked").mkdir()
+        (folder / "locked").chmod(0o500)
+        folder.chmod(0o755)
+        with _as_ordinary_user():
+            with pytest.raises(StoreError, match="Permission denied") as caught:
+                RecordStore(folder / STORE_FILE)
+            assert "writable" in caught.value.advice
+            with pytest.raises(StoreError, match="Permission denied"):
+                RecordStore(folder / "locked" / "data" / STORE_FILE)
 
 
 def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
@@ -316,7 +363,9 @@ def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=f"schema version {SCHEMA_VERSION + 1}; this app knows version {SCHEMA_VERSION}") as caught:
+    with pytest.raises(
+        StoreError, match=f"schema version {SCHEMA_VERSION + 1}; this app knows version {SCHEMA_VERSION}"
+    ) as caught:
         RecordStore(path)
     assert "update" in caught.value.advice
     assert path.read_bytes() == before
@@ -357,9 +406,31 @@ def test_a_damaged_file_is_found_at_open(path: Path, make_record: Records) -> No
         RecordStore(path)
 
 
+def test_a_large_file_is_checked_at_open_only_after_a_crash(
+    path: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import edge_app.database as database
+
+    checked: list[Path] = []
+    monkeypatch.setattr(database, "_quick_check", lambda _, file: checked.append(file))
+    RecordStore(path).close()
+    assert checked == [path]
+    monkeypatch.setattr(database, "CHECKED_BYTES", 0)
+    RecordStore(path).close()
+    assert checked == [path]
+    with RecordStore(path) as store:
+        store.save_record(make_record())
+        RecordStore(path).close()
+    assert checked == [path, path], "the open store's write-ahead log looks like that of a crash"
+
+
 @pytest.mark.parametrize(
     ("table", "column", "value"),
-    [("records", "header", "'{}'"), ("records", "samples", "zeroblob(length(samples))"), ("results", "content", "'{}'")],
+    [
+        ("records", "header", "'{}'"),
+        ("records", "samples", "zeroblob(length(samples))"),
+        ("results", "content", "'{}'"),
+    ],
 )
 def test_verify_names_a_row_that_was_changed_behind_the_triggers(
     store: RecordStore, make_record: Records, result: ScreenResult, table: str, column: str, value: str
@@ -386,7 +457,9 @@ def test_verify_names_a_result_without_its_record(
 
 def test_two_processes_may_store_at_once(path: Path) -> None:
     children = [
-        subprocess.Popen([sys.executable, "-c", CHILD, str(path), "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path), "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         for _ in range(3)
     ]
     errors = [child.communicate(timeout=60)[1] for child in children]

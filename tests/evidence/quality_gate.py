@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsemvae.ecg import LEADS, LIMB_LEADS, EcgRecord, Interval, LeadOff, Reason, assess, derive_limb_leads
+from lsemvae.ecg import LEADS, LIMB_LEADS, EcgRecord, Interval, LeadOff, Reason, assess, derive_limb_leads, select_leads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,9 +74,10 @@ def rejected(rows: list[Row], leads: tuple[str, ...]) -> tuple[int, Counter[Reas
 
 
 def only(record: EcgRecord, leads: tuple[str, ...]) -> EcgRecord:
-    """Return the record with those of the leads that it holds."""
-    rows = [k for k, lead in enumerate(record.leads) if lead in leads]
-    return record.with_(samples=record.samples[rows], leads=tuple(record.leads[k] for k in rows), offset_uv=())
+    """Return the record with these leads: limb leads that it does not hold are derived, chest leads passed over."""
+    names = tuple(lead for lead in leads if lead in record.leads or lead in LIMB_LEADS)
+    counts = select_leads(record.samples, leads=record.leads, wanted=names)
+    return record.with_(samples=np.clip(np.rint(counts), -32768, 32767).astype(np.int16), leads=names, offset_uv=())
 
 
 def two(record: EcgRecord) -> EcgRecord:

@@ -21,7 +21,7 @@ from lsemvae.model.student import StudentNet
 from lsemvae.train.checkpoint import save_tensors
 from lsemvae.train.run import write_json
 
-LABELS = ("y_RHS", "y_RBBB_any", "y_NORM")
+LABELS = ("RHS", "RBBB_any", "NORM")
 CONFIG = StudentConfig(channels=(8, 8), kernels=(15, 9), strides=(4, 4), summary=8, labels=LABELS)
 N_CALIBRATION, N_VALIDATION = 256, 240
 # A network of 2 k parameters spends its time on overhead, not on arithmetic: its latency tells nothing.
@@ -80,7 +80,7 @@ def write_run(run_dir: Path, net: StudentNet) -> Path:
     command = f"lsemvae distill --out {run_dir}"
     write_json(run_dir / "run.json", {"command": command, "git_revision": "0" * 40, "seed": 0, "folds_left_out": []})
     rule = {
-        "primary": "y_RHS",
+        "primary": "RHS",
         "calibrations": {label: {"slope": 1.0, "intercept": 0.0} for label in net.config.labels},
         "thresholds": dict.fromkeys(net.config.labels, 0.5),
         "abstain_band": [0.5, 0.5],

@@ -89,6 +89,8 @@ def test_an_auroc_of_fewer_than_five_positives_is_reported_but_not_gated(referen
     pair = next(pair for pair in found.comparisons[0].auroc if pair.label == "RBBB_any")
     assert pair.positives == 4
     assert abs(pair.change) > GATES.max_auroc_change
+    shown = found.comparisons[0].max_auroc_change(min_positives=GATES.min_positives)
+    assert shown == max(abs(other.change) for other in found.comparisons[0].auroc if other.label != "RBBB_any")
     assert not any("AUROC of RBBB_any" in failure for failure in found.failures)
 
 

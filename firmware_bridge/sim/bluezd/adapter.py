@@ -1,0 +1,93 @@
+"""``org.bluez.Adapter1``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from dbus_fast import DBusError, PropertyAccess
+from dbus_fast.annotations import DBusBool, DBusDict, DBusObjectPath, DBusStr
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
+
+from firmware_bridge.sim.bluezd.names import ERROR_NOT_READY
+from firmware_bridge.sim.bluezd.types import Nothing, StrList
+
+if TYPE_CHECKING:
+    from firmware_bridge.sim.bluezd.daemon import Bluezd
+
+_READ: Final = PropertyAccess.READ
+_ADDRESS: Final = "00:11:22:33:44:55"
+
+
+class Adapter(ServiceInterface):
+    """The one adapter; it can be switched off like a real one."""
+
+    def __init__(self, daemon: Bluezd) -> None:
+        super().__init__("org.bluez.Adapter1")
+        self._daemon = daemon
+        self.powered = True
+        self.discovering = False
+
+    def set_powered(self, *, powered: bool) -> None:
+        """Switch the adapter on or off."""
+        self.powered = powered
+        self.emit_properties_changed({"Powered": powered})
+
+    @dbus_property(access=_READ)
+    def Address(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Address of the adapter."""
+        return _ADDRESS
+
+    @dbus_property(access=_READ)
+    def AddressType(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Kind of address."""
+        return "public"
+
+    @dbus_property(access=_READ)
+    def Name(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Name of the adapter."""
+        return "bluezd"
+
+    @dbus_property(access=_READ)
+    def Alias(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Name shown to people."""
+        return "bluezd"
+
+    @dbus_property(access=_READ)
+    def Powered(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether the adapter is on."""
+        return self.powered
+
+    @dbus_property(access=_READ)
+    def Discovering(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether a scan runs."""
+        return self.discovering
+
+    @dbus_property(access=_READ)
+    def Roles(self) -> StrList:  # noqa: N802 (BlueZ's name)
+        """What the adapter can be."""
+        return ["central"]
+
+    @dbus_method()
+    def SetDiscoveryFilter(self, _filter: DBusDict) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Accepted; one virtual device needs no filter."""
+
+    @dbus_method()
+    async def StartDiscovery(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Scan."""
+        if not self.powered:
+            raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
+        self.discovering = True
+        self.emit_properties_changed({"Discovering": True})
+        await self._daemon.central.start_scanning(active=True, filter_duplicates=False)
+
+    @dbus_method()
+    async def StopDiscovery(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """End the scan."""
+        self.discovering = False
+        await self._daemon.central.stop_scanning()
+        self.emit_properties_changed({"Discovering": False})
+
+    @dbus_method()
+    def RemoveDevice(self, path: DBusObjectPath) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Forget a device."""
+        self._daemon.forget(path)

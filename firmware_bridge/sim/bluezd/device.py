@@ -1,0 +1,201 @@
+"""``org.bluez.Device1``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from bumble.core import BaseBumbleError
+from bumble.device import Advertisement, Connection, Peer
+from bumble.gatt_client import ServiceProxy
+from bumble.hci import OwnAddressType
+from dbus_fast import DBusError, PropertyAccess
+from dbus_fast.annotations import DBusBool, DBusInt16, DBusObjectPath, DBusStr
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
+
+from firmware_bridge.sim.bluezd.gatt import GattCharacteristic, GattService
+from firmware_bridge.sim.bluezd.names import ADAPTER_PATH, ERROR_FAILED, device_path
+from firmware_bridge.sim.bluezd.types import Nothing, StrList
+
+if TYPE_CHECKING:
+    from firmware_bridge.sim.bluezd.daemon import Bluezd
+
+_LOGGER = logging.getLogger(__name__)
+_READ: Final = PropertyAccess.READ
+_RSSI_DBM: Final = -40
+_CONNECT_TIMEOUT_S: Final = 5.0
+# bluetoothd shows a device as connected for a moment before it reports an aborted connection.
+_ABORT_TOGGLE_S: Final = 0.05
+
+
+def path_of(advertisement: Advertisement) -> str:
+    """Object path of the device that sent an advertisement."""
+    return device_path(advertisement.address.to_string(with_type_qualifier=False))
+
+
+class BlueZDevice(ServiceInterface):
+    """A device that was seen, connected or not."""
+
+    def __init__(self, daemon: Bluezd, advertisement: Advertisement) -> None:
+        super().__init__("org.bluez.Device1")
+        self.daemon = daemon
+        self._address = advertisement.address
+        self.path = path_of(advertisement)
+        self.local_name = ""
+        self.uuids: list[str] = []
+        self.characteristics: dict[str, GattCharacteristic] = {}
+        self._services: dict[str, GattService] = {}
+        self._connection: Connection | None = None
+        self._resolved = False
+        self._resolving: asyncio.Task[None] | None = None
+
+    @property
+    def mtu(self) -> int:
+        """Attribute MTU of the connection; 23 without one."""
+        return self._connection.att_mtu if self._connection else 23
+
+    @dbus_property(access=_READ)
+    def Address(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Bluetooth address."""
+        return self._address.to_string(with_type_qualifier=False)
+
+    @dbus_property(access=_READ)
+    def AddressType(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Kind of address."""
+        return "random"
+
+    @dbus_property(access=_READ)
+    def Name(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Advertised name."""
+        return self.local_name
+
+    @dbus_property(access=_READ)
+    def Alias(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """Name shown to people."""
+        return self.local_name or self._address.to_string(with_type_qualifier=False).replace(":", "-")
+
+    @dbus_property(access=_READ)
+    def Adapter(self) -> DBusObjectPath:  # noqa: N802 (BlueZ's name)
+        """The adapter that saw it."""
+        return ADAPTER_PATH
+
+    @dbus_property(access=_READ)
+    def UUIDs(self) -> StrList:  # noqa: N802 (BlueZ's name)
+        """Advertised services."""
+        return self.uuids
+
+    @dbus_property(access=_READ)
+    def RSSI(self) -> DBusInt16:  # noqa: N802 (BlueZ's name)
+        """Signal strength, dBm."""
+        return _RSSI_DBM
+
+    @dbus_property(access=_READ)
+    def Paired(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether it is paired: no."""
+        return False
+
+    @dbus_property(access=_READ)
+    def Trusted(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether it is trusted: no."""
+        return False
+
+    @dbus_property(access=_READ)
+    def Blocked(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether it is blocked: no."""
+        return False
+
+    @dbus_property(access=_READ)
+    def Connected(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether it is connected."""
+        return self._connection is not None
+
+    @dbus_property(access=_READ)
+    def ServicesResolved(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether its services are known."""
+        return self._resolved
+
+    @dbus_method()
+    async def Connect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Connect and discover services."""
+        self.daemon.counts["Connect"] += 1
+        self.daemon.counts["ConnectWhileDiscovering"] += self.daemon.adapter.discovering
+        if self._connection is not None:
+            return
+        if self.daemon.connects_to_fail > 0:
+            self.daemon.connects_to_fail -= 1
+            await self._abort()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                connection = await self.daemon.central.connect(self._address, own_address_type=OwnAddressType.RANDOM)
+        except (TimeoutError, BaseBumbleError) as exc:
+            raise DBusError(ERROR_FAILED, "Software caused connection abort") from exc
+        self._connection = connection
+        connection.on(Connection.EVENT_DISCONNECTION, self._disconnected)
+        self.emit_properties_changed({"Connected": True})
+        self._resolving = asyncio.get_running_loop().create_task(self._resolve(connection))
+
+    @dbus_method()
+    async def Disconnect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """End the connection."""
+        self.daemon.counts["Disconnect"] += 1
+        if self._connection is not None:
+            await self._connection.disconnect()
+
+    def seen(self, *, name: str, uuids: list[str]) -> None:
+        """Take over what an advertisement says, and tell it."""
+        self.local_name = name or self.local_name
+        self.uuids = uuids or self.uuids
+        changes = {"RSSI": _RSSI_DBM, "UUIDs": self.uuids, "Name": self.local_name, "Alias": self.local_name}
+        self.emit_properties_changed(changes)
+
+    async def _abort(self) -> None:
+        self.emit_properties_changed({"Connected": True})
+        await asyncio.sleep(_ABORT_TOGGLE_S)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_ABORT_TOGGLE_S, lambda: self.emit_properties_changed({"Connected": False}))
+        raise DBusError(ERROR_FAILED, "le-connection-abort-by-local")
+
+    async def _resolve(self, connection: Connection) -> None:
+        try:
+            peer = Peer(connection)
+            await peer.request_mtu(self.daemon.mtu)
+            await peer.discover_services()
+            for service in peer.services:
+                await service.discover_characteristics()
+                self._export(service)
+            await self._renew_registrations()
+        except (TimeoutError, BaseBumbleError) as exc:
+            _LOGGER.info("services not resolved: %r", exc)
+            return
+        self._resolved = True
+        self.emit_properties_changed({"ServicesResolved": True})
+
+    def _export(self, service: ServiceProxy) -> None:
+        service_path = f"{self.path}/service{service.handle:04x}"
+        self._services[service_path] = GattService(service, device_path=self.path)
+        self.daemon.bus.export(service_path, self._services[service_path])
+        for proxy in service.characteristics:
+            path = f"{service_path}/char{proxy.handle:04x}"
+            characteristic = GattCharacteristic(self, proxy, service_path=service_path, path=path)
+            self.characteristics[path] = characteristic
+            self.daemon.bus.export(path, characteristic)
+
+    async def _renew_registrations(self) -> None:
+        """As bluetoothd does: whoever was registered when the link was lost is registered again."""
+        for path, characteristic in self.characteristics.items():
+            if self.daemon.registrations.count(path):
+                await characteristic.subscribe()
+
+    def _disconnected(self, _reason: int) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
+        for path, characteristic in self.characteristics.items():
+            characteristic.close()
+            self.daemon.bus.unexport(path, characteristic)
+        for path, service in self._services.items():
+            self.daemon.bus.unexport(path, service)
+        self.characteristics, self._services = {}, {}
+        self._connection, self._resolved = None, False
+        self.emit_properties_changed({"ServicesResolved": False})
+        self.emit_properties_changed({"Connected": False})

@@ -1,0 +1,199 @@
+"""``org.bluez.GattService1`` and ``org.bluez.GattCharacteristic1``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from bumble.att import ATT_Error
+from bumble.core import ProtocolError as BumbleProtocolError
+from bumble.gatt import Characteristic
+from bumble.gatt_client import CharacteristicProxy, ServiceProxy
+from dbus_fast import DBusError, PropertyAccess
+from dbus_fast.annotations import DBusBool, DBusBytes, DBusDict, DBusObjectPath, DBusStr, DBusUInt16
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
+
+from firmware_bridge.sim.bluezd.names import ERROR_FAILED, ERROR_IN_PROGRESS, flag_names, full_uuid
+from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
+from firmware_bridge.sim.bluezd.types import FdAndMtu, Nothing, PathList, StrList
+
+if TYPE_CHECKING:
+    from firmware_bridge.sim.bluezd.device import BlueZDevice
+
+_READ: Final = PropertyAccess.READ
+
+
+class GattService(ServiceInterface):
+    """A service of a connected device."""
+
+    def __init__(self, service: ServiceProxy, *, device_path: str) -> None:
+        super().__init__("org.bluez.GattService1")
+        self._service = service
+        self._device_path = device_path
+
+    @dbus_property(access=_READ)
+    def UUID(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """128-bit UUID."""
+        return full_uuid(self._service.uuid)
+
+    @dbus_property(access=_READ)
+    def Device(self) -> DBusObjectPath:  # noqa: N802 (BlueZ's name)
+        """The device it belongs to."""
+        return self._device_path
+
+    @dbus_property(access=_READ)
+    def Primary(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Primary service."""
+        return True
+
+    @dbus_property(access=_READ)
+    def Includes(self) -> PathList:  # noqa: N802 (BlueZ's name)
+        """Included services: none."""
+        return []
+
+
+class GattCharacteristic(ServiceInterface):
+    """A characteristic of a connected device."""
+
+    def __init__(self, device: BlueZDevice, proxy: CharacteristicProxy[bytes], *, service_path: str, path: str) -> None:
+        super().__init__("org.bluez.GattCharacteristic1")
+        self._device = device
+        self._proxy = proxy
+        self._service_path = service_path
+        self._path = path
+        self._value = b""
+        self._subscribed = False
+        self._socket: socket.socket | None = None
+
+    @dbus_property(access=_READ)
+    def UUID(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
+        """128-bit UUID."""
+        return full_uuid(self._proxy.uuid)
+
+    @dbus_property(access=_READ)
+    def Service(self) -> DBusObjectPath:  # noqa: N802 (BlueZ's name)
+        """The service it belongs to."""
+        return self._service_path
+
+    @dbus_property(access=_READ)
+    def Value(self) -> DBusBytes:  # noqa: N802 (BlueZ's name)
+        """Value last read or notified."""
+        return self._value
+
+    @dbus_property(access=_READ)
+    def Notifying(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether anybody is registered."""
+        return self._subscribed
+
+    @dbus_property(access=_READ)
+    def NotifyAcquired(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether a client took the notifications over by AcquireNotify."""
+        return self._socket is not None
+
+    @dbus_property(access=_READ)
+    def Flags(self) -> StrList:  # noqa: N802 (BlueZ's name)
+        """What can be done with it."""
+        return flag_names(int(self._proxy.properties))
+
+    @dbus_property(access=_READ)
+    def MTU(self) -> DBusUInt16:  # noqa: N802 (BlueZ's name)
+        """Attribute MTU of the connection."""
+        return self._device.mtu
+
+    @dbus_method()
+    async def ReadValue(self, _options: DBusDict) -> DBusBytes:  # noqa: N802 (BlueZ's name)
+        """Read; as in bluetoothd the answer also goes out as a change of Value, like a notification."""
+        try:
+            value = bytes(await self._proxy.read_value())
+        except (ATT_Error, BumbleProtocolError) as exc:
+            raise _att_failure(exc) from exc
+        self._value = value
+        self.emit_properties_changed({"Value": value})
+        return value
+
+    @dbus_method()
+    async def WriteValue(self, value: DBusBytes, options: DBusDict) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Write, with response unless the client asks for a command."""
+        kind = options.get("type")
+        try:
+            await self._proxy.write_value(bytes(value), with_response=kind is None or kind.value != "command")
+        except (ATT_Error, BumbleProtocolError) as exc:
+            raise _att_failure(exc) from exc
+
+    @dbus_method()
+    async def StartNotify(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Register the caller."""
+        self._device.daemon.counts["StartNotify"] += 1
+        self._device.daemon.registrations.add(self._path, CURRENT_SENDER.get())
+        await self.subscribe()
+        self.emit_properties_changed({"Notifying": True})
+
+    @dbus_method()
+    async def StopNotify(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Forget the caller."""
+        self._device.daemon.registrations.remove(self._path, CURRENT_SENDER.get())
+        if not self._device.daemon.registrations.count(self._path):
+            await self.unsubscribe()
+
+    @dbus_method()
+    async def AcquireNotify(self, _options: DBusDict) -> FdAndMtu:  # noqa: N802 (BlueZ's name)
+        """Hand notifications over through a socket; refused while anybody is registered by StartNotify."""
+        self._device.daemon.counts["AcquireNotify"] += 1
+        if self._socket is not None or self._device.daemon.registrations.count(self._path):
+            raise DBusError(ERROR_IN_PROGRESS, "In Progress")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(0)
+        self._socket = ours
+        await self.subscribe()
+        handed_over = os.dup(theirs.fileno())
+        theirs.close()
+        return [handed_over, self._device.mtu]
+
+    async def subscribe(self) -> None:
+        """Ask the device for notifications, once however many clients are registered."""
+        if self._subscribed:
+            return
+        self._subscribed = True
+        prefers_notify = not int(self._proxy.properties) & Characteristic.Properties.INDICATE
+        await self._proxy.subscribe(self._notified, prefer_notify=prefers_notify)
+
+    async def unsubscribe(self) -> None:
+        """Ask the device to stop."""
+        if not self._subscribed:
+            return
+        self._subscribed = False
+        await self._proxy.unsubscribe(self._notified)
+        self.emit_properties_changed({"Notifying": False})
+
+    def close(self) -> None:
+        """The link is gone."""
+        self._subscribed = False
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _notified(self, value: bytes) -> None:
+        self._device.daemon.counts["notified"] += 1
+        self._value = bytes(value)
+        if self._socket is not None:
+            self._hand_over(self._socket)
+        for _ in range(self._device.daemon.registrations.count(self._path)):
+            self._device.daemon.counts["delivered"] += 1
+            self.emit_properties_changed({"Value": self._value})
+
+    def _hand_over(self, ours: socket.socket) -> None:
+        try:
+            ours.send(self._value)
+        except OSError:
+            self._device.daemon.counts["not_delivered"] += 1
+
+
+def _att_failure(exc: Any) -> DBusError:
+    return DBusError(ERROR_FAILED, f"Operation failed with ATT error: 0x{int(exc.error_code):02x}")
+
+
+async def release(characteristics: list[GattCharacteristic]) -> None:
+    """Stop what nobody wants any more."""
+    await asyncio.gather(*(characteristic.unsubscribe() for characteristic in characteristics))

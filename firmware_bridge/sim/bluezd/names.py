@@ -1,0 +1,43 @@
+"""Names of the BlueZ D-Bus interface, and values in the spelling that it uses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bumble.core import UUID
+
+ADAPTER_PATH: Final = "/org/bluez/hci0"
+ERROR_FAILED: Final = "org.bluez.Error.Failed"
+ERROR_NOT_READY: Final = "org.bluez.Error.NotReady"
+ERROR_NOT_PERMITTED: Final = "org.bluez.Error.NotPermitted"
+ERROR_IN_PROGRESS: Final = "org.bluez.Error.InProgress"
+
+_BASE_UUID: Final = "-0000-1000-8000-00805f9b34fb"
+_FLAGS: Final = (
+    "broadcast",
+    "read",
+    "write-without-response",
+    "write",
+    "notify",
+    "indicate",
+    "authenticated-signed-writes",
+    "extended-properties",
+)
+
+
+def full_uuid(uuid: UUID) -> str:
+    """128-bit spelling, lower case."""
+    raw = uuid.uuid_bytes
+    if len(raw) == 16:
+        return uuid.to_hex_str("-").lower()
+    return f"{int.from_bytes(raw, 'little'):08x}{_BASE_UUID}"
+
+
+def flag_names(properties: int) -> list[str]:
+    """Characteristic properties as BlueZ names them."""
+    return [name for bit, name in enumerate(_FLAGS) if properties & 1 << bit]
+
+
+def device_path(address: str) -> str:
+    """Object path of a device."""
+    return f"{ADAPTER_PATH}/dev_{address.replace(':', '_')}"

@@ -1,0 +1,281 @@
+"""From a device to the store: whatever breaks on the way, what was received is shown, stored or recoverable."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_app import cli_live
+from edge_app.cli import app
+from edge_app.demo import demo_recording
+from edge_app.link.inprocess import InProcessTransport
+from edge_app.live import SPOOL_DIR, leftovers, record_live
+from edge_app.store import STORE_FILE, RecordStore
+from lsemvae.ecg.errors import LinkError, StoreError
+from lsemvae.ecg.record import EcgRecord
+
+Records = Callable[..., EcgRecord]
+SPEED = 20.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def invoke(bundle_dir: Path, trust_dir: Path, home: Path) -> Callable[..., Any]:
+    def call(*words: Any, **options: Any) -> Any:
+        options_of_all = ["--bundle", bundle_dir, "--trust", trust_dir, "--data-dir", home]
+        result = CliRunner().invoke(app, [str(word) for word in (*words, *options_of_all)], **options)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, make_record: Records) -> None:
+    """A virtual device in place of the radio."""
+    fake = SimpleNamespace(BleTransport=lambda *_, **__: InProcessTransport(make_record(seconds=13.0), speed=SPEED))
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble", fake)
+
+
+def test_demo_goes_the_whole_way(invoke: Callable[..., Any], home: Path) -> None:
+    result = invoke("demo", "--speed", SPEED)
+    assert result.exit_code in (0, 3), result.output
+    assert "leads I, II" in result.stdout
+    assert "lead II, 10.0 s" in result.stdout
+    assert "ECG readers, not pulmonary hypertension" in result.stdout
+    assert str(home / "demo" / STORE_FILE) in result.stdout
+    assert not (home / STORE_FILE).exists()
+    assert list((home / "demo" / SPOOL_DIR).iterdir()) == []
+
+
+def test_demo_json_accounts_for_every_sample(invoke: Callable[..., Any], home: Path) -> None:
+    values = json.loads(invoke("demo", "--speed", SPEED, "--json").stdout)
+    session = values["session"]
+    assert session["complete"] is True
+    assert session["received_samples"] + session["missing_samples"] == session["elapsed_samples"] == 10_000
+    assert values["recording"]["fs_hz"] == 1000.0
+    with RecordStore(home / "demo" / STORE_FILE) as store:
+        stored = store.get_record(values["stored"]["record_id"])
+    original = demo_recording()
+    deviation = stored.to_mv()[1] - original.to_mv()[1]
+    assert abs(deviation - deviation.mean()).max() < 0.003
+
+
+def test_demo_without_pydicom_says_what_to_install(invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import edge_app.demo as demo
+
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    result = invoke("demo")
+    assert result.exit_code == 1
+    assert "lsemvae[demo]" in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_run_records_screens_and_stores(invoke: Callable[..., Any], home: Path) -> None:
+    result = invoke("run", "--yes", "--seconds", "10", "--json", "--operator", "op 3")
+    assert result.exit_code in (0, 3), result.output
+    values = json.loads(result.stdout)
+    assert values["recording"]["duration_s"] == pytest.approx(10.0, abs=0.2)
+    assert values["recording"]["time_source"] == "host"
+    assert "recording" in result.stderr
+    with RecordStore(home / STORE_FILE) as store:
+        assert store.get_results(values["stored"]["record_id"])[0]["operator"] == "op 3"
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (None, {"name": None}),
+        ("E6L-0042", {"name": "E6L-0042"}),
+        ("AA:BB:cc:00:11:22", {"address": "AA:BB:cc:00:11:22"}),
+        ("12345678-ABCD-abcd-0000-123456789ABC", {"address": "12345678-ABCD-abcd-0000-123456789ABC"}),
+    ],
+)
+def test_a_device_is_an_address_or_a_name(
+    monkeypatch: pytest.MonkeyPatch, device: str | None, expected: dict[str, str | None]
+) -> None:
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=lambda **options: options))
+    assert cli_live._bluetooth(device) == expected
+
+
+def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "edge_app.link.ble", raising=False)
+    monkeypatch.setitem(sys.modules, "bleak", None)
+    with pytest.raises(LinkError) as caught:
+        cli_live._bluetooth(None)
+    assert "lsemvae[edge]" in caught.value.advice
+
+
+@pytest.mark.usefixtures("device")
+def test_run_asks_first_and_no_means_no(invoke: Callable[..., Any], home: Path) -> None:
+    assert invoke("run", input="n\n").exit_code == 1
+    assert not (home / SPOOL_DIR).exists()
+
+
+def test_a_device_that_is_not_there_is_an_error_with_advice(
+    invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch, make_record: Records
+) -> None:
+    def off(*_: Any, **__: Any) -> InProcessTransport:
+        transport = InProcessTransport(make_record(), speed=SPEED)
+        transport.player.device.powered = False
+        return transport
+
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=off))
+    result = invoke("run", "--yes")
+    assert result.exit_code == 1
+    assert "E_LINK" in result.stderr
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+@pytest.mark.usefixtures("device")
+def test_a_store_that_refuses_still_shows_the_outcome_and_keeps_the_recording(
+    invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli_live, "keep", full)
+        result = invoke("run", "--yes", "--seconds", "10")
+    assert result.exit_code == 1
+    assert "Recording quality" in result.stdout
+    assert "E_STORE" in result.stderr
+    assert "edge_app recover" in result.stderr
+    (spool,) = (home / SPOOL_DIR).iterdir()
+    recovered = invoke("recover", "--json")
+    assert recovered.exit_code == 0, recovered.output
+    (report,) = json.loads(recovered.stdout)["recovered"]
+    assert report["record_id"] == spool.stem
+    assert not spool.exists()
+    with RecordStore(home / STORE_FILE) as store:
+        assert store.get_record(spool.stem).duration_s == pytest.approx(10.0, abs=0.2)
+        assert len(store.get_results(spool.stem)) == 1
+
+
+def test_nothing_to_recover(invoke: Callable[..., Any], home: Path) -> None:
+    result = invoke("recover")
+    assert result.exit_code == 0
+    assert "Nothing to recover" in result.stdout
+    assert json.loads(invoke("recover", "--json").stdout) == {"recovered": []}
+
+
+def test_a_safety_copy_that_holds_nothing_is_reported_and_left(invoke: Callable[..., Any], home: Path) -> None:
+    (home / SPOOL_DIR).mkdir(parents=True)
+    bad = home / SPOOL_DIR / "x.spool"
+    bad.write_bytes(b"not a spool")
+    result = invoke("recover")
+    assert result.exit_code == 1
+    assert "holds no recording" in result.stdout
+    assert bad.exists()
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from edge_app.live import record_live
+from edge_app.demo import demo_recording, demo_transport
+record_live(
+    demo_transport(demo_recording(), speed=5.0), seconds=10.0, data_dir=Path(sys.argv[1]),
+    on_progress=lambda p: print(f"{p.received_s:.2f}", flush=True),
+)
+"""
+
+
+def _until(process: subprocess.Popen[str], seconds: float) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if float(line) >= seconds:
+            return
+    raise AssertionError("the recording ended early")
+
+
+def test_a_killed_app_loses_nothing_that_it_had_received(invoke: Callable[..., Any], home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(home)], stdout=subprocess.PIPE, text=True) as process:
+        _until(process, 4.0)
+        assert list(leftovers(home)) == [], "a running recording is nobody else's"
+        process.send_signal(signal.SIGKILL)
+    result = invoke("recover", "--json")
+    (report,) = json.loads(result.stdout)["recovered"]
+    assert report["outcome"] == "ABSTAIN"
+    with RecordStore(home / STORE_FILE) as store:
+        assert store.get_record(report["record_id"]).duration_s >= 4.0
+    assert json.loads(invoke("recover", "--json").stdout) == {"recovered": []}
+
+
+def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
+    code = CHILD + "\nprint('ended in order')"
+    with subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True) as process:
+        _until(process, 2.0)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "ended in order" in process.stdout.read()
+    assert process.returncode == 0
+    (leftover,) = leftovers(home)
+    assert leftover.recovered is not None
+    assert 2.0 <= leftover.recovered.record.duration_s < 10.0
+
+
+def test_a_crash_between_store_and_safety_copy_stores_nothing_twice(home: Path, make_record: Records) -> None:
+    recording = record_live(InProcessTransport(make_record(seconds=13.0), speed=SPEED), seconds=10.0, data_dir=home)
+    with RecordStore(home / STORE_FILE) as store:
+        first = store.save_record(recording.session.record)
+        (leftover,) = leftovers(home)
+        assert leftover.recovered is not None
+        assert store.save_record(leftover.recovered.record) == first
+        assert len(store.list_records()) == 1
+
+
+def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record: Records) -> None:
+    """The link dies for good after four seconds of signal: the session ends with a shorter record, not an exception."""
+    transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
+    dying = []
+
+    def watch(progress: Any) -> None:
+        if progress.elapsed_s >= 4.0 and not dying:
+            import asyncio
+
+            dying.append(asyncio.get_running_loop().create_task(transport.player.power_off()))
+
+    import edge_app.live as live
+
+    real = live.record_session
+
+    async def impatient(*args: Any, **kwargs: Any) -> Any:
+        return await real(*args, **kwargs, watchdog_s=0.5, reconnect_for_s=0.5)
+
+    live.record_session = impatient
+    try:
+        recording = record_live(transport, seconds=12.0, data_dir=home, on_progress=watch)
+    finally:
+        live.record_session = real
+    assert recording.session.complete is False
+    assert 4.0 <= recording.session.record.duration_s < 12.0
+    assert recording.spool.exists()
+
+
+def test_a_spool_that_cannot_be_created_stops_before_the_device_is_asked(tmp_path: Path, make_record: Records) -> None:
+    (tmp_path / "file").write_text("x", encoding="ascii")
+    with pytest.raises(StoreError):
+        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=tmp_path / "file")
+
+
+def test_the_safety_copy_of_a_device_that_never_answered_is_removed(home: Path, make_record: Records) -> None:
+    transport = InProcessTransport(make_record(), speed=SPEED)
+    transport.player.device.powered = False
+    with pytest.raises(LinkError):
+        record_live(transport, seconds=10.0, data_dir=home)
+    assert list((home / SPOOL_DIR).iterdir()) == []

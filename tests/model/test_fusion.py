@@ -1,0 +1,140 @@
+"""Hierarchical fusion: against the textbook, and against the defects of the reference that its formulas invite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsemvae.ecg.errors import FormatError
+from lsemvae.ecg.leads import LEADS, LIMB_LEADS
+from lsemvae.model.config import LsEmvaeConfig, from_json, to_json
+from lsemvae.model.fusion import HierarchicalFusion, match_moments, product_of_experts
+
+FUSION = HierarchicalFusion(LsEmvaeConfig())
+
+
+def _posteriors(seed: int = 0, n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 12, 4, 5, generator=g), torch.randn(n, 12, 4, 5, generator=g)
+
+
+def _present(*leads: str, n: int = 3) -> torch.Tensor:
+    return torch.tensor([lead in leads for lead in LEADS]).repeat(n, 1)
+
+
+def test_product_is_the_precision_weighted_mean_with_the_prior_as_one_expert() -> None:
+    mean, logvar = _posteriors()
+    got_mean, got_logvar = product_of_experts(mean[:, :3], logvar[:, :3], torch.zeros(3, 3), prior=True)
+    precision = (-logvar[:, :3]).exp()
+    total = precision.sum(1) + 1
+    torch.testing.assert_close(got_logvar.exp(), 1 / total)
+    torch.testing.assert_close(got_mean, (precision * mean[:, :3]).sum(1) / total)
+
+
+def test_an_empty_set_of_experts_is_the_prior() -> None:
+    mean, logvar = _posteriors()
+    for prior in (True, False):
+        got = product_of_experts(mean, logvar, torch.full((3, 12), float("-inf")), prior=prior)
+        assert (got[0] == 0).all()
+        assert (got[1] == 0).all()
+
+
+def test_moments_are_those_of_samples_from_the_mixture() -> None:
+    g = torch.Generator().manual_seed(1)
+    mean, logvar = torch.tensor([[[-1.0], [2.0], [0.5]]]), torch.tensor([[[-1.0], [0.3], [0.0]]])
+    weight = torch.tensor([[0.2, 0.5, 0.3]])
+    pick = torch.multinomial(weight[0], 400_000, replacement=True, generator=g)
+    draws = mean[0, pick, 0] + torch.randn(400_000, generator=g) * (0.5 * logvar[0, pick, 0]).exp()
+    got_mean, got_logvar = match_moments(mean, logvar, weight)
+    assert got_mean.item() == pytest.approx(draws.mean().item(), abs=0.01)
+    assert got_logvar.exp().item() == pytest.approx(draws.var().item(), rel=0.01)
+
+
+def test_defect_dropped_experts_every_lead_changes_the_result_for_every_lead_set() -> None:
+    for leads in (LEADS, LIMB_LEADS, ("I", "II")):
+        mean, logvar = _posteriors()
+        present = _present(*leads)
+        base = FUSION(mean, logvar, present)
+        for lead in leads:
+            moved = mean.clone()
+            moved[:, LEADS.index(lead)] += 1
+            assert (FUSION(moved, logvar, present)[0] - base[0]).abs().max() > 1e-4, (leads, lead)
+
+
+def test_defect_dropped_prior_the_prior_pulls_towards_zero() -> None:
+    mean, logvar = _posteriors()
+    without = HierarchicalFusion(dataclasses.replace(LsEmvaeConfig(), prior=False))
+    kept, dropped = FUSION(mean, logvar, _present("I"))[1], without(mean, logvar, _present("I"))[1]
+    assert (kept < dropped).all()
+    torch.testing.assert_close(dropped, logvar[:, 0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(list(LIMB_LEADS)))
+def test_permuting_leads_inside_a_group_changes_nothing(order: list[str]) -> None:
+    mean, logvar = _posteriors()
+    index = [LEADS.index(lead) for lead in order] + list(range(6, 12))
+    present = _present(*LEADS)
+    a, b = FUSION(mean, logvar, present), FUSION(mean[:, index], logvar[:, index], present)
+    torch.testing.assert_close(a[0], b[0])
+    torch.testing.assert_close(a[1], b[1])
+
+
+def test_exchanging_leads_of_two_groups_changes_the_result() -> None:
+    mean, logvar = _posteriors()
+    index = list(range(12))
+    index[0], index[6] = 6, 0
+    present = _present(*LEADS)
+    assert (FUSION(mean, logvar, present)[0] - FUSION(mean[:, index], logvar[:, index], present)[0]).abs().max() > 1e-3
+
+
+def test_a_missing_lead_is_left_out_exactly() -> None:
+    mean, logvar = _posteriors()
+    garbage_mean, garbage_logvar = mean.clone(), logvar.clone()
+    garbage_mean[:, 7], garbage_logvar[:, 7] = 1e6, -6.0
+    present = _present(*(lead for lead in LEADS if lead != "V2"))
+    a, b = FUSION(mean, logvar, present), FUSION(garbage_mean, garbage_logvar, present)
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1], b[1])
+
+
+def test_six_limb_leads_count_as_two_channels_not_six() -> None:
+    mean, logvar = torch.zeros(1, 12, 1, 1), torch.zeros(1, 12, 1, 1)
+    two = FUSION(mean, logvar, _present("I", "II", n=1))[1]
+    six = FUSION(mean, logvar, _present(*LIMB_LEADS, n=1))[1]
+    torch.testing.assert_close(two, six)
+    assert FUSION(mean, logvar, _present("I", n=1))[1] > two
+
+
+def test_variance_grows_where_groups_disagree() -> None:
+    mean, logvar = torch.zeros(1, 12, 1, 1), torch.full((1, 12, 1, 1), -2.0)
+    agree = FUSION(mean, logvar, _present(*LEADS, n=1))[1]
+    mean[:, 6:9] = 3.0
+    assert FUSION(mean, logvar, _present(*LEADS, n=1))[1] > agree + 1
+
+
+def test_extreme_log_variances_stay_finite_and_their_gradients_too() -> None:
+    mean, logvar = _posteriors()
+    mean.requires_grad_()
+    logvar = (logvar.sign() * 6.0).requires_grad_()
+    out = FUSION(mean, logvar, _present("I", "V6"))
+    (out[0].sum() + out[1].sum()).backward()
+    assert torch.isfinite(out[0]).all()
+    assert torch.isfinite(mean.grad).all()  # type: ignore[arg-type]
+    assert torch.isfinite(logvar.grad).all()  # type: ignore[arg-type]
+
+
+def test_groups_must_name_every_lead_once() -> None:
+    with pytest.raises(FormatError, match="each of"):
+        LsEmvaeConfig(groups=(("a", ("I", "II")),))
+
+
+def test_configuration_survives_json_and_refuses_unknown_keys() -> None:
+    config = LsEmvaeConfig(latent=7)
+    assert from_json(LsEmvaeConfig, to_json(config)) == config
+    with pytest.raises(FormatError, match="latnet"):
+        from_json(LsEmvaeConfig, {**to_json(config), "latnet": 3})

@@ -1,0 +1,136 @@
+"""Whole sessions over the test radio: the same promises as in process, through real bleak and D-Bus."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from edge_app.link.ble import BleTransport
+from edge_app.session import EventKind, record_session
+from edge_app.spool import Spool, recover_spool
+from lsemvae.ecg.errors import LinkError, ProtocolError
+
+
+def faults(**values: float) -> tuple[str, str]:
+    return ("--faults", json.dumps(values))
+
+
+def kinds(result) -> list[EventKind]:
+    return [event.kind for event in result.events]
+
+
+def test_ten_seconds_at_ten_times_speed_equal_the_source_at_every_sample(radio, equals_source):
+    radio("--speed", "10")
+    result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=10))
+    assert result.complete
+    assert result.record.n_samples == 5000
+    assert result.statistics.assembly.corrupt == 0
+    equals_source(result.record)
+
+
+def test_a_bad_radio_ends_contiguous_after_retransmission(radio, equals_source):
+    running = radio("--speed", "10", *faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02))
+    result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=10))
+    assert result.complete
+    equals_source(result.record)
+    injected = running.report()["faults"]
+    assert result.statistics.assembly.corrupt == injected["corrupt"] > 0
+
+
+def test_a_link_lost_in_the_middle_is_reconnected_and_the_hole_filled(radio, equals_source):
+    running = radio("--speed", "10", *faults(disconnect_at=60))
+    result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=10))
+    assert EventKind.RESUMED in kinds(result)
+    assert result.statistics.reconnects == 1
+    assert result.complete
+    equals_source(result.record)
+    assert running.report()["daemon"]["Connect"] == 2
+
+
+def test_a_device_killed_in_the_middle_leaves_what_was_received(radio, equals_source, tmp_path):
+    radio("--speed", "10", *faults(power_off_at=100))
+    path = tmp_path / "killed.spool"
+    with Spool(path) as spool:
+        session = record_session(BleTransport(scan_s=0.5), seconds=10, sink=spool, watchdog_s=1.0, reconnect_for_s=1.0)
+        result = asyncio.run(session)
+    assert EventKind.GAVE_UP in kinds(result)
+    assert result.record.n_samples == 2500
+    equals_source(result.record)
+    found = result.statistics
+    assert found.received_samples + found.missing_samples == found.elapsed_samples == 2500
+    assert (recover_spool(path).record.samples == result.record.samples).all()
+
+
+def test_a_device_killed_and_switched_on_again_continues_after_a_declared_gap(radio):
+    running = radio("--speed", "10", *faults(power_off_at=60))
+
+    async def scenario():
+        session = asyncio.create_task(record_session(BleTransport(scan_s=0.5), seconds=20))
+        while not session.done() and not running_is_off.is_set():
+            await asyncio.sleep(0.05)
+        await running.told("power_on")
+        return await session
+
+    class Watch(asyncio.Event):
+        """Set when the session notices the loss."""
+
+    running_is_off = Watch()
+
+    async def with_watch():
+        asyncio.get_running_loop().call_later(1.5, running_is_off.set)
+        return await scenario()
+
+    result = asyncio.run(with_watch())
+    assert result.statistics.restarts == 1
+    (gap,) = result.record.gaps
+    assert gap.start == 1500
+    assert result.record.n_samples == 10_000
+    assert result.record.received_samples + gap.n_samples == 10_000
+
+
+def test_a_hanging_device_is_noticed_by_the_watchdog(radio, equals_source):
+    radio("--speed", "10", *faults(hang_at=100))
+    session = record_session(BleTransport(scan_s=2), seconds=10, watchdog_s=0.7, reconnect_for_s=0.7)
+    result = asyncio.run(session)
+    assert EventKind.SILENT in kinds(result)
+    assert result.record.n_samples == 2500
+    equals_source(result.record)
+
+
+def test_a_small_mtu_gives_smaller_frames_and_the_same_samples(radio, equals_source):
+    radio("--speed", "5", "--mtu", "100")
+    result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=4))
+    assert result.complete
+    assert result.statistics.assembly.frames >= 4 * 500 // 14
+    equals_source(result.record)
+
+
+def test_an_mtu_of_23_is_refused_with_advice(radio):
+    radio("--mtu", "23")
+    with pytest.raises(ProtocolError, match="MTU_TOO_SMALL") as caught:
+        asyncio.run(record_session(BleTransport(scan_s=5), seconds=4))
+    assert "adapter" in caught.value.advice
+
+
+def test_a_device_that_is_not_there_is_a_link_error_with_advice(radio):
+    radio()
+    with pytest.raises(LinkError, match="found no AA:BB:CC:DD:EE:FF in 0.3 s") as caught:
+        asyncio.run(record_session(BleTransport(address="AA:BB:CC:DD:EE:FF", scan_s=0.3), seconds=4))
+    assert "Switch the device on" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "words"),
+    [((), "adapter_off", "Switch Bluetooth on"), (("--no-adapter",), "", "Plug in a Bluetooth adapter")],
+    ids=["adapter off", "no adapter"],
+)
+def test_an_adapter_that_is_off_or_absent_is_a_link_error_with_advice(radio, options, command, words):
+    running = radio(*options)
+    if command:
+        running.tell(command)
+        running.report()
+    with pytest.raises(LinkError) as caught:
+        asyncio.run(record_session(BleTransport(scan_s=1), seconds=4))
+    assert words in caught.value.advice

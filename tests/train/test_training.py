@@ -1,0 +1,180 @@
+"""Training: resumable to the bit, complete run folders, no pickle, clear refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lsemvae.data.convert import convert_folder
+from lsemvae.data.store import RecordStore
+from lsemvae.ecg.errors import FormatError, SampleError
+from lsemvae.ecg.leads import LEADS
+from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig
+from lsemvae.train import loop as loop_module
+from lsemvae.train.batches import LEAD_SUBSETS, draw_subset
+from lsemvae.train.checkpoint import load_lsemvae, load_student
+from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.finetune import FINETUNE, finetune
+from lsemvae.train.loop import learning_rate
+from lsemvae.train.pipeline import fold_plans
+from lsemvae.train.pretrain import PRETRAIN, pretrain
+from tests.data.test_folder_format import write_folder
+
+MODEL = LsEmvaeConfig(channels=(4, 6, 8), latent=4, trunk=(8, 8), summary=4)
+STUDENT = StudentConfig(channels=(4, 6, 8, 8, 8), summary=4)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RecordStore:
+    root = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    t = np.arange(5000) / 500
+    beats = np.exp(-(((t % 0.8) - 0.4) ** 2) / 0.0004)
+    x = (beats * rng.uniform(200, 900, (16, 8, 1)) + rng.normal(0, 10, (16, 8, 5000))).astype(np.int16)
+    return convert_folder(write_folder(root / "data", x), root / "store")
+
+
+def _few(preset: TrainConfig, epochs: int) -> TrainConfig:
+    return dataclasses.replace(preset, epochs=epochs, batch=4)
+
+
+def _rows(store: RecordStore) -> np.ndarray:
+    return np.arange(len(store))
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_after(n: int):  # type: ignore[no-untyped-def]
+    def report(row: dict[str, object]) -> None:
+        if row["epoch"] == n:
+            raise _Stop
+
+    return report
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp_path: Path) -> None:
+    config = _few(PRETRAIN, 3)
+    pretrain(store, tmp_path / "whole", _rows(store), model=MODEL, train=config)
+    with pytest.raises(_Stop):
+        pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config, report=_stop_after(2))
+    assert (tmp_path / "broken/resume/state.json").is_file()
+    pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config)
+    a, b = (load_file(str(tmp_path / run / "model.safetensors")) for run in ("whole", "broken"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
+    assert not (tmp_path / "broken/resume").exists()
+
+
+def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(9,))
+    finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1))
+    distill(store, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 2))
+    for stage, epochs in (("p", 1), ("f", 1), ("s", 2)):
+        run = json.loads((tmp_path / stage / "run.json").read_text())
+        assert run["data_sha256"] == store.data_hash
+        assert run["versions"]["torch"]
+        lines = [json.loads(line) for line in (tmp_path / stage / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == list(range(1, epochs + 1))
+        assert all(np.isfinite(line["loss"]) for line in lines)
+    assert json.loads((tmp_path / "p/run.json").read_text())["folds_left_out"] == [9]
+    student, config = load_student(tmp_path / "s")
+    assert config["leads"] == ["I", "II"]
+    assert not student.training
+    before = load_file(str(tmp_path / "p/model.safetensors"))
+    after = load_file(str(tmp_path / "f/model.safetensors"))
+    moved = [name for name in before if name.startswith("encoders") and not torch.equal(before[name], after[name])]
+    assert moved, "fine-tuning moves the encoders"
+
+
+def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    with pytest.raises(FormatError, match="found a run with other train"):
+        pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 2))
+
+
+def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    model, _ = load_lsemvae(tmp_path / "p")
+    loop = loop_module.Loop(
+        model, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda rows, g: {"loss": model.decoder.log_sd.sum()}
+    )
+    seen = []
+    for k in range(3):
+        before = model.decoder.log_sd.detach().clone()
+        loop._one_step(np.arange(4), torch.Generator(), k)
+        seen.append(not torch.equal(before, model.decoder.log_sd))
+    assert all(seen)
+
+
+def test_a_loss_that_is_not_finite_stops_training(store: RecordStore, tmp_path: Path) -> None:
+    net = torch.nn.Linear(1, 1)
+    (tmp_path / "x").mkdir()
+    loop = loop_module.Loop(net, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda r, g: {"loss": net.weight.sum() * np.nan})
+    with pytest.raises(SampleError, match="found loss nan"):
+        loop.run()
+
+
+@pytest.fixture(scope="module")
+def pretrained(store: RecordStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run") / "p"
+    pretrain(store, run, _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    return run
+
+
+@pytest.mark.parametrize("damage", ["nan", "missing", "extra", "shape", "garbage"])
+def test_damaged_weights_are_refused(pretrained: Path, tmp_path: Path, damage: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_bytes((pretrained / "config.json").read_bytes())
+    tensors = load_file(str(pretrained / "model.safetensors"))
+    if damage == "nan":
+        tensors["decoder.log_sd"][0] = np.nan
+    elif damage == "missing":
+        del tensors["decoder.log_sd"]
+    elif damage == "extra":
+        tensors["decoder.more"] = torch.zeros(1)
+    elif damage == "shape":
+        tensors["decoder.log_sd"] = torch.zeros(3)
+    if damage == "garbage":
+        (run / "model.safetensors").write_bytes(b"\x80\x04not safetensors")
+    else:
+        save_file(tensors, str(run / "model.safetensors"))
+    with pytest.raises((FormatError, SampleError)):
+        load_lsemvae(run)
+
+
+def test_a_teacher_is_no_student(pretrained: Path) -> None:
+    with pytest.raises(FormatError, match="found a run of kind 'lsemvae', expected 'student'"):
+        load_student(pretrained)
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    config = TrainConfig(epochs=1, batch=1, lr=1.0, warmup=0.1)
+    rates = [learning_rate(config, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_lead_sets_of_use_are_all_drawn() -> None:
+    g = torch.Generator().manual_seed(0)
+    drawn = {int(draw_subset(g).sum()) for _ in range(200)}
+    assert drawn == {12, 6, 2, 1}
+    assert sum(weight for _, _, weight in LEAD_SUBSETS) == pytest.approx(1.0)
+    assert len(draw_subset(g)) == len(LEADS)
+
+
+def test_fold_plans_cover_every_fold_once_and_share_no_patient(store: RecordStore) -> None:
+    plans = fold_plans(store, 2)
+    tested = np.concatenate([plan.test for plan in plans])
+    assert sorted(tested.tolist()) == list(range(len(store)))
+    for plan in plans:
+        assert not set(store.patient[plan.train]) & set(store.patient[plan.test])
