@@ -126,6 +126,8 @@ class _Session:
         self._device = options.device
         self._next_repair = 0
         self._end: int | None = None
+        self._stopped = False
+        self._gave_up = False
         self._reconnects = 0
         self._missing_before = 0
         self._client = self._new_client()
@@ -155,19 +157,27 @@ class _Session:
         while await self._watch() is _Ending.LOST:
             if not await self._reconnect():
                 self._intake.note(EventKind.GAVE_UP, "the device did not come back; what was received is kept")
-                await self._client.close()
+                self._gave_up = True
                 return
 
     async def _finish(self) -> None:
         """STOP, then ask for what is missing until it is here or cannot be had."""
-        if self._client.lost:
+        if self._gave_up:
             return
-        reply = await self._client.request(Op.STOP)
-        if reply.status is ReplyStatus.OK:
-            self._end = self._recording.stream_position(decode_stop_reply(reply.data).next_index)
-            self._intake.note(EventKind.STOPPED, f"device stopped at sample {self._end}")
+        await self._stop()
         self._missing_before = self._recording.missing(self._upto())
         await self._repair_all()
+        if not self._stopped:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """A link that is lost just now is no reason to do without the rest."""
+        with suppress(LinkError):
+            reply = await self._client.request(Op.STOP)
+            self._stopped = True
+            if reply.status is ReplyStatus.OK:
+                self._end = self._recording.stream_position(decode_stop_reply(reply.data).next_index)
+                self._intake.note(EventKind.STOPPED, f"device stopped at sample {self._end}")
 
     async def _repair_all(self) -> None:
         fruitless = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app.cli_options import BundlePath, DataDir, Json, Trust, screener_for, trusted_keys
+from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
 from edge_app.console import exit_code_of, report_error, reports_errors, say, say_json, say_progress
 
 if TYPE_CHECKING:
@@ -27,12 +27,18 @@ def _progress(done: int, total: int) -> None:
 def evaluate(
     bundle: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(help="Bundle, or a folder of cross-validation bundles with folds.json [default: the shipped one]."),
+        typer.Argument(
+            help="Bundle, or a folder of cross-validation bundles with folds.json [default: the shipped one]."
+        ),
     ] = None,
-    data: Annotated[Path, typer.Option("--data", help="Folder with metadata.csv and signals/.", show_default=False)] = ...,  # type: ignore[assignment]
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with metadata.csv and signals/.", show_default=False)
+    ] = ...,  # type: ignore[assignment]
     split: Annotated[str, typer.Option(help="Value of the `split` column, or all.")] = "all",
     predictions: Annotated[Optional[Path], typer.Option(help="Write one row per recording to this CSV file.")] = None,  # noqa: UP045
-    known_gain: Annotated[bool, typer.Option("--known-gain", help="Leave out recordings whose overall gain is unknown.")] = False,
+    known_gain: Annotated[
+        bool, typer.Option("--known-gain", help="Leave out recordings whose overall gain is unknown.")
+    ] = False,
     trust: Trust = None,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +51,9 @@ def evaluate(
     def opener(path: Path | None) -> Screener:
         return open_screener(path, trusted_keys=keys)
 
-    scores = score_folder(data, bundle=bundle, split=split, open_screener=opener, known_gain=known_gain, progress=_progress)
+    scores = score_folder(
+        data, bundle=bundle, split=split, open_screener=opener, known_gain=known_gain, progress=_progress
+    )
     if predictions is not None:
         write_predictions(predictions, scores)
     rows = reports(scores)
@@ -70,7 +78,9 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Results as aligned text; estimates with their 95 % intervals."""
     cells = [list(_COLUMNS)] + [[_cell(row[name]) for name in _COLUMNS] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(_COLUMNS))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def _cell(value: object) -> str:
@@ -112,17 +122,17 @@ def screen(
     file: Annotated[Path, typer.Argument(help="Recording: .ecg.npz, .csv, WFDB .hea or DICOM.", show_default=False)],
     bundle: BundlePath = None,
     unit: Annotated[Optional[str], typer.Option(help="Unit of a CSV file that states none: uV, mV or V.")] = None,  # noqa: UP045
-    fs_hz: Annotated[Optional[float], typer.Option("--fs-hz", help="Rate of a CSV file that states none, in Hz.")] = None,  # noqa: UP045
+    fs_hz: Annotated[Optional[float], typer.Option("--fs-hz", help="Rate of a CSV without one, in Hz.")] = None,  # noqa: UP045
     trust: Trust = None,
-    data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Screen one recording exactly as the clinic does, without storing it."""
-    from edge_app.cli_screen import exit_code_of_result, show
+    """Screen one recording exactly as the clinic does; nothing is stored, and no version is remembered."""
+    from edge_app.cli_report import exit_code_of_result, show
     from edge_app.files import read_any
+    from edge_app.screening import open_screener
     from lsemvae.ecg.errors import EcgError
 
-    screener = screener_for(bundle, trust=trust, data_dir=data_dir)
+    screener = open_screener(bundle, trusted_keys=trusted_keys(trust))
     try:
         record = read_any(file, unit=unit, fs_hz=fs_hz)
     except EcgError as error:
@@ -133,7 +143,17 @@ def screen(
     raise typer.Exit(exit_code_of_result(result))
 
 
-_LABORATORY = ("torch", "safetensors", "scikit-learn", "wfdb", "matplotlib", "onnx", "onnxruntime", "litert-torch", "litert-quantizer")
+_LABORATORY = (
+    "torch",
+    "safetensors",
+    "scikit-learn",
+    "wfdb",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "litert-torch",
+    "litert-quantizer",
+)
 
 
 @reports_errors

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from lsemvae.model.config import TrainConfig
 
 Data = Annotated[Path, typer.Option("--data", help="Record store made by `lsemvae convert`.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="Run folder; a run that was begun there is resumed.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--out", help="Run folder; a run that was begun there is resumed.", show_default=False)
+]
 Epochs = Annotated[Optional[int], typer.Option(help="Epochs, fixed beforehand [default: the preset's].", min=1)]  # noqa: UP045
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")]
 LeftOut = Annotated[str, typer.Option("--leave-out", help="Folds that this run must not see, as 1,2,3.")]
@@ -60,7 +62,9 @@ def _done(out: Path, *, as_json: bool) -> None:
 
 @reports_errors
 def convert(
-    data: Annotated[Path, typer.Option("--data", help="Folder with metadata.csv, or a tree of WFDB records.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with metadata.csv, or a tree of WFDB records.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", help="Record store to make; must not exist.", show_default=False)],
     patients: Annotated[
         Optional[Path],  # noqa: UP045
@@ -97,7 +101,8 @@ def pretrain(
     from lsemvae.train.pretrain import PRETRAIN
     from lsemvae.train.pretrain import pretrain as run
 
-    store, left_out = open_store(data), _folds(leave_out)
+    left_out = _folds(leave_out)
+    store = open_store(data)
     config = _train_config(PRETRAIN, epochs, seed)
     run(store, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
     _done(out, as_json=as_json)
@@ -118,7 +123,8 @@ def finetune(
     from lsemvae.train.finetune import FINETUNE
     from lsemvae.train.finetune import finetune as run
 
-    store, left_out = open_store(data), _folds(leave_out)
+    left_out = _folds(leave_out)
+    store = open_store(data)
     config = _train_config(FINETUNE, epochs, seed)
     run(store, pretrained, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
     _done(out, as_json=as_json)
@@ -139,7 +145,8 @@ def distill(
     from lsemvae.train.distill import DISTILL
     from lsemvae.train.distill import distill as run
 
-    store, left_out = open_store(data), _folds(leave_out)
+    left_out = _folds(leave_out)
+    store = open_store(data)
     config = _train_config(DISTILL, epochs, seed)
     run(store, teacher, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
     _done(out, as_json=as_json)
@@ -165,8 +172,12 @@ def calibrate(
 
 @reports_errors
 def reproduce(
-    data: Annotated[Path, typer.Option("--data", help="Development recordings (folder with metadata.csv).", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder for store, runs, bundles and figures.", show_default=False)],
+    data: Annotated[
+        Path, typer.Option("--data", help="Development recordings (folder with metadata.csv).", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for store, runs, bundles and figures.", show_default=False)
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="One epoch a stage: a smoke test, never a number.")] = False,
     version: Annotated[str, typer.Option("--bundle-version", help="Version written into the bundle.")] = "0.1.0",
     key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
@@ -192,7 +203,13 @@ def reproduce(
     out.mkdir(parents=True, exist_ok=True)
     bundle = run(job)
     if as_json:
-        say_json({"bundle": str(bundle), "results": str(out / "results.json"), "predictions": str(out / "cv-predictions.csv")})
+        say_json(
+            {
+                "bundle": str(bundle),
+                "results": str(out / "results.json"),
+                "predictions": str(out / "cv-predictions.csv"),
+            }
+        )
         return
     say(f"bundle: {bundle}")
     say(f"card: {bundle / 'card.md'}; held-out predictions: {out / 'cv-predictions.csv'}")

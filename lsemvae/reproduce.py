@@ -93,7 +93,9 @@ def _train(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> None:
 
     for plan in plans:
         job.say(f"chain {plan.name}: {len(plan.train)} recordings")
-        train_chain(store, job.out / "cv" / plan.name, plan.train, budget=job.budget, left_out=plan.left_out, report=report)
+        train_chain(
+            store, job.out / "cv" / plan.name, plan.train, budget=job.budget, left_out=plan.left_out, report=report
+        )
     rows = np.flatnonzero(store.fold > 0)
     job.say(f"chain final: {len(rows)} recordings")
     train_chain(store, job.out / "final", rows, budget=job.budget, report=report)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +150,7 @@ def write_predictions(path: Path, scores: Scores) -> None:
             values = [p.probabilities.get(label, np.nan) for label in scores.labels]
             repeated = [p.probabilities.get(PRIMARY_LABEL, np.nan)] * len(named)
             writer.writerow([p.uid, p.outcome, ";".join(p.reasons), *map(_cell, [*values, *repeated, p.uncertainty])])
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _cell(value: float) -> str:

@@ -3,10 +3,11 @@
 The rules below are there because a real stack broke without them:
 
 - one scanner, stopped before connecting; a fresh device object for every connection;
-- stale connections of an earlier process are closed first;
-- notifications by StartNotify, never AcquireNotify (bluetoothd 5.66 crashes, others lose the first notifications);
-- the disconnect callback counts only after `connect` has returned, since it also fires for failed attempts;
-- `disconnect` is awaited always, even when the link is lost: bleak closes its D-Bus connection only there, and BlueZ
+- a connection that a crashed application left behind hides the device from scans, so it is closed and the scan
+repeated; - notifications by StartNotify, never AcquireNotify (bluetoothd 5.66 crashes, others lose the first
+notifications); - the disconnect callback counts only after `connect` has returned, since it also fires for failed
+attempts; - `disconnect` is awaited always, even when the link is lost: bleak closes its D-Bus connection only there,
+and BlueZ
   delivers every later notification once more for each one that was left open;
 - the MTU comes from the characteristic, as ``client.mtu_size`` is a guess on BlueZ.
 """
@@ -22,10 +23,11 @@ from bleak import BleakClient, BleakScanner
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak_retry_connector import close_stale_connections_by_address, establish_connection
+from bleak_retry_connector import establish_connection
 
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
 from edge_app.link.ble_errors import RADIO_EXCEPTIONS, not_found, translated
+from edge_app.link.ble_stale import close_stale_connections
 from firmware_bridge.profile import (
     ATT_HEADER_BYTES,
     CONTROL_UUID,
@@ -61,7 +63,6 @@ class BleTransport:
         self._scan_s = scan_s
         self._client: BleakClient | None = None
         self._established = False
-        self._cleaned = False
         self._on_disconnect: DisconnectCallback | None = None
 
     @property
@@ -74,7 +75,6 @@ class BleTransport:
         await self.disconnect()
         with translated("Bluetooth"):
             device = await self._find()
-            await self._close_stale(device.address)
             self._client = await establish_connection(
                 BleakClient, device, device.name or device.address, disconnected_callback=self._lost,
                 use_services_cache=False,
@@ -124,12 +124,17 @@ class BleTransport:
         self._on_disconnect = callback
 
     async def _find(self) -> BLEDevice:
-        device = await BleakScanner.find_device_by_filter(
-            self._wanted, timeout=self._scan_s, service_uuids=[SERVICE_UUID]
-        )
+        device = await self._scan()
+        if device is None and await close_stale_connections(SERVICE_UUID, address=self._address):
+            device = await self._scan()
         if device is None:
             raise not_found(self._address or self._name or "six-lead device", seconds=self._scan_s)
         return device
+
+    async def _scan(self) -> BLEDevice | None:
+        return await BleakScanner.find_device_by_filter(
+            self._wanted, timeout=self._scan_s, service_uuids=[SERVICE_UUID]
+        )
 
     def _wanted(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
         if SERVICE_UUID not in advertisement.service_uuids:
@@ -137,12 +142,6 @@ class BleTransport:
         if self._address is not None:
             return device.address.lower() == self._address.lower()
         return self._name is None or self._name in (device.name, advertisement.local_name)
-
-    async def _close_stale(self, address: str) -> None:
-        """Once per process: an application that crashed leaves its connection to the device behind."""
-        if not self._cleaned:
-            self._cleaned = True
-            await close_stale_connections_by_address(address)
 
     async def _notify(self, uuid: str, callback: NotificationCallback) -> None:
         def handle(_characteristic: BleakGATTCharacteristic, data: bytearray) -> None:

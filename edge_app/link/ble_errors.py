@@ -75,4 +75,4 @@ def translated(what: str) -> Iterator[None]:
         yield
     except RADIO_EXCEPTIONS as exc:
         cause = exc.__cause__ if advice_for(exc) is None and exc.__cause__ is not None else exc
-        raise LinkError(f"{what}: {exc or type(exc).__name__}", advice=advice_for(cause)) from exc
+        raise LinkError(f"{what}: {str(exc) or type(exc).__name__}", advice=advice_for(cause)) from exc

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from bumble import hci
-from bumble.att import Attribute
+from bumble.att import ATT_READ_NOT_PERMITTED_ERROR, ATT_Error, Attribute
 from bumble.controller import Controller
 from bumble.core import UUID, AdvertisingData
 from bumble.device import Connection, Device, DeviceConfiguration
@@ -95,7 +95,9 @@ class BumblePeripheral:
         value = CharacteristicValue[bytes]
         descriptor = value(read=lambda _connection: self.player.device.read_descriptor())
         characteristics = {
-            Channel.LIVE: Characteristic[bytes](LIVE_UUID, _P.NOTIFY, Attribute.Permissions(0), value()),
+            Channel.LIVE: Characteristic[bytes](
+                LIVE_UUID, _P.NOTIFY, Attribute.Permissions(0), value(read=_refuse_read)
+            ),
             Channel.CONTROL: Characteristic[bytes](
                 CONTROL_UUID, _P.WRITE | _P.INDICATE, writeable, value(write=self._control_written)
             ),
@@ -129,6 +131,10 @@ class BumblePeripheral:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _refuse_read(_connection: object) -> bytes:
+    raise ATT_Error(error_code=ATT_READ_NOT_PERMITTED_ERROR)
 
 
 def _advertisement(name: str) -> bytes:

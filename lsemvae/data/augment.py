@@ -55,7 +55,9 @@ def _noise_channels(n: int, channels: int, time: int, spec: AugmentSpec, g: torc
     return noise + torch.sin(6.2832 * f_hz * t_s + phase) * strength[..., 1:] * spec.baseline_mv
 
 
-def add_noise(x: torch.Tensor, limb: list[int], chest: list[int], spec: AugmentSpec, g: torch.Generator) -> torch.Tensor:
+def add_noise(
+    x: torch.Tensor, limb: list[int], chest: list[int], spec: AugmentSpec, g: torch.Generator
+) -> torch.Tensor:
     """Noise on I and II carried to the limb leads at `limb` (positions of I..aVF present in x), own noise on the chest."""
     n, _, time = x.shape
     out = x.clone()

@@ -6,11 +6,11 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ def _convert(
             if progress:
                 progress(done, n_total)
     writer.finish(BASE)
-    os.replace(part, out)
+    part.replace(out)
     return open_store(out)
 
 
@@ -115,7 +115,7 @@ def convert_folder(data: Path, out: Path, *, source: str = "", progress: Progres
     folder = EcgFolder(data)
     rows = [row for row in folder.rows if row.get("source", "").startswith(source)]
     rows.sort(key=lambda r: (r["file"], int(r["row"])))
-    pairs = ((row, lambda row=row: folder.record(row)) for row in rows)
+    pairs = ((row, partial(folder.record, row)) for row in rows)
     return _convert(pairs, out, len(rows), progress)
 
 
@@ -156,4 +156,4 @@ def convert_wfdb(
         fold = patient_fold(patient, n_folds=N_FOLDS_WITHOUT_OWN)
         return {"uid": path.stem, "patient": patient, "strat_fold": str(fold), "source": "wfdb", "split": "all"}
 
-    return _convert(((row(p), lambda p=p: read_wfdb(p)) for p in headers), out, len(headers), progress)
+    return _convert(((row(path), partial(read_wfdb, path)) for path in headers), out, len(headers), progress)

@@ -16,12 +16,19 @@ from lsemvae.ecg.errors import SampleError
 TARGET_SPECIFICITY = 0.90
 """Operating point: one false call in ten. Negatives are many, so the threshold is stable; sensitivity is then reported."""
 
+MIN_SLOPE = 1e-3
+"""Below this a calibrated probability no longer follows the logit."""
+
 UNCERTAINTY_QUANTILE = 0.99
 """The most uncertain 1 % of held-out recordings sets the limit above which the screen abstains."""
 
 
 def platt(y: np.ndarray, logit: np.ndarray) -> Calibration:
-    """Slope and intercept of a logistic regression of `y` on the logit (Platt 1999), with his smoothed targets."""
+    """Slope and intercept of a logistic regression of `y` on the logit (Platt 1999), with his smoothed targets.
+
+    A logit that ranks no better than chance carries nothing: its slope is held at `MIN_SLOPE`, so that the probability
+    stays at the share of positives instead of turning the answer round.
+    """
     from sklearn.linear_model import LogisticRegression
 
     keep = np.isfinite(y) & np.isfinite(logit)
@@ -32,12 +39,11 @@ def platt(y: np.ndarray, logit: np.ndarray) -> Calibration:
     high, low = (n_pos + 1) / (n_pos + 2), 1 / (n_neg + 2)
     soft = np.where(y == 1, high, low)
     x = np.concatenate([logit, logit])[:, None]
-    fit = LogisticRegression(C=1e6).fit(
-        x, np.repeat([1, 0], len(y)), sample_weight=np.concatenate([soft, 1 - soft])
-    )
+    fit = LogisticRegression(C=1e6).fit(x, np.repeat([1, 0], len(y)), sample_weight=np.concatenate([soft, 1 - soft]))
     slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
-    if slope <= 0:
-        raise SampleError(f"found calibration slope {slope:.3f}, expected a positive one: the model ranks backwards")
+    if slope < MIN_SLOPE:
+        share = float(soft.mean())
+        return Calibration(slope=MIN_SLOPE, intercept=math.log(share / (1 - share)) - MIN_SLOPE * float(logit.mean()))
     return Calibration(slope=slope, intercept=intercept)
 
 
@@ -61,10 +67,21 @@ def spread_between_models(logits: np.ndarray) -> float:
 
 
 def fit_rule(
-    labels: tuple[str, ...], y: np.ndarray, logits: np.ndarray, uncertainty: np.ndarray, *, primary: str, logit_sd: float
+    labels: tuple[str, ...],
+    y: np.ndarray,
+    logits: np.ndarray,
+    uncertainty: np.ndarray,
+    *,
+    primary: str,
+    logit_sd: float,
 ) -> DecisionRule:
     """The rule from held-out `y`, `logits` `[record, label]` and `uncertainty` `[record]`."""
     calibrations = {label: platt(y[:, k], logits[:, k]) for k, label in enumerate(labels)}
+    if calibrations[primary].slope <= MIN_SLOPE:
+        raise SampleError(
+            f"found that {primary} ranks held-out recordings no better than chance, expected a model that has learned it",
+            advice="Train longer, or look at the labels: a bundle that decides by chance is not written.",
+        )
     thresholds = {
         label: threshold_at_specificity(y[:, k], apply_platt(calibrations[label], logits[:, k]))
         for k, label in enumerate(labels)

@@ -73,7 +73,8 @@ def _floor_key(row: Mapping[str, Any]) -> str:
 def _teacher(facts: CardFacts) -> list[str]:
     lines = ["| label | leads | n | positive | AUROC (95 % CI) |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {r['label']} | {r['leads']} | {r['n']} | {r['positives']} | {_three(r['auroc'])} |" for r in facts.teacher_rows
+        f"| {r['label']} | {r['leads']} | {r['n']} | {r['positives']} | {_three(r['auroc'])} |"
+        for r in facts.teacher_rows
     ]
     return lines
 

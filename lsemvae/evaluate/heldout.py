@@ -59,7 +59,9 @@ def pooled(
     return out
 
 
-def teacher_table(store: RecordStore, plans: Sequence[FoldPlan], root: Path, labels: Sequence[str]) -> list[dict[str, Any]]:
+def teacher_table(
+    store: RecordStore, plans: Sequence[FoldPlan], root: Path, labels: Sequence[str]
+) -> list[dict[str, Any]]:
     """AUROC rows of the cross-validated teachers for each lead set, on recordings whose gain is known."""
     known = store.gain_known.astype(bool) & (store.fold > 0)
     table: list[dict[str, Any]] = []
@@ -72,7 +74,11 @@ def teacher_table(store: RecordStore, plans: Sequence[FoldPlan], root: Path, lab
         for label in labels:
             k = store.label_names.index(label)
             report = report_label(
-                label, store.labels[known, k].astype(float), logits[known, k], threshold=0.0, patients=store.patient[known]
+                label,
+                store.labels[known, k].astype(float),
+                logits[known, k],
+                threshold=0.0,
+                patients=store.patient[known],
             )
             table.append({**report.to_dict(), "leads": name})
     return table

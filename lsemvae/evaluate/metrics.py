@@ -56,7 +56,9 @@ def expected_calibration_error(y: np.ndarray, p: np.ndarray, n_bins: int = 10) -
     """Weighted gap between mean probability and frequency over bins of equal count."""
     order = np.argsort(p, kind="stable")
     gaps = [
-        len(part) / len(p) * abs(float(p[part].mean() - y[part].mean())) for part in np.array_split(order, n_bins) if len(part)
+        len(part) / len(p) * abs(float(p[part].mean() - y[part].mean()))
+        for part in np.array_split(order, n_bins)
+        if len(part)
     ]
     return float(sum(gaps))
 
@@ -91,7 +93,14 @@ def _resamples(patients: np.ndarray, n: int, rng: np.random.Generator) -> list[n
 
 
 def paired_difference(
-    metric: Metric, y: np.ndarray, a: np.ndarray, b: np.ndarray, *, patients: np.ndarray, n: int = N_BOOTSTRAP, seed: int = 0
+    metric: Metric,
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    patients: np.ndarray,
+    n: int = N_BOOTSTRAP,
+    seed: int = 0,
 ) -> Estimate:
     """Interval of `metric(a) - metric(b)` on the same resampled patients: an interval around zero is no difference."""
     if min((y == 1).sum(), (y == 0).sum()) < MIN_CLASS:

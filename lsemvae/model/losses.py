@@ -31,9 +31,7 @@ def masked_bce(logits: Tensor, labels: Tensor, *, pos_weight: Tensor | None = No
     """Binary cross-entropy over the labels that are not NaN: a statement nobody made is not a negative."""
     known = ~torch.isnan(labels)
     target = torch.where(known, labels, torch.zeros_like(labels))
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits, target, pos_weight=pos_weight, reduction="none"
-    )
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight, reduction="none")
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 

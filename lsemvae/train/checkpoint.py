@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write atomically."""
     part = path.with_name(path.name + ".part")
     save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, str(part))
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -72,7 +72,9 @@ def finetune(
                 whole = net.read(net.fuse(leads, batch.present), g)
             kl = gaussian_kl(whole.summary_mean, whole.summary_logvar, seen.summary_mean, seen.summary_logvar)
             terms["matching"] = kl.sum(1).mean()
-        loss = terms["bce"] + sum(train.extra[name] * terms[name] for name in ("bottleneck", "matching") if name in terms)
+        loss = terms["bce"] + sum(
+            train.extra[name] * terms[name] for name in ("bottleneck", "matching") if name in terms
+        )
         return {"loss": loss, **terms}
 
     Loop(net, train, run_dir, rows, step, report).run()

@@ -29,8 +29,7 @@ class Budget:
 
     def quick(self) -> Budget:
         """One epoch a stage: for a smoke test, never for a number."""
-        one = {"epochs": 1}
-        return Budget(replace(self.pretrain, **one), replace(self.finetune, **one), replace(self.distill, **one))
+        return Budget(*(replace(stage, epochs=1) for stage in (self.pretrain, self.finetune, self.distill)))
 
     def seeded(self, seed: int) -> Budget:
         """The same budget with another seed."""

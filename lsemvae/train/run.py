@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -54,7 +53,7 @@ def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a crash leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lsemvae.data.folder import EcgFolder, decode_planes, read_shard
+from lsemvae.data.folder import EcgFolder, decode_planes, read_shard, uncross
 from lsemvae.ecg.errors import FormatError, UnitError
 from lsemvae.ecg.leads import LEADS
 
@@ -30,7 +30,19 @@ def write_folder(root: Path, x: np.ndarray, *, leads: tuple[str, ...] = EIGHT, u
     (root / "signals").mkdir(parents=True)
     lo, hi = encode_planes(x)
     np.savez(root / "signals/a.npz", lo=lo, hi=hi, fs=500.0, scale=1.0, unit=unit, leads=np.array(leads))
-    fields = ["uid", "patient", "split", "strat_fold", "file", "row", "gain_known", "heart_axis", "y_RHS", "y_MI", *extra]
+    fields = [
+        "uid",
+        "patient",
+        "split",
+        "strat_fold",
+        "file",
+        "row",
+        "gain_known",
+        "heart_axis",
+        "y_RHS",
+        "y_MI",
+        *extra,
+    ]
     with (root / "metadata.csv").open("w", newline="") as handle:
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
@@ -44,7 +56,11 @@ def write_folder(root: Path, x: np.ndarray, *, leads: tuple[str, ...] = EIGHT, u
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.int16, hnp.array_shapes(min_dims=2, max_dims=3, max_side=12), elements=st.integers(-(2**15), 2**15 - 1)))
+@given(
+    hnp.arrays(
+        np.int16, hnp.array_shapes(min_dims=2, max_dims=3, max_side=12), elements=st.integers(-(2**15), 2**15 - 1)
+    )
+)
 def test_planes_decode_to_what_was_encoded_over_the_whole_int16_range(x: np.ndarray) -> None:
     np.testing.assert_array_equal(decode_planes(*encode_planes(x)), x)
 
@@ -97,3 +113,17 @@ def test_the_real_folder_reads_as_its_own_reader_reads_it(ecg_data_dir: Path) ->
         stored = [str(lead) for lead in z["leads"]]
     np.testing.assert_allclose(record.to_mv()[LEADS.index("V2")], raw[stored.index("V2")] * 1e-3, atol=1e-6)
     assert (record.fs_hz, record.n_samples) == (500.0, 5000)
+
+
+@pytest.mark.needs_data
+def test_defect_crossed_avl_avf_of_cinc_2011_is_put_right_and_others_are_left_alone(ecg_data_dir: Path) -> None:
+    folder = EcgFolder(ecg_data_dir)
+    crossed = [r for r in folder.rows if r["source"].startswith("PhysioNet/CinC") and r["q_acceptable"] == "1.0"][:20]
+    assert len(crossed) == 20
+    for row in crossed:
+        by_name = dict(zip((record := folder.record(row)).leads, record.to_mv(), strict=True))
+        assert np.median(np.abs(by_name["aVF"] - (by_name["II"] - by_name["I"] / 2))) < 0.01, row["uid"]
+    straight = np.array([[1.0, 2, 1, -1.5, 0, 1.5]]).T * np.sin(np.arange(900) / 20) * 500
+    limb = ("I", "II", "III", "aVR", "aVL", "aVF")
+    assert uncross(straight, limb) == limb
+    assert uncross(straight, (*limb[:4], "aVF", "aVL")) == limb

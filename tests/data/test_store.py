@@ -60,7 +60,7 @@ def test_a_truncated_sample_file_shows_both_sizes(folder: Path, tmp_path: Path) 
 
 
 def test_a_broken_recording_is_refused_by_name_and_the_rest_kept(folder: Path, tmp_path: Path) -> None:
-    rows = list(csv.DictReader((folder / "metadata.csv").open()))
+    rows = list(csv.DictReader((folder / "metadata.csv").read_text().splitlines()))
     rows[0]["row"] = "0"
     short = write_folder(tmp_path / "short", np.ones((1, 8, 900), np.int16))
     (folder / "signals/b.npz").write_bytes((short / "signals/a.npz").read_bytes())
@@ -113,7 +113,13 @@ def _write_wfdb(root: Path, name: str, leads: tuple[str, ...]) -> None:
     root.mkdir(parents=True, exist_ok=True)
     x = np.stack([np.sin(np.arange(5000) / (20 + k)) for k in range(len(leads))], 1)
     wfdb.wrsamp(
-        name, fs=500, units=["mV"] * len(leads), sig_name=list(leads), p_signal=x, fmt=["16"] * len(leads), write_dir=str(root)
+        name,
+        fs=500,
+        units=["mV"] * len(leads),
+        sig_name=list(leads),
+        p_signal=x,
+        fmt=["16"] * len(leads),
+        write_dir=str(root),
     )
 
 

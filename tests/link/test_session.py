@@ -176,6 +176,25 @@ def test_a_link_lost_while_repairing_is_reconnected_to_fetch_the_rest(source, eq
     equals_source(result.record)
 
 
+def test_a_link_lost_at_stop_is_reconnected_to_fetch_the_rest_and_to_stop(source, equals_source):
+    class LosesStop(InProcessTransport):
+        lost = False
+
+        async def write_control(self, request):
+            if request[0] == Op.STOP and not self.lost:
+                self.lost = True
+                await self.drop()
+                raise LinkError("found no connection, expected one")
+            await super().write_control(request)
+
+    transport = LosesStop(source, speed=SPEED, faults=NOISE)
+    result = record(transport)
+    assert transport.lost
+    assert result.complete
+    equals_source(result.record)
+    assert transport.player.device.next_due_us() is None
+
+
 def test_a_stream_left_running_by_a_crashed_application_is_stopped_first(source, equals_source):
     transport = InProcessTransport(source, speed=SPEED)
 

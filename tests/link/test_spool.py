@@ -31,18 +31,8 @@ def record_into(path: Path, transport: InProcessTransport, *, seconds: float = 5
 
 def assert_same(found: EcgRecord, expected: EcgRecord) -> None:
     np.testing.assert_array_equal(found.samples, expected.samples)
-    for name in (
-        "lsb_uv",
-        "fs_hz",
-        "leads",
-        "offset_uv",
-        "gaps",
-        "lead_off",
-        "saturated",
-        "start",
-        "record_id",
-        "device",
-    ):
+    names = ("lsb_uv", "fs_hz", "leads", "offset_uv", "gaps", "lead_off", "saturated", "start", "record_id", "device")
+    for name in names:
         assert getattr(found, name) == getattr(expected, name), name
 
 
@@ -146,7 +136,7 @@ def test_a_device_restarted_in_the_middle_is_recovered_with_its_gap(tmp_path, so
             return await super().connect()
 
     path = tmp_path / "restart.spool"
-    result = record_into(path, BackAtOnce(source, speed=20, faults=Faults(power_off_at=60)))
+    result = record_into(path, BackAtOnce(source, speed=20, faults=Faults(power_off_at=60)), seconds=10)
     assert result.statistics.restarts == 1
     assert result.record.gaps
     assert_same(recover_spool(path).record, result.record)

@@ -1,12 +1,11 @@
 """The test radio: real bleak -> a private dbus-daemon -> our own org.bluez -> Bumble -> a virtual device.
 
-The radio is a process of its own; the application under test is this process. It finds the bus by the variable that every D-Bus
-library reads, so nothing of the machine's own Bluetooth is touched.
+The radio is a process of its own; the application under test is this process. It finds the bus by the variable that
+every D-Bus library reads, so nothing of the machine's own Bluetooth is touched.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -48,10 +47,6 @@ class Radio:
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
 
-    async def told(self, command: str) -> None:
-        """Send a command without stopping the event loop."""
-        await asyncio.to_thread(self.tell, command)
-
     def report(self) -> dict[str, Any]:
         """Counters: "daemon" (calls, notifications) and "faults"."""
         self.tell("report")
@@ -84,7 +79,6 @@ def source_record(tmp_path_factory) -> tuple[EcgRecord, Path]:
 @pytest.fixture
 def radio(needs_dbus, source_record, monkeypatch) -> Iterator[Callable[..., Radio]]:
     """Start a radio with options; the application's D-Bus is its bus from then on."""
-    pytest.importorskip("bumble")
     started: list[Radio] = []
 
     def start(*options: str) -> Radio:

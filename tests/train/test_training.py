@@ -48,14 +48,14 @@ def _rows(store: RecordStore) -> np.ndarray:
     return np.arange(len(store))
 
 
-class _Stop(Exception):
+class _StopError(Exception):
     pass
 
 
 def _stop_after(n: int):  # type: ignore[no-untyped-def]
     def report(row: dict[str, object]) -> None:
         if row["epoch"] == n:
-            raise _Stop
+            raise _StopError
 
     return report
 
@@ -63,7 +63,7 @@ def _stop_after(n: int):  # type: ignore[no-untyped-def]
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp_path: Path) -> None:
     config = _few(PRETRAIN, 3)
     pretrain(store, tmp_path / "whole", _rows(store), model=MODEL, train=config)
-    with pytest.raises(_Stop):
+    with pytest.raises(_StopError):
         pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config, report=_stop_after(2))
     assert (tmp_path / "broken/resume/state.json").is_file()
     pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config)
@@ -117,7 +117,9 @@ def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore,
 def test_a_loss_that_is_not_finite_stops_training(store: RecordStore, tmp_path: Path) -> None:
     net = torch.nn.Linear(1, 1)
     (tmp_path / "x").mkdir()
-    loop = loop_module.Loop(net, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda r, g: {"loss": net.weight.sum() * np.nan})
+    loop = loop_module.Loop(
+        net, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda r, g: {"loss": net.weight.sum() * np.nan}
+    )
     with pytest.raises(SampleError, match="found loss nan"):
         loop.run()
 

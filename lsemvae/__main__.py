@@ -1,0 +1,6 @@
+"""`python -m lsemvae`."""
+
+from lsemvae.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Who may know whom: the import contracts, and a fresh process that shows what is really loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+LABORATORY = ("torch", "scipy", "pandas", "matplotlib", "sklearn", "wfdb", "lsemvae.model", "lsemvae.data", "export")
+
+
+def _loaded(code: str) -> set[str]:
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_import_contracts_hold(repo_root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"],
+        cwd=repo_root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "never"),
+    [
+        ("import lsemvae", (*LABORATORY, "numpy")),
+        ("import lsemvae.ecg", (*LABORATORY, "typer", "cryptography", "bleak", "asyncio")),
+        ("import lsemvae.cli", (*LABORATORY, "cryptography", "bleak", "ai_edge_litert")),
+        ("import edge_app.cli", (*LABORATORY, "cryptography", "bleak", "ai_edge_litert", "numpy")),
+        ("import edge_app.screening, edge_app.bundle, edge_app.store", (*LABORATORY, "bleak", "bumble")),
+        ("import edge_app.session, edge_app.link.ble", (*LABORATORY, "bumble")),
+        ("import firmware_bridge.codec, firmware_bridge.reassembly", (*LABORATORY, "asyncio", "bleak", "socket")),
+    ],
+)
+def test_a_fresh_process_loads_no_more_than_its_room_may(code: str, never: tuple[str, ...]) -> None:
+    loaded = _loaded(code)
+    assert not [name for name in never if name in loaded]
+
+
+def test_the_shipped_bundle_opens_and_screens_without_the_laboratory() -> None:
+    loaded = _loaded(
+        "import numpy as np\n"
+        "from edge_app.screening import open_screener\n"
+        "from lsemvae.ecg.record import record_from_physical\n"
+        "s = open_screener()\n"
+        "x = np.sin(np.arange(5000) / 30)[None] * np.array([[.5], [.8]])\n"
+        "s.screen(record_from_physical(x, unit='mV', fs_hz=500, leads=('I', 'II')))"
+    )
+    assert not [name for name in LABORATORY if name in loaded]
+
+
+def test_edge_extra_names_nothing_of_the_laboratory(repo_root: Path) -> None:
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
+    names = " ".join([*project["dependencies"], *project["optional-dependencies"]["edge"]])
+    locked = (repo_root / "requirements/edge.txt").read_text()
+    for name in ("torch", "scipy", "pandas", "matplotlib"):
+        assert name not in names
+        assert f"\n{name}==" not in locked
+    for name in ("numpy", "ai-edge-litert", "bleak", "typer", "cryptography"):
+        assert name in names
+        assert f"{name}==" in locked
+
+
+def test_every_locked_requirement_has_a_hash(repo_root: Path) -> None:
+    blocks = (repo_root / "requirements/edge.txt").read_text().replace("\\\n", " ").splitlines()
+    pinned = [line for line in blocks if "==" in line and not line.lstrip().startswith("#")]
+    assert len(pinned) > 10
+    assert all("--hash=sha256:" in line for line in pinned)
+
+
+def test_nothing_can_be_unpickled(repo_root: Path) -> None:
+    found = []
+    for room in ("lsemvae", "export", "edge_app", "firmware_bridge"):
+        for path in (repo_root / room).rglob("*.py"):
+            text = path.read_text()
+            if any(
+                word in text
+                for word in ("import pickle", "torch.load(", "import joblib", "allow_pickle=True", "yaml.load(")
+            ):
+                found.append(str(path))
+    assert not found
+
+
+def test_modules_stay_small(repo_root: Path) -> None:
+    sizes = {
+        path: len(path.read_text().splitlines())
+        for room in ("lsemvae", "export", "edge_app", "firmware_bridge")
+        for path in (repo_root / room).rglob("*.py")
+    }
+    assert max(sizes.values()) <= 600
+    assert sorted(sizes.values())[len(sizes) // 2] < 180

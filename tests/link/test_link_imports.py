@@ -1,0 +1,41 @@
+"""What a fresh process loads: Bluetooth only where Bluetooth is used."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(child.stdout))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import edge_app.session", "import edge_app.spool", "import edge_app.link.base", "import edge_app.link.inprocess"],
+)
+def test_sessions_spool_and_the_in_process_link_load_no_radio(statement):
+    loaded = modules_after(statement)
+    assert loaded.isdisjoint({"bleak", "dbus_fast", "bumble", "bleak_retry_connector", "scipy", "torch"})
+
+
+def test_the_session_does_not_know_the_simulator():
+    assert not [name for name in modules_after("import edge_app.session") if name.startswith("firmware_bridge.sim")]
+
+
+def test_the_bluetooth_link_loads_bleak_but_not_the_simulator():
+    loaded = modules_after("import edge_app.link.ble")
+    assert "bleak" in loaded
+    assert not [name for name in loaded if name.startswith(("firmware_bridge.sim", "bumble"))]
+
+
+def test_the_bridge_loads_no_event_loop_no_socket_and_no_simulator():
+    modules = ("codec", "control", "descriptor", "profile", "reassembly", "recording", "status", "quantise")
+    loaded = modules_after("import " + ", ".join(f"firmware_bridge.{name}" for name in modules))
+    assert loaded.isdisjoint({"asyncio", "socket", "bleak", "bumble", "dbus_fast"})
+    assert not [name for name in loaded if name.startswith("firmware_bridge.sim")]
