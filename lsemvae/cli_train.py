@@ -35,11 +35,13 @@ def _folds(text: str) -> tuple[int, ...]:
 def _rows(store: RecordStore, left_out: tuple[int, ...]) -> np.ndarray:
     import numpy as np
 
+    from lsemvae.data.splits import check_disjoint
     from lsemvae.ecg.errors import FormatError
 
     rows = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
     if not len(rows):
         raise FormatError(f"found no recording outside folds {left_out}, expected some to train on")
+    check_disjoint([str(p) for p in store.patient], rows, np.flatnonzero(np.isin(store.fold, list(left_out))))
     return rows
 
 

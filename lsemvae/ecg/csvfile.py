@@ -22,6 +22,11 @@ KEYS: Final = frozenset({"fs_hz", "unit", "start", "gain_known", "device", "reco
 MAX_CSV_BYTES: Final = 256 * 1024 * 1024
 # Times are often written with three decimals; a column may wander by this part of a sample and still be even.
 _TIME_TOLERANCE: Final = 0.51
+# A stated rate and a time column agree if they differ over the whole file by less than a sample (rounding) and this part
+# of its length: crystals are good to 0.02 %, the nearest wrong rates (250 for 256, 500 for 512) are 2 % away.
+_RATE_TOLERANCE: Final = 0.005
+# The longest name of a lead in use is MDC_ECG_LEAD_aVR; what is longer is no row of names.
+_MAX_NAME: Final = 40
 
 
 def read_csv(path: str | Path, *, fs_hz: float | None = None, unit: str | None = None) -> EcgRecord:
@@ -33,8 +38,8 @@ def read_csv(path: str | Path, *, fs_hz: float | None = None, unit: str | None =
         UTF-8 text. Lines `# key=value` at the top may state fs_hz, unit, start (ISO 8601), gain_known (true or
         false), device, record_id. Then a row of lead names, perhaps with a column `time_s`, then numbers.
     fs_hz, unit
-        Rate and unit; where both the file and the caller state one, they must agree. A rate that nobody states is
-        computed from `time_s`.
+        Rate and unit; where both the file and the caller state one, they must agree, and a column `time_s` must agree
+        with the rate. A rate that nobody states is computed from `time_s`.
 
     Raises
     ------
@@ -43,7 +48,7 @@ def read_csv(path: str | Path, *, fs_hz: float | None = None, unit: str | None =
     """
     source = Path(path)
     meta, header, rows = _split(source)
-    names = [cell.strip().strip('"') for cell in header.split(",")]
+    names = _names(source, header)
     lead_columns = [k for k, name in enumerate(names) if name != TIME_COLUMN]
     leads = canonical_leads([names[k] for k in lead_columns])
     if not leads:
@@ -73,18 +78,41 @@ def _split(source: Path) -> tuple[dict[str, str], str, list[str]]:
         text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"found bytes in {source.name} that are no UTF-8 text, expected a CSV file") from error
+    if "\0" in text:
+        raise FormatError(f"found bytes in {source.name} that are no text, expected a CSV file")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     meta: dict[str, str] = {}
     while lines and lines[0].startswith("#"):
         _add_key(meta, lines.pop(0))
     if not lines:
         raise LengthError(f"found no row in {source.name}, expected lead names and samples")
+    _check_separator(source, lines[0])
     if not text.endswith("\n") and lines[0].count(",") != lines[-1].count(","):
         expected = lines[0].count(",") + 1
         raise TruncatedError(
             f"found {lines[-1].count(',') + 1} numbers in the last row of {source.name}, expected {expected}"
         )
     return meta, lines[0], lines[1:]
+
+
+def _check_separator(source: Path, header: str) -> None:
+    """Refuse the CSV of a country that writes decimal commas: its columns are parted by semicolons."""
+    found = next((mark for mark in (";", "\t") if mark in header), None)
+    if found is not None:
+        raise FormatError(
+            f"found columns parted by {found!r} in {source.name}, expected ','",
+            advice="Save the file with commas between the columns and points in the numbers (0.12, not 0,12).",
+        )
+
+
+def _names(source: Path, header: str) -> list[str]:
+    names = [cell.strip().strip('"') for cell in header.split(",")]
+    longest = max(names, key=len)
+    if len(longest) > _MAX_NAME:
+        raise FormatError(
+            f"found {longest[:_MAX_NAME]!r} and more in the first row of {source.name}, expected lead names like I,II"
+        )
+    return names
 
 
 def _add_key(meta: dict[str, str], line: str) -> None:
@@ -116,13 +144,27 @@ def _rate(
     source: Path, meta: dict[str, str], fs_hz: float | None, names: list[str], table: npt.NDArray[np.float64]
 ) -> float:
     stated = _agreed(fs_hz, _number(meta["fs_hz"]) if "fs_hz" in meta else None, "fs_hz")
+    times_s = table[:, names.index(TIME_COLUMN)] if TIME_COLUMN in names else None
     if stated is not None:
+        if times_s is not None and times_s.size > 1:
+            _check_rate(source, stated, times_s)
         return stated
-    if TIME_COLUMN not in names:
+    if times_s is None:
         raise RateError(
             f"found no rate in {source.name}, expected '# fs_hz=500', a column {TIME_COLUMN}, or the caller's rate"
         )
-    return _rate_of_times(source, table[:, names.index(TIME_COLUMN)])
+    return _rate_of_times(source, times_s)
+
+
+def _check_rate(source: Path, stated_hz: float, times_s: npt.NDArray[np.float64]) -> None:
+    """Refuse a stated rate that the time column contradicts: no one can say which of them is wrong."""
+    measured_hz = _rate_of_times(source, times_s)
+    steps = times_s.size - 1
+    if abs(steps * stated_hz / measured_hz - steps) > 1 + _RATE_TOLERANCE * steps:
+        raise RateError(
+            f"found a stated rate of {stated_hz:g} Hz and times at {measured_hz:g} Hz in {source.name}, expected the same",
+            advice="Find out which of them is right, and correct the other; the rate is never guessed.",
+        )
 
 
 def _rate_of_times(source: Path, times_s: npt.NDArray[np.float64]) -> float:
@@ -132,8 +174,11 @@ def _rate_of_times(source: Path, times_s: npt.NDArray[np.float64]) -> float:
         raise RateError(f"found times over {span_s:g} s in {source.name}, expected at least two rising times")
     step_s = span_s / (times_s.size - 1)
     even_s = times_s[0] + step_s * np.arange(times_s.size)
-    if np.abs(times_s - even_s).max() > _TIME_TOLERANCE * step_s:
-        raise RateError(f"found uneven times in {source.name} (mean step {step_s:g} s), expected equal steps")
+    if not np.abs(times_s - even_s).max() <= _TIME_TOLERANCE * step_s:  # so that NaN is uneven too
+        raise RateError(
+            f"found uneven times in {source.name} (mean step {step_s:g} s), expected equal steps",
+            advice="Samples are missing, or the times have too few decimals: export the recording again.",
+        )
     return 1 / step_s
 
 

@@ -99,12 +99,26 @@ def _members(source: Path) -> tuple[bytes, bytes]:
                 )
             return archive.read("header.npy"), archive.read("samples.npy")
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        size = source.stat().st_size
-        raise TruncatedError(f"found {size} bytes in {source.name}, expected a whole archive ({error})") from error
+        raise _damaged(source, error) from error
     except (ValueError, NotImplementedError, RuntimeError, struct.error, OSError) as error:
         raise FormatError(
             f"found an archive {source.name} that cannot be read ({error}), expected one of numpy"
         ) from error
+
+
+def _damaged(source: Path, error: Exception) -> FormatError:
+    """Tell a cut off archive (its directory stands at the end) from a changed one and from what is no archive."""
+    with source.open("rb") as file:
+        magic = file.read(len(_ZIP_MAGIC))
+    if magic != _ZIP_MAGIC[: len(magic)]:
+        return FormatError(f"found {source.name} starting with {magic!r}, expected an archive starting with {_ZIP_MAGIC!r}")
+    size = source.stat().st_size
+    if zipfile.is_zipfile(source):
+        return FormatError(
+            f"found a damaged archive {source.name} ({error}), expected one with sound check sums",
+            advice="The file was changed or damaged on the way: copy it again from its source.",
+        )
+    return TruncatedError(f"found {size} bytes in {source.name}, expected a whole archive ({error})")
 
 
 def _array(source: Path, member: bytes) -> np.ndarray[Any, np.dtype[Any]]:

@@ -18,7 +18,7 @@ from lsemvae.train.batches import load_batch
 from lsemvae.train.checkpoint import load_lsemvae
 from lsemvae.train.finetune import positive_weight
 from lsemvae.train.loop import Loop, Report
-from lsemvae.train.run import start_run
+from lsemvae.train.run import check_parent, start_run
 
 DISTILL = TrainConfig(
     epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
@@ -51,6 +51,7 @@ def distill(
     report: Report | None = None,
 ) -> StudentNet:
     """Train a student on `rows`: labels, softened teacher logits, and the teacher's summary posterior."""
+    check_parent(Path(teacher_dir), list(left_out))
     teacher, teacher_config = load_lsemvae(teacher_dir)
     student = student or StudentConfig(labels=store.label_names, summary=teacher.config.summary)
     config = {

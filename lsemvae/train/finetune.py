@@ -16,7 +16,7 @@ from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import draw_subset, load_batch
 from lsemvae.train.checkpoint import load_weights
 from lsemvae.train.loop import Loop, Report
-from lsemvae.train.run import read_json, start_run
+from lsemvae.train.run import check_parent, read_json, start_run
 
 FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
 MAX_POSITIVE_WEIGHT = 5.0
@@ -45,6 +45,7 @@ def finetune(
     Each batch is seen through one lead subset. Where it is not the full one, the summary posterior under the subset is
     pulled to that under all leads (which gets no gradient from it): KL(all || subset).
     """
+    check_parent(Path(pretrained), list(left_out))
     before = read_json(Path(pretrained) / "config.json")
     model = from_json(LsEmvaeConfig, before["model"])
     config = {

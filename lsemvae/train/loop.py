@@ -28,6 +28,8 @@ from lsemvae.train.checkpoint import (
 )
 from lsemvae.train.run import append_metrics, read_json, write_json
 
+_RESUME = "resume-"
+
 Step = Callable[[np.ndarray, torch.Generator], dict[str, Tensor]]
 Report = Callable[[dict[str, float | int | str]], None]
 
@@ -79,7 +81,7 @@ class Loop:
                 self.report(row)
         save_tensors(self.run_dir / "model.safetensors", self.average.state_dict())
         self.model.load_state_dict(self.average.state_dict())
-        shutil.rmtree(self.run_dir / "resume", ignore_errors=True)
+        self._clear()
 
     def _run_epoch(self) -> dict[str, float | int | str]:
         g = torch.Generator().manual_seed(self.config.seed * 100_003 + self.epoch)
@@ -124,17 +126,26 @@ class Loop:
                 mean.copy_(now)
 
     def _save(self) -> None:
-        folder = self.run_dir / "resume"
-        folder.mkdir(exist_ok=True)
+        """One folder per epoch, complete once its state.json is there; older ones go afterwards."""
+        folder = self.run_dir / f"{_RESUME}{self.epoch:05d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         save_tensors(folder / "raw.safetensors", self.model.state_dict())
         save_tensors(folder / "average.safetensors", self.average.state_dict())
         save_tensors(folder / "optimizer.safetensors", optimizer_tensors(self.optimizer))
         write_json(folder / "state.json", {"epoch": self.epoch})
+        self._clear(keep=folder)
+
+    def _clear(self, keep: Path | None = None) -> None:
+        for folder in self.run_dir.glob(f"{_RESUME}*"):
+            if folder != keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _resume(self) -> None:
-        folder = self.run_dir / "resume"
-        if not (folder / "state.json").is_file():
+        complete = [folder for folder in self.run_dir.glob(f"{_RESUME}*") if (folder / "state.json").is_file()]
+        if not complete:
             return
+        folder = max(complete)
         load_weights(self.model, folder / "raw.safetensors")
         load_weights(self.average, folder / "average.safetensors")
         restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))

@@ -6,7 +6,7 @@
     run.json             command, git revision, data hash, versions, seed, folds left out
     metrics.jsonl        one line per epoch
     model.safetensors    averaged weights of the last epoch (what is used)
-    resume/              raw weights, optimizer state, epoch counter; removed when the run is complete
+    resume-NNNNN/        raw weights, optimizer state, epoch counter; removed when the run is complete
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def start_run(root: Path, config: dict[str, Any], *, data_hash: str, left_out: l
     root.mkdir(parents=True, exist_ok=True)
     path = root / "config.json"
     if path.is_file():
-        _check_same(root, read_json(path), config, data_hash)
+        _check_same(root, read_json(path), config, data_hash, left_out)
         return
     run = {
         "command": " ".join(sys.argv),
@@ -82,11 +82,23 @@ def start_run(root: Path, config: dict[str, Any], *, data_hash: str, left_out: l
     write_json(path, config)
 
 
-def _check_same(root: Path, old: dict[str, Any], new: dict[str, Any], data_hash: str) -> None:
+def check_parent(parent: Path, left_out: list[int]) -> None:
+    """Refuse a parent run that left out other folds: what it saw of them would leak into their figures."""
+    found = read_json(parent / "run.json")["folds_left_out"]
+    if sorted(found) != sorted(left_out):
+        raise FormatError(
+            f"{parent}: found a run that left out folds {found}, expected {sorted(left_out)} as in this stage",
+            advice="Leave the same folds out in pretrain, finetune and distill.",
+        )
+
+
+def _check_same(root: Path, old: dict[str, Any], new: dict[str, Any], data_hash: str, left_out: list[int]) -> None:
     differing = sorted(key for key in set(old) | set(new) if old.get(key) != new.get(key))
-    old_hash = read_json(root / "run.json")["data_sha256"]
-    if old_hash != data_hash:
+    begun = read_json(root / "run.json")
+    if begun["data_sha256"] != data_hash:
         differing.append("data")
+    if begun["folds_left_out"] != left_out:
+        differing.append("folds left out")
     if differing:
         raise FormatError(
             f"{root}: found a run with other {', '.join(differing)}, expected the same to resume it",

@@ -65,18 +65,23 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp
     pretrain(store, tmp_path / "whole", _rows(store), model=MODEL, train=config)
     with pytest.raises(_StopError):
         pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config, report=_stop_after(2))
-    assert (tmp_path / "broken/resume/state.json").is_file()
+    (half,) = (tmp_path / "broken").glob("resume-*")
+    torn = tmp_path / "broken/resume-00009"
+    torn.mkdir()
+    (torn / "raw.safetensors").write_bytes((half / "raw.safetensors").read_bytes()[:50])
     pretrain(store, tmp_path / "broken", _rows(store), model=MODEL, train=config)
     a, b = (load_file(str(tmp_path / run / "model.safetensors")) for run in ("whole", "broken"))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
-    assert not (tmp_path / "broken/resume").exists()
+    assert not list((tmp_path / "broken").glob("resume-*"))
 
 
 def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(9,))
-    finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1))
-    distill(store, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 2))
+    finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(9,))
+    distill(
+        store, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 2), left_out=(9,)
+    )
     for stage, epochs in (("p", 1), ("f", 1), ("s", 2)):
         run = json.loads((tmp_path / stage / "run.json").read_text())
         assert run["data_sha256"] == store.data_hash
@@ -92,6 +97,14 @@ def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_pat
     after = load_file(str(tmp_path / "f/model.safetensors"))
     moved = [name for name in before if name.startswith("encoders") and not torch.equal(before[name], after[name])]
     assert moved, "fine-tuning moves the encoders"
+
+
+def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: RecordStore, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(1,))
+    with pytest.raises(FormatError, match=r"left out folds \[1\], expected \[2\]"):
+        finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(2,))
+    with pytest.raises(FormatError, match="other folds left out"):
+        pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(2,))
 
 
 def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
