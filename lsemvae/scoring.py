@@ -112,6 +112,7 @@ def score_folder(
             f"{data}: found no recording with a fold in split {split!r}, expected some for cross-validation bundles",
             advice="Score recordings without folds with a single bundle.",
         )
+    _check_folds(rows, by_fold)
     kept, predictions = [], []
     for done, row in enumerate(_by_shard(rows), 1):
         screener = by_fold[int(float(row["strat_fold"]))] if by_fold else single
@@ -121,6 +122,15 @@ def score_folder(
             progress(done, len(rows))
     manifest = single.bundle.manifest
     return Scores(kept, predictions, manifest.labels, manifest.decision, manifest.label_statement)
+
+
+def _check_folds(rows: Iterable[dict[str, str]], by_fold: Mapping[int, Screener]) -> None:
+    unknown = sorted({int(float(row["strat_fold"])) for row in rows} - set(by_fold)) if by_fold else []
+    if unknown:
+        raise FormatError(
+            f"found folds {unknown}, expected only {sorted(by_fold)}, which these bundles left out in training",
+            advice="Score the other folds with bundles that have not seen them.",
+        )
 
 
 def _by_shard(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:

@@ -111,7 +111,9 @@ def _damaged(source: Path, error: Exception) -> FormatError:
     with source.open("rb") as file:
         magic = file.read(len(_ZIP_MAGIC))
     if magic != _ZIP_MAGIC[: len(magic)]:
-        return FormatError(f"found {source.name} starting with {magic!r}, expected an archive starting with {_ZIP_MAGIC!r}")
+        return FormatError(
+            f"found {source.name} starting with {magic!r}, expected an archive starting with {_ZIP_MAGIC!r}"
+        )
     size = source.stat().st_size
     if zipfile.is_zipfile(source):
         return FormatError(

@@ -34,10 +34,12 @@ class Estimate:
 
 
 def auroc(y: np.ndarray, p: np.ndarray) -> float:
-    """Area under the ROC curve by ranks, ties counted half (Mann and Whitney 1947)."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(y, p)) if 0 < y.sum() < len(y) else math.nan
+    """Area under the ROC curve as the share of (positive, negative) pairs in order, ties half (Mann and Whitney 1947)."""
+    positive, negative = p[y == 1], np.sort(p[y == 0])
+    if not len(positive) or not len(negative):
+        return math.nan
+    below = np.searchsorted(negative, positive, side="left") + np.searchsorted(negative, positive, side="right")
+    return float(below.mean() / (2 * len(negative)))
 
 
 def auprc(y: np.ndarray, p: np.ndarray) -> float:

@@ -159,3 +159,33 @@ def test_convert_pretrain_finetune_distill_calibrate_from_the_command_line(tmp_p
     done = RUN.invoke(app, ["calibrate", str(tmp_path / "s"), "--data", store])
     assert done.exit_code == 1, "a toy that has one class only cannot be calibrated"
     assert "expected at least one of each to calibrate" in done.output
+
+
+def test_export_of_a_folder_that_is_no_run_is_exit_code_1_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    assert RUN.invoke(app, ["convert", "--data", str(folder), "--out", str(tmp_path / "store")]).exit_code == 0
+    (tmp_path / "run").mkdir()
+    out = tmp_path / "bundle"
+    arguments = ["export", str(tmp_path / "run"), "--data", str(tmp_path / "store"), "--out", str(out), "--json"]
+    done = RUN.invoke(app, [*arguments, "--target", "tflite", "--int8"])
+    assert done.exit_code == 1
+    assert "config.json" in json.loads(done.stdout)["error"]["message"]
+    assert not out.exists()
+
+
+@pytest.mark.needs_data
+@pytest.mark.slow
+def test_evaluate_on_the_development_data_reproduces_the_cards_numbers(repo_root: Path, ecg_data_dir: Path) -> None:
+    """Held-out INT8 figures of the three cross-validation bundles, recomputed, against what the shipped manifest states."""
+    bundles = repo_root / "docs/evidence/cv"
+    done = RUN.invoke(app, ["evaluate", str(bundles), "--data", str(ecg_data_dir), "--known-gain", "--json"])
+    assert done.exit_code == 0, done.output
+    found = {(row["label"], row["negatives"]): row for row in json.loads(done.stdout)["results"]}
+    stated = json.loads((repo_root / "edge_app/bundle/manifest.json").read_text())["performance"]
+    assert len(stated) == len(found) == len(OUTPUTS) + 1
+    card = (repo_root / "edge_app/bundle/card.md").read_text()
+    for row in stated:
+        ours = found[row["label"], row["negatives"]]
+        assert (ours["n"], ours["positives"]) == (row["n"], row["positives"])
+        # another CPU may round an INT8 activation the other way; 0.003 is the parity bar of an export
+        np.testing.assert_allclose(ours["auroc"], row["auroc"], atol=0.003)
+        assert f"{row['auroc'][0]:.3f} ({row['auroc'][1]:.3f} to {row['auroc'][2]:.3f})" in card

@@ -267,3 +267,23 @@ def test_csv_and_wfdb_are_chosen_by_suffix(tmp_path: Path) -> None:
     (tmp_path / "b.hea").write_text("b 1 500 2\nb.dat 16 1000/mV 16 0 0 0 0 II\n")
     (tmp_path / "b.dat").write_bytes(np.array([1, 2], "<i2").tobytes())
     assert read_record(tmp_path / "b.hea").leads == read_record(tmp_path / "b.dat").leads == ("II",)
+
+
+def test_a_photo_with_our_suffix_is_no_truncated_archive(tmp_path: Path) -> None:
+    path = tmp_path / "photo.ecg.npz"
+    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(500))
+    with pytest.raises(FormatError, match="starting with") as caught:
+        read_npz(path)
+    assert not isinstance(caught.value, TruncatedError)
+
+
+def test_a_flipped_bit_of_the_samples_is_called_damage_and_not_truncation(npz: Path) -> None:
+    content = bytearray(npz.read_bytes())
+    with zipfile.ZipFile(npz) as archive:
+        info = archive.getinfo("samples.npy")
+    content[info.header_offset + 30 + len(info.filename) + info.compress_size // 2] ^= 1
+    npz.write_bytes(bytes(content))
+    with pytest.raises(FormatError, match="damaged archive") as caught:
+        read_npz(npz)
+    assert not isinstance(caught.value, TruncatedError)
+    assert "copy it again" in caught.value.advice

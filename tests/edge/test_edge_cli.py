@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import screening
+from edge_app import cli_screen, console, screening
 from edge_app.cli import app
 from edge_app.clock import is_id
 from edge_app.ratchet import VersionRatchet
 from edge_app.runtime import RuntimeOutput
 from edge_app.store import STORE_FILE, RecordStore
-from lsemvae.ecg.errors import BundleSelfTestError, RuntimeMissingError
+from lsemvae.ecg.errors import BundleSelfTestError, RuntimeMissingError, StoreError
 from lsemvae.ecg.formats import read_npz, write_npz
 
 Invoke = Callable[..., Any]
@@ -321,7 +323,7 @@ def test_doctor_reports_every_part(invoke: Invoke) -> None:
     assert result.exit_code == 0, result.stdout
     assert values["healthy"] is True
     names = [check["name"] for check in values["checks"]]
-    assert names == ["system", "packages", "bundle", "store", "disk", "clock", "bluetooth"]
+    assert names == ["system", "packages", "bundle", "store", "recovery", "disk", "clock", "bluetooth"]
     assert all(check["advice"] for check in values["checks"] if check["status"] != "ok")
     assert "[ok  ] bundle" in invoke("doctor").stdout
 
@@ -376,3 +378,55 @@ def test_a_stored_copy_can_be_screened_again(
     second = json.loads(invoke("screen", tmp_path / "copy.ecg.npz", "--json").stdout)
     assert second["stored"]["record_id"] == first["stored"]["record_id"]
     assert second["probabilities"] == first["probabilities"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_store_that_refuses_a_file_still_shows_its_outcome(
+    invoke: Invoke, answers: Answers, clean_csv: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(cli_screen, "keep", full)
+    result = invoke("screen", clean_csv, *options)
+    assert result.exit_code == 1
+    assert "DETECTED" in result.stdout
+    assert "E_STORE: database or disk is full" in result.stderr
+    if options:
+        assert json.loads(result.stdout)["error"]["code"] == "E_STORE"
+    else:
+        assert "Not stored." in result.stdout
+
+
+def test_a_full_disk_behind_standard_output_is_said(clean_csv: Path, bundle_dir: Path, trust_dir: Path) -> None:
+    words = ["screen", str(clean_csv), "--no-store", "--bundle", str(bundle_dir), "--trust", str(trust_dir)]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from edge_app.cli import main; main()",
+                *words,
+                "--data-dir",
+                str(clean_csv.parent),
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert "E_STORE: Cannot write the answer to standard output: No space left on device." in process.stderr
+
+
+def test_long_sentences_are_broken_between_words_in_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a sentence of many words " * 8 + "\n\x1b[32m" + "*" * 60 + "\x1b[0m"
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: False, raising=False)
+    assert console.fit(text) == text
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
+    *sentence, strip = console.fit(text).split("\n")
+    assert len(sentence) > 1
+    assert max(len(line) for line in sentence) <= 40
+    assert strip == text.split("\n")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import cli_live
+from edge_app import cli_live, live
 from edge_app.cli import app
 from edge_app.demo import demo_recording
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.live import SPOOL_DIR, leftovers, record_live
+from edge_app.spool import Spool
 from edge_app.store import STORE_FILE, RecordStore
+from firmware_bridge.sim.faults import Faults
 from lsemvae.ecg.errors import LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
 
@@ -250,8 +253,6 @@ def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record
 
             dying.append(asyncio.get_running_loop().create_task(transport.player.power_off()))
 
-    import edge_app.live as live
-
     real = live.record_session
 
     async def impatient(*args: Any, **kwargs: Any) -> Any:
@@ -279,3 +280,131 @@ def test_the_safety_copy_of_a_device_that_never_answered_is_removed(home: Path, 
     with pytest.raises(LinkError):
         record_live(transport, seconds=10.0, data_dir=home)
     assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+def _interrupted(home: Path, name: str, make_record: Records) -> Path:
+    """Leave a safety copy behind, as a crash does; returns it."""
+    recording = record_live(InProcessTransport(make_record(seconds=13.0), speed=SPEED), seconds=10.0, data_dir=home)
+    return recording.spool.rename(recording.spool.with_name(f"{name}.spool"))
+
+
+def test_a_safety_copy_without_a_sample_is_cleared_away_and_is_no_failure(
+    invoke: Callable[..., Any], home: Path
+) -> None:
+    (home / SPOOL_DIR).mkdir(parents=True)
+    Spool(home / SPOOL_DIR / "a.spool").close()
+    (home / SPOOL_DIR / "b.spool").touch()
+    result = invoke("recover")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("no sample had been received; removed") == 2
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+def test_a_safety_copy_that_cannot_be_stored_does_not_hold_up_the_next(
+    invoke: Callable[..., Any], home: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _interrupted(home, "a", make_record), _interrupted(home, "b", make_record)
+    calls = []
+
+    def keep_second(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise StoreError("A different recording is stored under the id")
+        return real(*arguments, **options)
+
+    real = cli_live.keep
+    monkeypatch.setattr(cli_live, "keep", keep_second)
+    result = invoke("recover")
+    assert result.exit_code == 1
+    assert "not stored (A different recording" in result.stdout
+    assert "recovered as" in result.stdout
+    assert first.exists()
+    assert not second.exists()
+
+
+def test_a_safety_copy_with_samples_is_kept_whatever_is_wrong_with_it(
+    home: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Path) -> None:
+        raise StoreError("spool: found an input/output error, expected a readable file")
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise LinkError("gone")
+
+    monkeypatch.setattr(live, "recover_spool", unreadable)
+    monkeypatch.setattr(live, "record_session", broken)
+    with pytest.raises(LinkError, match="gone"):
+        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=home)
+    assert len(list((home / SPOOL_DIR).iterdir())) == 1
+
+
+@pytest.mark.usefixtures("device")
+def test_a_disk_that_fails_when_the_safety_copy_is_closed_costs_no_outcome(
+    invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Spool.close
+
+    def broken(self: Spool) -> None:
+        real(self)
+        raise StoreError("spool: found an input/output error, expected a healthy disk")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(Spool, "close", broken)
+    stored = invoke("run", "--yes", "--seconds", "10", "--json")
+    assert stored.exit_code in (0, 3), stored.output
+    assert json.loads(stored.stdout)["session"]["complete"] is True
+    monkeypatch.setattr(cli_live, "keep", full)
+    refused = invoke("run", "--yes", "--seconds", "10")
+    assert refused.exit_code == 1
+    assert "Recording quality" in refused.stdout
+    assert "not complete either" in refused.stderr
+    assert "The recording is safe" not in refused.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_an_interrupted_recording_is_mentioned_by_run_and_doctor(
+    invoke: Callable[..., Any], home: Path, make_record: Records
+) -> None:
+    assert "recovery  no interrupted recording" in invoke("doctor").stdout
+    _interrupted(home, "a", make_record)
+    doctor = invoke("doctor")
+    assert doctor.exit_code == 0
+    assert "1 interrupted recording(s)" in doctor.stdout
+    assert "edge_app recover" in doctor.stdout
+    result = invoke("run", "--yes", "--seconds", "10", "--device", "E6L-0042")
+    assert "1 interrupted recording(s) wait to be stored" in result.stderr
+    assert "Looking for E6L-0042" in result.stderr
+
+
+def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
+    invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, make_record: Records
+) -> None:
+    def dying(*_: Any, **__: Any) -> InProcessTransport:
+        return InProcessTransport(make_record(seconds=13.0), speed=SPEED, faults=Faults(power_off_at=100))
+
+    real = live.record_session
+
+    async def impatient(*arguments: Any, **options: Any) -> Any:
+        return await real(*arguments, **options, watchdog_s=0.5, reconnect_for_s=2.0)
+
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=dying))
+    monkeypatch.setattr(live, "record_session", impatient)
+    result = invoke("run", "--yes", "--seconds", "10", "--json")
+    assert result.exit_code == 3
+    assert re.search(r"5\.0 of 10\.0 s, no connection for [1-9] s, trying again", result.stderr)
+    assert "Note: the device did not come back; what was received is kept" in result.stderr
+    events = json.loads(result.stdout)["session"]["events"]
+    assert "switched off" in next(event["message"] for event in events if event["kind"] == "lost")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_service_that_is_stopped_ends_the_recording_in_order(home: Path, number: signal.Signals) -> None:
+    code = CHILD + "\nprint('ended in order')"
+    with subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True) as process:
+        _until(process, 2.0)
+        process.send_signal(number)
+        assert process.stdout is not None
+        assert "ended in order" in process.stdout.read()
+    assert process.returncode == 0

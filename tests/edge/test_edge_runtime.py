@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -226,3 +229,27 @@ def test_a_bundle_without_golden_file_is_refused(builder: Any, tmp_path: Path) -
     bundle = builder.open(tmp_path / "b")
     with pytest.raises(BundleSelfTestError, match=r"no golden\.npz"):
         self_test(bundle, load_runtime(bundle))
+
+
+def test_the_runtime_does_not_greet_the_operator(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    """LiteRT writes an INFO line to descriptor 2 from native code when it makes an interpreter."""
+    load_runtime(bundle, prefer="tflite")
+    os.write(2, b"still there\n")
+    assert capfd.readouterr().err == "still there\n"
+
+
+def test_the_error_stream_is_given_back_when_a_model_cannot_be_loaded(
+    bundle: Bundle, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        TfliteRuntime(b"no model at all", signature_of(bundle))
+    capfd.readouterr()
+    os.write(2, b"still there\n")
+    assert capfd.readouterr().err == "still there\n"
+
+
+def test_a_process_without_an_error_stream_loads_the_model(bundle_dir: Path, trust_dir: Path, tmp_path: Path) -> None:
+    code = "import os; os.close(2); from edge_app.cli import main; main()"
+    words = ["bundle", "verify", str(bundle_dir), "--trust", str(trust_dir), "--data-dir", str(tmp_path / "home")]
+    found = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert "accepted" in found.stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,3 +143,21 @@ def test_dicom_without_pydicom_names_what_installs_it(tmp_path: Path, monkeypatc
     path = tmp_path / "ecg.dcm"
     path.write_bytes(bytes(128) + b"DICM" + bytes(100))
     assert "pip install 'lsemvae[dicom]'" in _fails(path, "E_FORMAT").advice
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.ecg.npz", "r.dcm", "r.hea"])
+def test_a_file_that_may_not_be_read_is_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"content")
+    real = io.open
+
+    def refuse(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
+    error = _fails(path, "E_FORMAT")
+    assert "Permission denied" in str(error)
+    assert name in str(error) or name == "r.ecg.npz"

@@ -62,12 +62,12 @@ def test_threshold_keeps_the_target_specificity() -> None:
     assert (logit[y == 0] < np.nextafter(at, -np.inf) - 1e-3).mean() < 0.9 + 1e-2
 
 
-def _rank_auroc(y: np.ndarray, p: np.ndarray) -> float:
-    """AUROC by the rank sum, for speed; ties occur only between copies of one record."""
-    rank = np.empty(len(p))
-    rank[np.argsort(p)] = np.arange(1, len(p) + 1)
-    n = (y == 1).sum()
-    return float((rank[y == 1].sum() - n * (n + 1) / 2) / (n * (len(y) - n)))
+def test_auroc_is_that_of_scikit_learn_also_with_ties() -> None:
+    for k in range(20):
+        rng = np.random.default_rng(k)
+        y, p = (rng.random(80) < 0.3).astype(float), np.round(rng.random(80), 1 + k % 3)
+        assert auroc(y, p) == pytest.approx(roc_auc_score(y, p))
+    assert math.isnan(auroc(np.ones(5), np.arange(5.0)))
 
 
 def test_interval_holds_the_truth_about_95_times_in_100() -> None:
@@ -77,7 +77,7 @@ def test_interval_holds_the_truth_about_95_times_in_100() -> None:
         rng = np.random.default_rng(5000 + k)
         y = (rng.random(200) < 0.4).astype(float)
         p = y + rng.normal(0, 1.0, 200)
-        e = bootstrap(_rank_auroc, y, p, patients=np.arange(200), n=200, seed=k)
+        e = bootstrap(auroc, y, p, patients=np.arange(200), n=200, seed=k)
         hits += e.low <= truth <= e.high
     assert 0.90 <= hits / 150 <= 0.99
 

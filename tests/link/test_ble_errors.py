@@ -11,6 +11,7 @@ from bleak.exc import (
     BleakDeviceNotFoundError,
     BleakError,
 )
+from dbus_fast.errors import AuthError, InvalidAddressError
 
 from edge_app.link.ble_errors import not_found, translated
 from firmware_bridge.profile import LIVE_UUID
@@ -67,3 +68,22 @@ def test_errors_of_our_own_pass_unchanged():
 
 def test_a_scan_without_result_says_how_long_it_looked():
     assert "found no bench 3 in 2.5 s" in str(not_found("bench 3", seconds=2.5))
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (InvalidAddressError("address did not contain a transport"), "DBUS_SYSTEM_BUS_ADDRESS"),
+        (AuthError("authentication failed"), "group 'bluetooth'"),
+    ],
+)
+def test_a_bus_that_cannot_be_spoken_to_is_a_link_error_and_no_traceback(raised, words):
+    with pytest.raises(LinkError, match=r"^Bluetooth: a") as caught, translated("Bluetooth"):
+        raise raised
+    assert words in caught.value.advice
+
+
+def test_the_sentence_of_bleak_comes_without_its_codes():
+    error = BleakBluetoothNotAvailableError("No Bluetooth adapters found.", REASON.NO_BLUETOOTH)
+    with pytest.raises(LinkError, match=r"^Bluetooth: No Bluetooth adapters found\.$"), translated("Bluetooth"):
+        raise error

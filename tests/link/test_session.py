@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
 from firmware_bridge.control import Request, StartParams
 from firmware_bridge.profile import Op
-from firmware_bridge.sim.device import VirtualDevice
+from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
 from firmware_bridge.sim.player import DevicePlayer
 from firmware_bridge.sim.source import source_from_uv
@@ -333,3 +334,122 @@ def test_the_event_loop_is_left_clean(source):
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     assert asyncio.run(scenario()) == []
+
+
+class SlowTransport(InProcessTransport):
+    """A device that is looked for and not found for a minute."""
+
+    async def connect(self):
+        await asyncio.sleep(60)
+        return await super().connect()
+
+
+async def stopped_when(session_of, condition) -> SessionResult:
+    """Run a session and ask it to stop as soon as `condition` holds for a progress report (None: at once)."""
+    stop = asyncio.Event()
+
+    def watch(progress):
+        if condition is not None and condition(progress):
+            stop.set()
+
+    if condition is None:
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+    async with asyncio.timeout(20):
+        return await session_of(stop=stop, on_progress=watch)
+
+
+def test_the_caller_can_stop_while_the_device_is_looked_for(source):
+    transport = SlowTransport(source)
+    with pytest.raises(LinkError, match="stopped before the first sample") as caught:
+        asyncio.run(stopped_when(lambda **options: record_session(transport, seconds=10, **options), None))
+    assert "Start again" in caught.value.advice
+
+
+class LostTransport(SlowTransport):
+    """Connects at once the first time, then never again."""
+
+    lost = False
+
+    async def connect(self):
+        if self.lost:
+            return await SlowTransport.connect(self)
+        return await InProcessTransport.connect(self)
+
+    async def drop(self):
+        self.lost = True
+        await super().drop()
+
+
+def test_the_caller_can_stop_while_the_device_is_away_and_is_told_of_the_wait(source, equals_source):
+    transport = LostTransport(source, speed=SPEED, faults=Faults(disconnect_at=100))
+    told = []
+
+    def away(progress):
+        told.append(progress)
+        return not progress.connected and progress.silent_s > 0.5
+
+    def session(**options):
+        return record_session(transport, seconds=10, **options)
+
+    result = asyncio.run(stopped_when(session, away))
+    assert told[-1].connected is False
+    assert result.record.n_samples == 2500
+    equals_source(result.record)
+    (gave_up,) = [event for event in result.events if event.kind is EventKind.GAVE_UP]
+    assert "stopped while the device was away" in gave_up.message
+
+
+class MuteTransport(InProcessTransport):
+    """Executes START, but the reply is lost on the way."""
+
+    async def send(self, notification):
+        if notification.channel is Channel.CONTROL and notification.data[0] == 0x80 | Op.START:
+            return
+        await super().send(notification)
+
+
+def test_samples_that_came_although_start_was_not_answered_are_kept(source, equals_source, monkeypatch):
+    monkeypatch.setattr(client, "REPLY_TIMEOUT_S", 0.2)
+    result = record(MuteTransport(source, speed=SPEED), seconds=6)
+    assert result.complete
+    assert EventKind.FAULT in kinds(result)
+    equals_source(result.record)
+
+
+class OddTransport(InProcessTransport):
+    """After some writes the radio library lets out an exception that nobody foresaw."""
+
+    async def write_control(self, request):
+        if Request(Op.STOP, 0, b"").to_bytes()[0] == request[0]:
+            raise RuntimeError("somewhere in a library")
+        await super().write_control(request)
+
+
+def test_an_exception_that_nobody_foresaw_takes_no_sample_away(source, equals_source):
+    result = record(OddTransport(source, speed=SPEED), seconds=5)
+    assert result.complete
+    (fault,) = [event for event in result.events if event.kind is EventKind.FAULT]
+    assert fault.message == "RuntimeError: somewhere in a library"
+    equals_source(result.record)
+
+
+class BrokenAnswersTransport(InProcessTransport):
+    """Answers STOP and the first RETRANSMIT with replies that are too short to be read."""
+
+    broken = 0
+
+    async def send(self, notification):
+        data = notification.data
+        ops = (0x80 | Op.STOP, 0x80 | Op.RETRANSMIT)
+        if notification.channel is Channel.CONTROL and data[0] in ops and self.broken < 1 + (data[0] == ops[0]):
+            self.broken += 1
+            status = bytes((5,)) if data[0] == ops[1] else data[2:3]
+            data = data[:2] + status + b"\x01"
+        await super().send(Notification(notification.channel, data))
+
+
+def test_answers_that_make_no_sense_end_neither_the_recording_nor_its_repair(source, equals_source):
+    faults = Faults(drop=0.05)
+    result = record(BrokenAnswersTransport(source, speed=SPEED, faults=faults), seconds=12)
+    assert result.complete, result.events
+    equals_source(result.record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -192,3 +193,50 @@ def test_a_failing_sink_is_told_and_the_recording_goes_on(source, equals_source,
     assert [event.kind for event in result.events].count(EventKind.SPOOL_FAILED) == 1
     assert result.complete
     equals_source(result.record)
+
+
+def test_a_spool_cut_off_in_its_first_bytes_holds_no_sample(tmp_path):
+    for length in range(len(MAGIC)):
+        path = tmp_path / f"{length}.spool"
+        path.write_bytes(MAGIC[:length])
+        with pytest.raises(LengthError, match=f"found {length} bytes"):
+            recover_spool(path)
+
+
+def test_an_entry_without_its_fields_is_a_format_error(tmp_path):
+    with Spool(tmp_path / "odd.spool") as spool:
+        spool.append(EntryKind.END, b"{}", t_us=0)
+    with pytest.raises(FormatError, match="the fields of END"):
+        recover_spool(tmp_path / "odd.spool")
+
+
+def test_a_spool_that_cannot_be_begun_leaves_neither_file_nor_descriptor(tmp_path, monkeypatch):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StoreError, match="No space left"):
+            Spool(tmp_path / "x.spool")
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_disk_that_refuses_to_sync_does_not_keep_the_file_open(tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "x.spool")
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(StoreError, match="Input/output error"):
+            spool.close()
+    spool.close()  # harmless: it is closed
+    assert all(link.readlink().name != "x.spool" for link in open_files())
+
+
+def open_files():
+    return [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and link.exists()]

@@ -130,3 +130,47 @@ def test_an_adapter_that_is_off_or_absent_is_a_link_error_with_advice(radio, opt
     with pytest.raises(LinkError) as caught:
         asyncio.run(record_session(BleTransport(scan_s=1), seconds=4))
     assert words in caught.value.advice
+
+
+def told_at(running, seconds: float, command: str):
+    """A progress observer that gives the radio a command once so much signal is there."""
+    done = []
+
+    def watch(progress):
+        if progress.elapsed_s >= seconds and not done:
+            done.append(command)
+            running.tell(command)
+
+    return watch
+
+
+def test_a_device_that_hangs_for_a_while_is_repaired_from_its_ring(radio, equals_source):
+    running = radio()
+
+    async def session():
+        loop = asyncio.get_running_loop()
+
+        def watch(progress):
+            if progress.elapsed_s >= 1 and not waking:
+                running.tell("hang")
+                waking.append(loop.call_later(2, running.tell, "wake"))
+
+        waking: list[asyncio.TimerHandle] = []
+        return await record_session(BleTransport(scan_s=5), seconds=6, on_progress=watch)
+
+    result = asyncio.run(session())
+    assert result.complete
+    assert result.statistics.reconnects == 0
+    equals_source(result.record)
+
+
+def test_an_adapter_switched_off_in_the_middle_loses_the_link_and_keeps_what_was_received(radio, equals_source):
+    running = radio("--speed", "5")
+    watch = told_at(running, 3, "adapter_off")
+    result = asyncio.run(
+        record_session(BleTransport(scan_s=1), seconds=10, watchdog_s=0.5, reconnect_for_s=1, on_progress=watch)
+    )
+    assert EventKind.LOST in kinds(result)
+    assert EventKind.GAVE_UP in kinds(result)
+    assert 3 * 500 <= result.record.n_samples < 10 * 500
+    equals_source(result.record)
