@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from edge_app.cli_options import BundlePath, DataDir, Json, Operator, Trust, screener_for
-from edge_app.cli_report import exit_code_of_result, keep, show
-from edge_app.console import ExitCode, exit_code_of, report_error, reports_errors, say, say_json, say_progress
+from edge_app.cli_report import exit_code_of_result, keep, show, show_unstored
+from edge_app.console import ExitCode, exit_code_of, reports_errors, say, say_json, say_progress
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
     from edge_app.live import Leftover, LiveRecording, OnProgress
     from edge_app.screening import Screener
-    from edge_app.session_types import Progress
+    from edge_app.session_types import Progress, SessionResult
 
 #: 10 s are needed; two more leave room for a late contact. Beyond 30 s a person no longer sits still.
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10.0, 12.0, 30.0
+
+#: Events of a session (by their text) that an operator is told even if nobody asked for details.
+_TOLD = frozenset({"gave_up", "restarted", "ended_by_device", "evicted", "spool_failed", "fault"})
 
 #: A Bluetooth address, or the identifier that macOS hands out instead; anything else is a name.
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -49,6 +52,8 @@ def run(
     if not yes:
         typer.confirm("Electrodes attached, person sitting still. Record now?", abort=True, err=True)
     transport = _bluetooth(device)
+    _mention_interrupted(data_dir)
+    say_progress(f"Looking for {device or 'a six-lead device'} ...")
     _record_and_report(transport, screener, seconds=seconds, folder=data_dir, operator=operator, as_json=as_json)
 
 
@@ -126,15 +131,20 @@ def _record_and_report(
     from edge_app.live import record_live
     from lsemvae.ecg.errors import StoreError
 
-    live = record_live(transport, seconds=seconds, data_dir=choose(folder), on_progress=_progress_printer())
+    try:
+        live = record_live(transport, seconds=seconds, data_dir=choose(folder), on_progress=_progress_printer())
+    except BaseException:  # a second Ctrl-C included
+        _mention_interrupted(folder)
+        raise
+    for message in _remarks(live.session):
+        say_progress(message)
     record = live.session.record
     result = screener.screen(record)
     try:
         kept = keep(record, result, folder=folder, operator=operator)
     except StoreError as error:
-        show(result, kept=None, as_json=as_json, extra={"session": _session(live), "error": error.to_dict()})
-        report_error(error, as_json=False)
-        say_progress(f"The recording is safe in {live.spool}; bring it back with: edge_app recover")
+        show_unstored(result, error, as_json=as_json, extra={"session": _session(live)})
+        say_progress(_what_is_left(live))
         raise typer.Exit(exit_code_of(error)) from error
     live.discard_spool()
     show(result, kept=kept, as_json=as_json, extra={"session": _session(live)})
@@ -142,13 +152,13 @@ def _record_and_report(
 
 
 def _progress_printer() -> OnProgress:
-    """Return a callback that prints a line for each second recorded."""
-    last = -1
+    """Return a callback that prints a line for each second recorded, and each second without the device."""
+    last = (-1, 0)
 
     def report(progress: Progress) -> None:
         nonlocal last
-        second = int(progress.elapsed_s)
-        if second == last:
+        second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
+        if second == last or not (progress.connected or second[1]):
             return
         last = second
         say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{_remark(progress)}")
@@ -158,7 +168,7 @@ def _progress_printer() -> OnProgress:
 
 def _remark(progress: Progress) -> str:
     if not progress.connected:
-        return ", connection lost, trying again"
+        return f", no connection for {int(progress.silent_s)} s, trying again"
     return f", contact: {progress.contact.name}" if progress.contact else ""
 
 
@@ -170,18 +180,53 @@ def _session(live: LiveRecording) -> dict[str, Any]:
         "received_samples": statistics.received_samples,
         "missing_samples": statistics.missing_samples,
         "reconnects": statistics.reconnects,
-        "events": [{"t_s": round(event.t_s, 3), "kind": event.kind.value} for event in live.session.events],
+        "events": [
+            {"t_s": round(event.t_s, 3), "kind": event.kind.value, "message": event.message}
+            for event in live.session.events
+        ],
     }
 
 
+def _remarks(session: SessionResult) -> list[str]:
+    """Return what an operator should know of how a recording went, beside its outcome."""
+    return [f"Note: {event.message}" for event in session.events if event.kind in _TOLD]
+
+
+def _what_is_left(live: LiveRecording) -> str:
+    if live.spool_whole:
+        return f"The recording is safe in {live.spool}; bring it back with: edge_app recover"
+    return (
+        f"The safety copy {live.spool} is not complete either. Write down the outcome, free some space on the disk, and "
+        "bring back what there is with: edge_app recover"
+    )
+
+
+def _mention_interrupted(folder: Path | None) -> None:
+    from edge_app.datadir import data_dir as choose
+    from edge_app.live import waiting
+
+    count = waiting(choose(folder))
+    if count:
+        say_progress(f"{count} interrupted recording(s) wait to be stored; bring them back with: edge_app recover")
+
+
 def _bring_back(item: Leftover, screener: Screener, *, folder: Path | None, operator: str) -> dict[str, Any]:
-    """Store and screen what a safety copy holds; remove it only when the store has it."""
-    if item.recovered is None or item.error is not None:
+    """Store and screen what a safety copy holds; remove it only when the store has it, or when it never had a sample."""
+    from lsemvae.ecg.errors import StoreError
+
+    if item.empty:
+        item.spool.unlink(missing_ok=True)
+        return {"spool": str(item.spool), "summary": "no sample had been received; removed"}
+    if item.recovered is None:
         error = item.error.to_dict() if item.error is not None else {}
         return {"spool": str(item.spool), "summary": f"holds no recording ({error.get('message', '')})", "error": error}
     record = item.recovered.record
     result = screener.screen(record)
-    kept = keep(record, result, folder=folder, operator=operator)
+    try:
+        kept = keep(record, result, folder=folder, operator=operator)
+    except StoreError as refusal:  # the next one may fare better
+        summary = f"not stored ({refusal}) What to do: {refusal.advice}"
+        return {"spool": str(item.spool), "summary": summary, "error": refusal.to_dict()}
     item.spool.unlink(missing_ok=True)
     outcome = result.decision.outcome.value
     summary = f"{record.duration_s:.1f} s recovered as {kept.record_id}: {outcome}"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_app.console import ExitCode, say, say_json, strip_style
+from edge_app.console import ExitCode, fit, report_error, say, say_json, strip_style
 
 if TYPE_CHECKING:
     from edge_app.screening import ScreenResult
+    from lsemvae.ecg.errors import StoreError
     from lsemvae.ecg.record import EcgRecord
 
 #: By the outcome's text: its enumeration would load numpy, which `--help` does without.
@@ -56,8 +57,16 @@ def show(result: ScreenResult, *, kept: Kept | None, as_json: bool, extra: Mappi
         say_json({**result.to_dict(), "stored": kept.to_dict() if kept else None, **(extra or {})})
         return
     for paragraph in _paragraphs(result, kept):
-        say(paragraph)
+        say(fit(paragraph))
         say()
+
+
+def show_unstored(
+    result: ScreenResult, error: StoreError, *, as_json: bool, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Print a result that the store refused: the outcome all the same, then what the store said."""
+    show(result, kept=None, as_json=as_json, extra={**(extra or {}), "error": error.to_dict()})
+    report_error(error, as_json=False)
 
 
 def _paragraphs(result: ScreenResult, kept: Kept | None) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from edge_app.cli_options import BundlePath, DataDir, Json, Operator, Trust, screener_for
-from edge_app.cli_report import exit_code_of_result, keep, show
+from edge_app.cli_report import exit_code_of_result, keep, show, show_unstored
 from edge_app.console import exit_code_of, report_error, reports_errors
 
 FileArgument = Annotated[
@@ -39,7 +39,7 @@ def screen(
 ) -> None:
     """Screen a recording from a file."""
     from edge_app.files import read_any
-    from lsemvae.ecg.errors import EcgError
+    from lsemvae.ecg.errors import EcgError, StoreError
 
     screener = screener_for(bundle, trust=trust, data_dir=data_dir)
     try:
@@ -48,6 +48,10 @@ def screen(
         report_error(error, as_json=as_json, extra=screener.error(error).to_dict())
         raise typer.Exit(exit_code_of(error)) from error
     result = screener.screen(record)
-    kept = keep(record, result, folder=data_dir, operator=operator) if store else None
+    try:
+        kept = keep(record, result, folder=data_dir, operator=operator) if store else None
+    except StoreError as error:
+        show_unstored(result, error, as_json=as_json)
+        raise typer.Exit(exit_code_of(error)) from error
     show(result, kept=kept, as_json=as_json)
     raise typer.Exit(exit_code_of_result(result))

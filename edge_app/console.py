@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -46,7 +47,32 @@ def exit_code_of(error: EcgError) -> ExitCode:
 def say(text: str = "") -> None:
     """Print a line for the operator; a terminal that lacks a character gets a question mark, never a crash."""
     encoding = sys.stdout.encoding or "ascii"
-    typer.echo(text.encode(encoding, errors="replace").decode(encoding))
+    _write(text.encode(encoding, errors="replace").decode(encoding))
+
+
+def fit(text: str) -> str:
+    """Break lines between words where a person reads them in a terminal; files and pipes get whole lines."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size((100, 24)).columns
+    return "\n".join(
+        line if len(line) <= width or "\x1b" in line else textwrap.fill(line, width, subsequent_indent="  ")
+        for line in text.split("\n")
+    )
+
+
+def _write(text: str) -> None:
+    try:
+        typer.echo(text)
+    except BrokenPipeError:  # whoever reads has seen enough; the command line library ends the program quietly
+        raise
+    except OSError as error:
+        from lsemvae.ecg.errors import StoreError
+
+        raise StoreError(
+            f"Cannot write the answer to standard output: {error.strerror or type(error).__name__}.",
+            advice="Free some space where the output goes. What was stored before is safe: edge_app records list",
+        ) from error
 
 
 def say_progress(text: str) -> None:
@@ -57,7 +83,7 @@ def say_progress(text: str) -> None:
 
 def say_json(value: Mapping[str, Any] | list[Any]) -> None:
     """Print one JSON document; ASCII, so that any terminal and any pipe takes it."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
+    _write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
 
 
 def report_error(error: EcgError, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:

@@ -55,6 +55,7 @@ def examine(data_dir: Path, *, bundle: Path | None = None, trusted_keys: Sequenc
         _packages,
         lambda: _bundle(bundle, data_dir, trusted_keys),
         lambda: _store(data_dir),
+        lambda: _interrupted(data_dir),
         lambda: _disk(data_dir),
         _clock,
         _bluetooth,
@@ -121,6 +122,15 @@ def _store(data_dir: Path) -> Check:
         advice = "Stop recording, copy the data folder away and ask for help."
         return Check("store", Status.FAIL, f"{store.path}: {'; '.join(faults[:3])}", advice, "E_STORE")
     return Check("store", Status.OK, f"{store.path} is sound")
+
+
+def _interrupted(data_dir: Path) -> Check:
+    from edge_app.live import waiting
+
+    count = waiting(data_dir)
+    if count:
+        return Check("recovery", Status.WARN, f"{count} interrupted recording(s)", "Store them with: edge_app recover")
+    return Check("recovery", Status.OK, "no interrupted recording")
 
 
 def _place_for_store(data_dir: Path) -> Check:

@@ -33,6 +33,13 @@ def read_any(path: Path, *, unit: str | None = None, fs_hz: float | None = None)
         With what was found, what was expected and what to do.
     """
     _check_readable(path)
+    try:
+        return _read(path, unit=unit, fs_hz=fs_hz)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path, *, unit: str | None, fs_hz: float | None) -> EcgRecord:
     if path.suffix.lower() == ".csv":
         return read_csv(path, fs_hz=fs_hz, unit=unit)
     if unit is not None:
@@ -59,10 +66,7 @@ def _check_readable(path: Path) -> None:
         size = path.stat().st_size
         regular = path.is_file()
     except OSError as error:
-        raise FormatError(
-            f"Cannot read {path.name!r}: {error.strerror or type(error).__name__}.",
-            advice="Check the path and that this account may read the file.",
-        ) from error
+        raise _unreadable(path, error) from error
     if not regular:
         raise FormatError(f"{path.name!r} is not a file.", advice="Give the path of one recording.")
     if size > MAX_FILE_BYTES:
@@ -71,10 +75,14 @@ def _check_readable(path: Path) -> None:
         raise FormatError(f"{path.name!r} is empty; expected a recording.")
 
 
+def _unreadable(path: Path, error: OSError) -> FormatError:
+    return FormatError(
+        f"Cannot read {path.name!r}: {error.strerror or type(error).__name__}.",
+        advice="Check the path and that this account may read the file (and the .dat file of a WFDB record).",
+    )
+
+
 def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(_DICOM_MAGIC_AT + len(_DICOM_MAGIC))
-    except OSError as error:
-        raise FormatError(f"Cannot read {path.name!r}: {error.strerror or type(error).__name__}.") from error
+    with path.open("rb") as file:
+        start = file.read(_DICOM_MAGIC_AT + len(_DICOM_MAGIC))
     return start[_DICOM_MAGIC_AT:] == _DICOM_MAGIC or path.suffix.lower() in (".dcm", ".dicom")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,26 +16,38 @@ from typing import TYPE_CHECKING
 from edge_app.clock import new_id, now
 from edge_app.datadir import ensure_dir, store_error
 from edge_app.session import record_session
-from edge_app.session_types import Progress, SessionResult
+from edge_app.session_types import EventKind, Progress, SessionResult
 from edge_app.spool import RecoveredSpool, Spool, recover_spool
-from lsemvae.ecg.errors import EcgError
+from lsemvae.ecg.errors import EcgError, LengthError, StoreError
 from lsemvae.ecg.runs import StartTime
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
 
+_LOGGER = logging.getLogger(__name__)
+
 SPOOL_DIR = "spool"
 SPOOL_SUFFIX = ".spool"
+
+#: Ctrl-C, a service that is stopped (or a machine that shuts down), a terminal window that is closed.
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
 class LiveRecording:
-    """A finished session and the safety copy that must go once the recording is in the store."""
+    """A finished session and the safety copy that must go once the recording is in the store.
+
+    Attributes
+    ----------
+    spool_whole
+        Whether the safety copy holds everything; False where the disk refused some of it.
+    """
 
     session: SessionResult
     spool: Path
+    spool_whole: bool = True
 
     def discard_spool(self) -> None:
         """Remove the safety copy."""
@@ -43,11 +56,19 @@ class LiveRecording:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A safety copy that a crash left behind: what it holds, or why it holds nothing."""
+    """A safety copy that a crash left behind: what it holds, or why it holds nothing.
+
+    `empty` is True where the device had not sent a sample yet: then nothing is lost with the file.
+    """
 
     spool: Path
     recovered: RecoveredSpool | None
     error: EcgError | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there never was a sample."""
+        return isinstance(self.error, LengthError)
 
 
 def record_live(
@@ -55,7 +76,7 @@ def record_live(
 ) -> LiveRecording:
     """Record `seconds` of signal; every received byte is on its way to the disk before anything is made of it.
 
-    Ctrl-C ends the recording early and keeps what was received.
+    Ctrl-C (or SIGTERM, or a terminal that is closed) ends the recording early and keeps what was received.
 
     Raises
     ------
@@ -66,21 +87,33 @@ def record_live(
     """
     record_id = new_id()
     path = ensure_dir(data_dir / SPOOL_DIR) / f"{record_id}{SPOOL_SUFFIX}"
+    session: SessionResult | None = None
+    whole = True
     try:
         with Spool(path) as spool, _held(path):
             session = asyncio.run(_record(transport, seconds, spool, record_id, on_progress))
-    except BaseException:  # Ctrl-C while connecting included
-        _discard_if_empty(path)
-        raise
-    return LiveRecording(session=session, spool=path)
+    except BaseException as error:  # Ctrl-C while connecting included
+        if session is None or not isinstance(error, StoreError):
+            _discard_if_empty(path)
+            raise
+        # The disk failed when the copy was closed; the recording itself is here and can still be judged and stored.
+        _LOGGER.info("safety copy: %s", error)
+        whole = False
+    whole = whole and all(event.kind is not EventKind.SPOOL_FAILED for event in session.events)
+    return LiveRecording(session=session, spool=path, spool_whole=whole)
+
+
+def waiting(data_dir: Path) -> int:
+    """Count the safety copies that no running recording holds: recordings that were interrupted."""
+    return sum(not _is_surely_held(path) for path in (data_dir / SPOOL_DIR).glob(f"*{SPOOL_SUFFIX}"))
 
 
 def leftovers(data_dir: Path) -> Iterator[Leftover]:
     """Yield every safety copy that no running recording holds."""
     for path in sorted((data_dir / SPOOL_DIR).glob(f"*{SPOOL_SUFFIX}")):
-        if _is_held(path):
-            continue
         try:
+            if _is_held(path):
+                continue
             yield Leftover(spool=path, recovered=recover_spool(path), error=None)
         except EcgError as error:
             yield Leftover(spool=path, recovered=None, error=error)
@@ -90,7 +123,7 @@ async def _record(
     transport: Transport, seconds: float, spool: Spool, record_id: str, on_progress: OnProgress | None
 ) -> SessionResult:
     stop = asyncio.Event()
-    with _interrupt_sets(stop):
+    with _signals_set(stop):
         return await record_session(
             transport,
             seconds=seconds,
@@ -103,23 +136,29 @@ async def _record(
 
 
 @contextmanager
-def _interrupt_sets(stop: asyncio.Event) -> Iterator[None]:
-    """Let the first Ctrl-C end the recording in order; a second one interrupts the program."""
+def _signals_set(stop: asyncio.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or request to end finish the recording in order; a second one interrupts the program."""
     loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+
+    def release() -> None:
+        while caught:
+            loop.remove_signal_handler(caught.pop())
 
     def interrupted() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        release()
         stop.set()
 
     try:
-        loop.add_signal_handler(signal.SIGINT, interrupted)
+        for number in _ENDING_SIGNALS:
+            loop.add_signal_handler(number, interrupted)
+            caught.append(number)
     except (ValueError, RuntimeError, NotImplementedError):  # not the main thread: whoever owns it handles signals
-        yield
-        return
+        _LOGGER.debug("signals are left to the main thread")
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        release()
 
 
 @contextmanager
@@ -143,9 +182,18 @@ def _is_held(path: Path) -> bool:
         raise store_error("read", path, error) from error
 
 
+def _is_surely_held(path: Path) -> bool:
+    try:
+        return _is_held(path)
+    except StoreError:  # `leftovers` says what is wrong with it
+        return False
+
+
 def _discard_if_empty(path: Path) -> None:
-    """Remove the safety copy of a recording that never had a sample; keep anything that can be brought back."""
+    """Remove the safety copy of a recording that never had a sample; keep whatever else is in it or wrong with it."""
     try:
         recover_spool(path)
-    except EcgError:
+    except LengthError:
         path.unlink(missing_ok=True)
+    except EcgError as error:
+        _LOGGER.info("safety copy kept: %s", error)

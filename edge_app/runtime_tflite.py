@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -43,8 +46,9 @@ class TfliteRuntime:
         self.name, interpreter_class = _interpreter_class()
         self.version = _version(self.name)
         self._signature = signature
-        self._interpreter = interpreter_class(model_content=content, num_threads=threads)
-        self._interpreter.allocate_tensors()  # before get_signature_runner, which otherwise reads unset shapes
+        with _quiet_stderr():
+            self._interpreter = interpreter_class(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()  # before get_signature_runner, which otherwise reads unset shapes
         self._input = self._checked_input()
         self._outputs = self._checked_outputs()
 
@@ -80,6 +84,28 @@ class TfliteRuntime:
         if self._interpreter.get_signature_list():
             return dict(self._interpreter.get_signature_runner().get_output_details())
         return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep the runtime from greeting the operator: it writes "INFO: Created TensorFlow Lite XNNPACK delegate" to file
+    descriptor 2 from native code and offers no setting against it. What goes wrong is raised, with its text.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # the process was started without an error stream
+        yield
+        return
+    try:
+        silence = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(silence, 2)
+        os.close(silence)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _interpreter_class() -> tuple[str, Any]:

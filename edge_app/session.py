@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from edge_app.link.base import LinkInfo, Transport
 from edge_app.link.client import DeviceClient, Opened
@@ -36,6 +37,8 @@ from lsemvae.ecg.record import StartTime
 
 __all__ = ["EventKind", "Progress", "SessionEvent", "SessionResult", "SessionStatistics", "record_session"]
 
+_LOGGER = logging.getLogger(__name__)
+
 # Frames come every 50 ms and the supervision time-out of a link is 4 s at most: silence of 3 s means a hanging device.
 WATCHDOG_S: Final = 3.0
 RECONNECT_FOR_S: Final = 15.0
@@ -50,7 +53,10 @@ _REPAIR_MARGIN_S: Final = 1.0
 _QUIET_S: Final = 0.5
 _FRUITLESS_ROUNDS: Final = 2
 
+_STOPPED_EARLY: Final = "Nothing was recorded. Start again when device and person are ready."
 _TICK_S: Final = 0.1
+# How often an operator is told that the device is still looked for.
+_AWAY_TICK_S: Final = 1.0
 
 
 class _Ending(Enum):
@@ -128,6 +134,7 @@ class _Session:
         self._end: int | None = None
         self._stopped = False
         self._gave_up = False
+        self._away = False
         self._reconnects = 0
         self._missing_before = 0
         self._client = self._new_client()
@@ -147,6 +154,19 @@ class _Session:
     # -- stages ------------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
+        """Connect and start. Samples that came although START was not answered are a recording like any other."""
+        try:
+            done = await self._unless_stopped(self._connect_and_start())
+        except EcgError as exc:
+            if not self._recording.received:
+                raise
+            self._intake.note(EventKind.FAULT, f"{exc.code}: {exc}")
+            self._boot_id = self._recording.descriptor.boot_id
+            return
+        if not done and not self._recording.received:
+            raise LinkError("recording: stopped before the first sample", advice=_STOPPED_EARLY)
+
+    async def _connect_and_start(self) -> None:
         opened = await self._client.open()
         self._intake.note(EventKind.CONNECTED, f"{opened.info.name}, packets of {opened.info.mtu} bytes")
         self._device = self._device or _label(opened.info)
@@ -156,7 +176,8 @@ class _Session:
     async def _stream(self) -> None:
         while await self._watch() is _Ending.LOST:
             if not await self._reconnect():
-                self._intake.note(EventKind.GAVE_UP, "the device did not come back; what was received is kept")
+                why = "stopped while the device was away" if self._stop_asked() else "the device did not come back"
+                self._intake.note(EventKind.GAVE_UP, f"{why}; what was received is kept")
                 self._gave_up = True
                 return
 
@@ -171,8 +192,8 @@ class _Session:
             await self._stop()
 
     async def _stop(self) -> None:
-        """A link that is lost just now is no reason to do without the rest."""
-        with suppress(LinkError):
+        """A link that is lost just now, or an answer that makes no sense, is no reason to do without the rest."""
+        with self._noted(EventKind.FAULT), suppress(LinkError):
             reply = await self._client.request(Op.STOP)
             self._stopped = True
             if reply.status is ReplyStatus.OK:
@@ -196,6 +217,36 @@ class _Session:
             await stage
         except EcgError as exc:
             self._intake.note(EventKind.FAULT, f"{exc.code}: {exc}")
+        except Exception as exc:  # a radio library may let out anything
+            _LOGGER.debug("stage of a session failed", exc_info=True)
+            self._intake.note(EventKind.FAULT, f"{type(exc).__name__}: {exc}")
+
+    @contextmanager
+    def _noted(self, kind: EventKind) -> Iterator[None]:
+        """Keep a broken answer as an event."""
+        try:
+            yield
+        except ProtocolError as exc:
+            self._intake.note(kind, f"{exc.code}: {exc}")
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, but leave it as soon as the caller asks to stop; says whether it was done."""
+        task = self._loop.create_task(work)
+        stop = self._options.stop or asyncio.Event()
+        asked = self._loop.create_task(stop.wait())
+        try:
+            while not (task.done() or asked.done()):
+                await asyncio.wait((task, asked), timeout=_AWAY_TICK_S, return_when=asyncio.FIRST_COMPLETED)
+                if self._away:
+                    self._report()
+        finally:
+            task.cancel()
+            asked.cancel()
+            await asyncio.gather(task, asked, return_exceptions=True)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
 
     # -- streaming ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +282,7 @@ class _Session:
             return
         self._next_repair = self._recording.elapsed + round(_REPAIR_EVERY_S * descriptor.fs_hz)
         margin = round(_REPAIR_MARGIN_S * descriptor.fs_hz)
-        with suppress(LinkError):
+        with self._noted(EventKind.REPAIR), suppress(LinkError):
             await self._request_missing(upto=max(0, self._recording.elapsed - margin))
 
     async def _request_missing(self, *, upto: int) -> None:
@@ -255,7 +306,15 @@ class _Session:
     # -- connections -------------------------------------------------------------------------------------------------
 
     async def _reconnect(self, *, restart: bool = True) -> bool:
-        """Try until the device is back or was away too long; `restart` also brings its stream back."""
+        """Try until the device is back, was away too long or the caller stops; `restart` brings its stream back too."""
+        self._away = True
+        try:
+            self._report()
+            return await self._try_again(restart=restart)
+        finally:
+            self._away = False
+
+    async def _try_again(self, *, restart: bool) -> bool:
         deadline_s = self._intake.last_growth_s + self._options.watchdog_s + self._options.reconnect_for_s
         attempt = 0
         while (left_s := deadline_s - self._loop.time()) > 0 and not self._stop_asked():
@@ -263,7 +322,8 @@ class _Session:
             self._client = self._new_client()
             try:
                 async with asyncio.timeout(left_s):
-                    await self._reopen(restart=restart)
+                    if not await self._unless_stopped(self._reopen(restart=restart)):
+                        return False
                 self._reconnects += 1
                 return True
             except (LinkError, TimeoutError) as exc:
@@ -273,7 +333,7 @@ class _Session:
                 await self._client.close()
                 raise
             pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S)) - 1]
-            await asyncio.sleep(max(0.0, min(pause_s, deadline_s - self._loop.time())))
+            await self._unless_stopped(asyncio.sleep(max(0.0, min(pause_s, deadline_s - self._loop.time()))))
         return False
 
     async def _reopen(self, *, restart: bool) -> None:
@@ -350,8 +410,9 @@ class _Session:
         fs_hz = self._recording.descriptor.fs_hz
         progress = Progress(
             elapsed_s=self._recording.elapsed / fs_hz, received_s=self._recording.received / fs_hz,
-            target_s=self._options.seconds, contact=self._intake.contact, connected=not self._client.lost,
-            battery_percent=self._intake.battery_percent,
+            target_s=self._options.seconds, contact=self._intake.contact,
+            connected=not (self._client.lost or self._away), battery_percent=self._intake.battery_percent,
+            silent_s=self._loop.time() - self._intake.last_growth_s,
         )  # fmt: skip
         call_safely(self._options.on_progress, progress)
 

@@ -49,6 +49,8 @@ class Progress:
         Seconds of signal: time covered, really received, wanted.
     contact
         Electrodes off and channels saturated in the newest frame.
+    silent_s
+        Seconds of real time since the recording last became longer.
     """
 
     elapsed_s: float
@@ -57,6 +59,7 @@ class Progress:
     contact: Contact
     connected: bool
     battery_percent: int | None
+    silent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

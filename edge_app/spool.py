@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from firmware_bridge.descriptor import decode_descriptor
 from firmware_bridge.reassembly import AssemblyStatistics
 from firmware_bridge.recording import Recording
-from lsemvae.ecg.errors import FormatError, StoreError
+from lsemvae.ecg.errors import FormatError, LengthError, StoreError
 from lsemvae.ecg.record import EcgRecord, StartTime
 
 MAGIC: Final = b"E6LSPL\x01\n"
@@ -62,12 +62,14 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._fd = -1
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._write(MAGIC)
             os.fsync(self._fd)
             _sync_folder(path.parent)
         except OSError as exc:
+            self._abandon()
             raise StoreError(f"spool {path}: found {exc.strerror}, expected a new file that can be written") from exc
 
     def append(self, kind: EntryKind, payload: bytes, *, t_us: int) -> None:
@@ -86,9 +88,12 @@ class Spool:
             raise StoreError(f"spool {self.path}: found {exc.strerror}, expected a healthy disk") from exc
 
     def close(self) -> None:
-        """Sync and close; harmless the second time."""
-        if self._fd >= 0:
+        """Sync and close; harmless the second time. The file is closed even where the disk refuses to sync."""
+        if self._fd < 0:
+            return
+        try:
             self.sync()
+        finally:
             os.close(self._fd)
             self._fd = -1
 
@@ -99,6 +104,13 @@ class Spool:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _abandon(self) -> None:
+        """Leave no file behind that could not even be begun; one that was there before is not ours."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self.path.unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -164,6 +176,8 @@ class _Rebuild:
 
 def read_entries(data: bytes) -> Iterator[Entry | int]:
     """Valid entries in order; an int stands for that many bytes that are none."""
+    if len(data) < len(MAGIC) and MAGIC.startswith(data):
+        raise LengthError(f"spool: found {len(data)} bytes, expected at least the first {len(MAGIC)}")
     if not data.startswith(MAGIC):
         raise FormatError(f"spool: found {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
     position, skipped = len(MAGIC), 0
@@ -195,13 +209,22 @@ def recover_spool(path: Path) -> RecoveredSpool:
         if isinstance(item, int):
             skipped += item
         else:
-            rebuild.take(item)
+            _take(rebuild, item)
     return RecoveredSpool(
         record=rebuild.record(),
         statistics=rebuild.recording.statistics,
         complete=rebuild.upto is not None,
         skipped_bytes=skipped,
     )
+
+
+def _take(rebuild: _Rebuild, entry: Entry) -> None:
+    try:
+        rebuild.take(entry)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise FormatError(
+            f"spool entry: found {entry.payload[:80]!r}, expected the fields of {entry.kind.name}"
+        ) from exc
 
 
 def _entry_at(data: bytes, position: int) -> tuple[Entry | None, int]:

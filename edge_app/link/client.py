@@ -90,17 +90,17 @@ class DeviceClient:
         """Send a request and return its reply, whatever its status; `LinkError` if none comes."""
         if self.lost:
             raise LinkError(f"{op.name}: found no connection, expected one")
-        self._txn = (self._txn + 1) & 0xFF
+        txn = self._txn = (self._txn + 1) & 0xFF
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[self._txn] = reply
+        self._pending[txn] = reply
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
-                await self._transport.write_control(Request(op=op, txn=self._txn, params=params).to_bytes())
+                await self._transport.write_control(Request(op=op, txn=txn, params=params).to_bytes())
                 return await reply
         except TimeoutError:
             raise LinkError(f"{op.name}: found no reply, expected one within {REPLY_TIMEOUT_S:g} s") from None
         finally:
-            self._pending.pop(self._txn, None)
+            self._pending.pop(txn, None)
 
     async def command(self, op: Op, params: bytes = b"") -> Reply:
         """Send a request that must succeed; `ProtocolError` with advice if the device refuses."""

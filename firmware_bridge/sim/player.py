@@ -39,7 +39,7 @@ class DevicePlayer:
     Parameters
     ----------
     on_event
-        Told about "power_off", "power_on", "hang" and "disconnect"; for logs and tests.
+        Told about "power_off", "power_on", "hang", "wake" and "disconnect"; for logs and tests.
     """
 
     def __init__(
@@ -111,6 +111,11 @@ class DevicePlayer:
         """Fall silent with the link up, as a crashed firmware does."""
         self._hanging = True
         self._on_event("hang")
+
+    def wake(self) -> None:
+        """Go on after `hang`; what was acquired meanwhile was not sent and lies in the ring."""
+        self._hanging = False
+        self._on_event("wake")
 
     async def _drop(self) -> None:
         link = self._link

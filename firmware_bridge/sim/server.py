@@ -5,7 +5,7 @@
 Runs a private D-Bus, a user-space org.bluez and a virtual device that replays a recording. The first line on standard
 output is ``{"event": "ready", "bus": ADDRESS}``; an application started with DBUS_SYSTEM_BUS_ADDRESS set to it finds
 the device through its ordinary Bluetooth code. Commands are lines on standard input: disconnect, power_off, power_on,
-hang, adapter_off, adapter_on, fail_connect N, report, quit; end of input quits.
+hang, wake, adapter_off, adapter_on, fail_connect N, report, quit; end of input quits.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class _Radio:
             await getattr(self.peripheral, name)()
         elif name == "disconnect":
             await self.peripheral.player.disconnect()
-        elif name == "hang":
-            self.peripheral.player.hang()
+        elif name in ("hang", "wake"):
+            getattr(self.peripheral.player, name)()
         elif name in ("adapter_on", "adapter_off"):
             self.daemon.adapter.set_powered(powered=name == "adapter_on")
         elif name == "fail_connect":

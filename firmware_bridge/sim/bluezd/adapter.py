@@ -28,8 +28,10 @@ class Adapter(ServiceInterface):
         self.discovering = False
 
     def set_powered(self, *, powered: bool) -> None:
-        """Switch the adapter on or off."""
+        """Switch the adapter on or off; every connection ends with its power."""
         self.powered = powered
+        if not powered:
+            self._daemon.disconnect_all()
         self.emit_properties_changed({"Powered": powered})
 
     @dbus_property(access=_READ)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from bumble.controller import Controller
 from bumble.core import AdvertisingData
@@ -77,6 +78,11 @@ class Bluezd:
         if device is not None:
             self.bus.unexport(path, device)
 
+    def disconnect_all(self) -> None:
+        """End every connection, as an adapter without power does."""
+        for device in self._devices.values():
+            self._spawn(device.drop())
+
     def _advertised(self, advertisement: Advertisement) -> None:
         name = next((str(value) for kind in _NAME_FIELDS if (value := advertisement.data.get(kind))), "")
         uuids = [full_uuid(uuid) for uuid in advertisement.data.get(_UUID_FIELD) or ()]
@@ -100,7 +106,10 @@ class Bluezd:
             for path, characteristic in device.characteristics.items()
             if path in idle
         ]
-        task = asyncio.get_running_loop().create_task(release(characteristics))
+        self._spawn(release(characteristics))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

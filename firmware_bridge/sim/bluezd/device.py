@@ -15,7 +15,7 @@ from dbus_fast.annotations import DBusBool, DBusInt16, DBusObjectPath, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
 from firmware_bridge.sim.bluezd.gatt import GattCharacteristic, GattService
-from firmware_bridge.sim.bluezd.names import ADAPTER_PATH, ERROR_FAILED, device_path
+from firmware_bridge.sim.bluezd.names import ADAPTER_PATH, ERROR_FAILED, ERROR_NOT_READY, device_path
 from firmware_bridge.sim.bluezd.types import Nothing, StrList
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class BlueZDevice(ServiceInterface):
         self.daemon.counts["ConnectWhileDiscovering"] += self.daemon.adapter.discovering
         if self._connection is not None:
             return
+        if not self.daemon.adapter.powered:
+            raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
         if self.daemon.connects_to_fail > 0:
             self.daemon.connects_to_fail -= 1
             await self._abort()
@@ -139,6 +141,10 @@ class BlueZDevice(ServiceInterface):
     async def Disconnect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """End the connection."""
         self.daemon.counts["Disconnect"] += 1
+        await self.drop()
+
+    async def drop(self) -> None:
+        """End the connection, if there is one."""
         if self._connection is not None:
             await self._connection.disconnect()
 
