@@ -26,6 +26,14 @@ JSON_PARAMETER = "as_json"
 
 _MAX_WIDTH = 120
 
+#: Which extra brings a package that a command may find missing.
+_EXTRA_PACKAGES = {
+    "edge": ("ai_edge_litert", "bleak", "bleak_retry_connector", "cryptography"),
+    "dicom": ("pydicom",),
+    "train": ("torch", "safetensors", "sklearn", "wfdb", "matplotlib"),
+    "export": ("litert_torch", "litert_quantizer", "onnx", "onnxscript", "onnxruntime"),
+}
+
 
 class ExitCode(IntEnum):
     """What the shell learns. Scripts rely on these numbers."""
@@ -106,14 +114,29 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except Exception as error:
-            from lsemvae.ecg.errors import EcgError
-
-            if not isinstance(error, EcgError):
+            known = _as_ecg_error(error)
+            if known is None:
                 raise
-            report_error(error, as_json=bool(kwargs.get(JSON_PARAMETER, False)))
-            raise typer.Exit(exit_code_of(error)) from error
+            report_error(known, as_json=bool(kwargs.get(JSON_PARAMETER, False)))
+            raise typer.Exit(exit_code_of(known)) from error
 
     return guarded
+
+
+def _as_ecg_error(error: Exception) -> EcgError | None:
+    """Return the error to report: itself, or for a package that is not installed which extra brings it; else None."""
+    from lsemvae.ecg.errors import EcgError, RuntimeMissingError
+
+    if isinstance(error, EcgError):
+        return error
+    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = next((extra for extra, packages in _EXTRA_PACKAGES.items() if name in packages), None)
+    if extra is None:
+        return None
+    return RuntimeMissingError(
+        f"found no package {name}, expected it for this command",
+        advice=f"Install it with: pip install 'lsemvae[{extra}]'",
+    )
 
 
 def strip_style() -> StripStyle:

@@ -43,10 +43,13 @@ def auroc(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def auprc(y: np.ndarray, p: np.ndarray) -> float:
-    """Average precision."""
-    from sklearn.metrics import average_precision_score
-
-    return float(average_precision_score(y, p)) if y.sum() > 0 else math.nan
+    """Average precision: precision at each distinct score, weighted by the recall gained there."""
+    if not (y == 1).any():
+        return math.nan
+    order = np.argsort(-p, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)  # the last recording of each distinct score
+    hits = np.cumsum(y[order])[ends]
+    return float(np.sum(np.diff(hits, prepend=0.0) / hits[-1] * hits / (ends + 1)))
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:

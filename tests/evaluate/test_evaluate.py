@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lsemvae.ecg.errors import SampleError
 from lsemvae.ecg.rule import Calibration
@@ -15,6 +15,7 @@ from lsemvae.evaluate.card import LABEL_STATEMENT, CardFacts, render_card
 from lsemvae.evaluate.curves import draw_curves
 from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.metrics import (
+    auprc,
     auroc,
     bootstrap,
     brier,
@@ -62,11 +63,13 @@ def test_threshold_keeps_the_target_specificity() -> None:
     assert (logit[y == 0] < np.nextafter(at, -np.inf) - 1e-3).mean() < 0.9 + 1e-2
 
 
-def test_auroc_is_that_of_scikit_learn_also_with_ties() -> None:
+def test_auroc_and_auprc_are_those_of_scikit_learn_also_with_ties() -> None:
     for k in range(20):
         rng = np.random.default_rng(k)
         y, p = (rng.random(80) < 0.3).astype(float), np.round(rng.random(80), 1 + k % 3)
         assert auroc(y, p) == pytest.approx(roc_auc_score(y, p))
+        assert auprc(y, p) == pytest.approx(average_precision_score(y, p))
+    assert math.isnan(auprc(np.zeros(5), np.arange(5.0)))
     assert math.isnan(auroc(np.ones(5), np.arange(5.0)))
 
 
