@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
-from edge_app.console import exit_code_of, report_error, reports_errors, say, say_json, say_progress
+from edge_app.console import exit_code_of, report_error, say, say_json, say_progress
+from lsemvae.cli_errors import ends_well
 
 if TYPE_CHECKING:
     from edge_app.screening import Screener
@@ -23,7 +24,7 @@ def _progress(done: int, total: int) -> None:
         say_progress(f"{done}/{total} recordings")
 
 
-@reports_errors
+@ends_well
 def evaluate(
     bundle: Annotated[
         Optional[Path],  # noqa: UP045
@@ -44,8 +45,10 @@ def evaluate(
 ) -> None:
     """Score a folder of recordings through the clinic's code; figures with intervals where the folder has labels."""
     from edge_app.screening import open_screener
-    from lsemvae.scoring import reports, score_folder, write_predictions
+    from lsemvae.scoring import check_writable, reports, score_folder, write_predictions
 
+    if predictions is not None:
+        check_writable(predictions)
     keys = trusted_keys(trust)
 
     def opener(path: Path | None) -> Screener:
@@ -91,7 +94,7 @@ def _cell(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-@reports_errors
+@ends_well
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of a student with its decision.json.", show_default=False)],
     data: Annotated[Path, typer.Option("--data", help="Record store for calibration and parity.", show_default=False)],
@@ -117,7 +120,7 @@ def export(
     say(result.text())
 
 
-@reports_errors
+@ends_well
 def screen(
     file: Annotated[Path, typer.Argument(help="Recording: .ecg.npz, .csv, WFDB .hea or DICOM.", show_default=False)],
     bundle: BundlePath = None,
@@ -156,7 +159,7 @@ _LABORATORY = (
 )
 
 
-@reports_errors
+@ends_well
 def doctor(data_dir: DataDir = None, trust: Trust = None, bundle: BundlePath = None, as_json: Json = False) -> None:
     """Say what is installed here, what that allows, and what is missing for the rest."""
     from importlib.metadata import PackageNotFoundError, version

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from edge_app.cli_options import Json
-from edge_app.console import reports_errors, say, say_json, say_progress
+from edge_app.console import say, say_json, say_progress
+from lsemvae.cli_errors import ends_well
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,21 +41,52 @@ def _rows(store: RecordStore, left_out: tuple[int, ...]) -> np.ndarray:
     from lsemvae.data.splits import check_disjoint
     from lsemvae.ecg.errors import FormatError
 
+    known = sorted({int(fold) for fold in store.fold if fold > 0})
+    if unknown := sorted(set(left_out) - set(known)):
+        raise FormatError(
+            f"found folds {unknown} to leave out, expected some of {known}, which the store has",
+            advice="Correct --leave-out: a fold that is not there leaves nothing out.",
+        )
     rows = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
     if not len(rows):
-        raise FormatError(f"found no recording outside folds {left_out}, expected some to train on")
+        raise FormatError(
+            f"found no recording outside folds {list(left_out)}, expected some to train on",
+            advice="Leave fewer folds out. Recordings without a fold (strat_fold) are never trained on.",
+        )
     check_disjoint([str(p) for p in store.patient], rows, np.flatnonzero(np.isin(store.fold, list(left_out))))
     return rows
 
 
 def _train_config(preset: TrainConfig, epochs: int | None, seed: int) -> TrainConfig:
-    from dataclasses import replace
-
     return replace(preset, epochs=epochs or preset.epochs, seed=seed)
 
 
 def _say_epoch(row: dict[str, float | int | str]) -> None:
     say_progress(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the three training commands ask for alike."""
+
+    data: Path
+    out: Path
+    epochs: int | None
+    seed: int
+    leave_out: str
+    as_json: bool
+
+
+def _train(asked: _Asked, stage: Callable[..., object], preset: TrainConfig, *, parent: Path | None = None) -> None:
+    """Open the store, leave the folds out, run the stage in its run folder (after `parent`) and say where it lies."""
+    from lsemvae.data.store import open_store
+
+    left_out = _folds(asked.leave_out)
+    store = open_store(asked.data)
+    folders = (asked.out,) if parent is None else (parent, asked.out)
+    config = _train_config(preset, asked.epochs, asked.seed)
+    stage(store, *folders, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
+    _done(asked.out, as_json=asked.as_json)
 
 
 def _done(out: Path, *, as_json: bool) -> None:
@@ -62,7 +96,7 @@ def _done(out: Path, *, as_json: bool) -> None:
         say(f"run folder: {out}")
 
 
-@reports_errors
+@ends_well
 def convert(
     data: Annotated[
         Path, typer.Option("--data", help="Folder with metadata.csv, or a tree of WFDB records.", show_default=False)
@@ -94,23 +128,18 @@ def convert(
         say(f"  {row['uid']}: {row['code']}: {row['message']}")
 
 
-@reports_errors
+@ends_well
 def pretrain(
     data: Data, out: Out, epochs: Epochs = None, seed: Seed = 0, leave_out: LeftOut = "", as_json: Json = False
 ) -> None:
     """Pre-train LS-EMVAE on recordings without labels, under the lead sets met in use."""
-    from lsemvae.data.store import open_store
     from lsemvae.train.pretrain import PRETRAIN
     from lsemvae.train.pretrain import pretrain as run
 
-    left_out = _folds(leave_out)
-    store = open_store(data)
-    config = _train_config(PRETRAIN, epochs, seed)
-    run(store, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
-    _done(out, as_json=as_json)
+    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, PRETRAIN)
 
 
-@reports_errors
+@ends_well
 def finetune(
     data: Data,
     pretrained: Annotated[Path, typer.Option("--from", help="Run folder of `lsemvae pretrain`.", show_default=False)],
@@ -121,18 +150,13 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a pre-trained LS-EMVAE on labels, for 12, 6, two or one leads at once."""
-    from lsemvae.data.store import open_store
     from lsemvae.train.finetune import FINETUNE
     from lsemvae.train.finetune import finetune as run
 
-    left_out = _folds(leave_out)
-    store = open_store(data)
-    config = _train_config(FINETUNE, epochs, seed)
-    run(store, pretrained, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
-    _done(out, as_json=as_json)
+    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, FINETUNE, parent=pretrained)
 
 
-@reports_errors
+@ends_well
 def distill(
     data: Data,
     teacher: Annotated[Path, typer.Option("--teacher", help="Run folder of `lsemvae finetune`.", show_default=False)],
@@ -143,18 +167,13 @@ def distill(
     as_json: Json = False,
 ) -> None:
     """Distil a fine-tuned LS-EMVAE into the edge student on leads I and II."""
-    from lsemvae.data.store import open_store
     from lsemvae.train.distill import DISTILL
     from lsemvae.train.distill import distill as run
 
-    left_out = _folds(leave_out)
-    store = open_store(data)
-    config = _train_config(DISTILL, epochs, seed)
-    run(store, teacher, out, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
-    _done(out, as_json=as_json)
+    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, DISTILL, parent=teacher)
 
 
-@reports_errors
+@ends_well
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Run folder of a student that left folds out.", show_default=False)],
     data: Data,
@@ -172,7 +191,7 @@ def calibrate(
     say(f"decision rule: {run / 'decision.json'}")
 
 
-@reports_errors
+@ends_well
 def reproduce(
     data: Annotated[
         Path, typer.Option("--data", help="Development recordings (folder with metadata.csv).", show_default=False)

@@ -8,7 +8,6 @@ Like the command line, this module stands between the rooms.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,12 @@ import numpy as np
 from export.identity import IDENTITY_FILE
 from export.run import export_run
 from export.signing import load_or_create_key
+from lsemvae.data.cells import whole
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.labels import PRIMARY_LABEL
 from lsemvae.data.store import RecordStore, open_store
+from lsemvae.ecg.bundle_parts import version_tuple
+from lsemvae.ecg.errors import FormatError, ManifestError
 from lsemvae.ecg.rule import DecisionRule
 from lsemvae.evaluate.calibrate import fit_rule, spread_between_models
 from lsemvae.evaluate.card import DATA_LICENCE, INTENDED_USE, LABEL_STATEMENT, NOT_FOR, CardFacts, render_card
@@ -33,7 +35,7 @@ from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
 from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
-from lsemvae.train.run import write_json
+from lsemvae.train.run import check_labels, read_object, write_json, write_text
 
 Say = Callable[[str], None]
 TEACHER_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
@@ -68,7 +70,9 @@ class Job:
 
 
 def reproduce(job: Job) -> Path:
-    """Run all steps; returns the folder of the final bundle."""
+    """Run all steps; returns the folder of the final bundle. A wrong version or key fails now, not after the training."""
+    _check_version(job.version)
+    load_or_create_key(job.key)
     store = _store(job)
     plans = fold_plans(store)
     _train(job, store, plans)
@@ -77,6 +81,13 @@ def reproduce(job: Job) -> Path:
     scores = _score_cv(job, plans)
     _write_card(job, store, plans, scores)
     return _export_final(job, store)
+
+
+def _check_version(version: str) -> None:
+    try:
+        version_tuple(version)
+    except ManifestError as error:
+        raise FormatError(str(error), advice="Give --bundle-version as three numbers like 0.2.0.") from error
 
 
 def _store(job: Job) -> RecordStore:
@@ -104,6 +115,7 @@ def _train(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> None:
 def _fit_rule(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> DecisionRule:
     """The decision rule from held-out logits of recordings whose gain is known, written into every run folder."""
     labels = tuple(load_student(job.final)[1]["labels"])
+    check_labels(store.label_names, labels, of=str(store.root))
 
     def both(plan: FoldPlan, rows: np.ndarray) -> np.ndarray:
         logits, doubt = student_logits(job.student(plan), store, rows)
@@ -152,8 +164,7 @@ def _export_cv(job: Job, store: RecordStore, plans: Sequence[FoldPlan], rule: De
 
 
 def _rule_of(bundle: Path) -> dict[str, Any]:
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    return dict(manifest["decision"])
+    return dict(read_object(bundle / "manifest.json").get("decision", {}))
 
 
 def _score_cv(job: Job, plans: Sequence[FoldPlan]) -> Scores:
@@ -173,7 +184,7 @@ def _score_cv(job: Job, plans: Sequence[FoldPlan]) -> Scores:
 def _floor(scores: Scores, rows: Sequence[dict[str, object]], plans: Sequence[FoldPlan]) -> dict[str, dict[str, Any]]:
     """The logistic floor's AUROC and the paired difference to the INT8 student, for each results row."""
     features = hand_features(scores.rows)
-    folds = np.array([int(float(row["strat_fold"])) for row in scores.rows])
+    folds = np.array([whole(row, "strat_fold") for row in scores.rows])
     out: dict[str, dict[str, Any]] = {}
     for row in rows:
         label, every = str(row["label"]), row["negatives"] == "all"
@@ -213,7 +224,7 @@ def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores:
         cv_folds=[plan.left_out for plan in plans],
         data_sha256=store.data_hash,
     )
-    (job.final / "card.md").write_text(render_card(facts), encoding="utf-8")
+    write_text(job.final / "card.md", render_card(facts))
     curves = {}
     for label in CARD_CURVES:
         y, p = scores.truth(label), scores.probabilities(label)
@@ -221,7 +232,7 @@ def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores:
         curves[label] = (y[keep], p[keep])
     title = "Held-out INT8 predictions of reader statements (not pulmonary hypertension), PTB-XL folds 1-9"
     draw_curves(job.final / "curves.png", curves, title=title)
-    decision = json.loads((job.final / "decision.json").read_text(encoding="utf-8"))
+    decision = read_object(job.final / "decision.json")
     performance = [{"dataset": "PTB-XL folds 1-9, cross-validated, INT8", **row} for row in rows]
     write_json(job.final / "decision.json", {**decision, "performance": performance})
     write_json(job.out / "results.json", {"rows": rows, "floor": floor, "teacher": facts.teacher_rows})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsemvae.data.folder import EcgFolder
-from lsemvae.data.labels import PRIMARY_LABEL, PRIMARY_NAME, label_values, metadata_column, prediction_column
-from lsemvae.ecg.errors import EcgError, FormatError
+from lsemvae.data.cells import gain_is_known, whole
+from lsemvae.data.folder import EcgFolder, by_shard
+from lsemvae.data.labels import PRIMARY_LABEL, PRIMARY_NAME, label_values, prediction_column, stated
+from lsemvae.ecg.errors import EcgError, FormatError, StoreError
 from lsemvae.ecg.rule import DecisionRule
 
 if TYPE_CHECKING:
@@ -55,8 +57,7 @@ class Scores:
     def truth(self, label: str, *, every_negative: bool = False) -> np.ndarray:
         """Label `[record]`: 1, 0 or NaN; `every_negative` also counts negatives where no axis was stated."""
         if every_negative:
-            texts = [row.get(metadata_column(label), "") for row in self.rows]
-            return np.array([float(t) if t not in ("", "nan") else np.nan for t in texts])
+            return np.array([stated(row, label) for row in self.rows])
         return np.array([float(label_values(row, (label,))[0]) for row in self.rows])
 
     @property
@@ -71,8 +72,9 @@ class Scores:
 
 
 def _prediction(uid: str, result: ScreenResult) -> Prediction:
+    """The decision as a row; the reason of an ERROR is its stable code, not its sentence."""
     decision = result.decision
-    reasons = decision.reasons or ((decision.error_code,) if decision.error_code else ())
+    reasons = (decision.error_code,) if decision.error_code else decision.reasons
     uncertainty = decision.uncertainty if decision.uncertainty is not None else np.nan
     return Prediction(uid, decision.outcome.value, tuple(reasons), dict(decision.probabilities), float(uncertainty))
 
@@ -82,12 +84,60 @@ def _screeners(bundle: Path | None, open_screener: OpenScreener) -> tuple[dict[i
     index = bundle / FOLDS_FILE if bundle is not None and bundle.is_dir() else None
     if index is None or not index.is_file():
         return {}, open_screener(bundle)
-    assert bundle is not None
     by_fold: dict[int, Screener] = {}
-    for name, folds in sorted(json.loads(index.read_text(encoding="utf-8")).items()):
-        screener = open_screener(bundle / name)
-        by_fold.update({int(fold): screener for fold in folds})
-    return by_fold, next(iter(by_fold.values()))
+    for name, folds in sorted(read_folds(index).items()):
+        screener = open_screener(index.parent / name)
+        _check_unseen(screener, folds, name=name)
+        by_fold.update(dict.fromkeys(folds, screener))
+    first = next(iter(by_fold.values()))
+    for screener in by_fold.values():
+        _check_alike(first, screener)
+    return by_fold, first
+
+
+def read_folds(index: Path) -> dict[str, list[int]]:
+    """The file folds.json: bundle name -> folds that it left out; FormatError unless each fold has exactly one bundle."""
+    advice = "Copy the folder again: folds.json maps the name of each bundle to the folds that it left out in training."
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise FormatError(
+            f"{index}: found a file that is no JSON ({error}), expected an object", advice=advice
+        ) from error
+    if not isinstance(found, dict) or not found:
+        raise FormatError(f"{index}: found {found!r}, expected an object with a name for each bundle", advice=advice)
+    for name, folds in found.items():
+        whole_numbers = isinstance(folds, list) and all(type(fold) is int and fold > 0 for fold in folds)
+        if not whole_numbers or not folds or name in ("", ".", "..") or Path(name).name != name:
+            raise FormatError(
+                f"{index}: found {name!r}: {folds!r}, expected the name of a bundle beside it and its folds from 1",
+                advice=advice,
+            )
+    every = sorted(fold for folds in found.values() for fold in folds)
+    if len(set(every)) != len(every):
+        raise FormatError(f"{index}: found folds {every}, expected each fold once", advice=advice)
+    return found
+
+
+def _check_unseen(screener: Screener, folds: Sequence[int], *, name: str) -> None:
+    """folds.json carries no signature, the manifest does: where that states what was left out, both must agree."""
+    signed = screener.bundle.manifest.provenance.get("folds_left_out")
+    if signed is not None and sorted(signed) != sorted(folds):
+        raise FormatError(
+            f"{FOLDS_FILE}: found folds {sorted(folds)} for {name}, expected {sorted(signed)}, which its signed manifest "
+            "says it left out",
+            advice="Copy the folder again: a bundle must not score recordings that it was trained on.",
+        )
+
+
+def _check_alike(first: Screener, other: Screener) -> None:
+    """Pooled figures take outputs and operating points from one manifest, so all must state the same."""
+    one, two = first.bundle.manifest, other.bundle.manifest
+    if one.labels != two.labels or one.decision.to_dict() != two.decision.to_dict():
+        raise FormatError(
+            "found cross-validation bundles with different outputs or decision rules, expected one rule for all",
+            advice="Export the bundles of one cross-validation together (lsemvae reproduce).",
+        )
 
 
 def score_folder(
@@ -105,36 +155,49 @@ def score_folder(
     """
     folder = EcgFolder(data)
     by_fold, single = _screeners(bundle, open_screener)
-    rows = [row for row in folder.select(split) if not by_fold or row.get("strat_fold")]
-    rows = [row for row in rows if not known_gain or row.get("gain_known", "1") not in ("0", "0.0")]
-    if not rows:
-        raise FormatError(
-            f"{data}: found no recording with a fold in split {split!r}, expected some for cross-validation bundles",
-            advice="Score recordings without folds with a single bundle.",
-        )
+    rows = by_shard(_to_score(folder, split, with_fold=bool(by_fold), known_gain=known_gain))
     _check_folds(rows, by_fold)
-    kept, predictions = [], []
-    for done, row in enumerate(_by_shard(rows), 1):
-        screener = by_fold[int(float(row["strat_fold"]))] if by_fold else single
-        kept.append(row)
-        predictions.append(_score_row(folder, row, screener))
+    manifest = single.bundle.manifest
+    scores = Scores(rows, [], manifest.labels, manifest.decision, manifest.label_statement)
+    for label in scores.labels:  # a cell that is no label is found now, not after an hour of scoring
+        scores.truth(label, every_negative=True)
+    for done, row in enumerate(rows, 1):
+        screener = by_fold[_fold(row)] if by_fold else single
+        scores.predictions.append(_score_row(folder, row, screener))
         if progress:
             progress(done, len(rows))
-    manifest = single.bundle.manifest
-    return Scores(kept, predictions, manifest.labels, manifest.decision, manifest.label_statement)
+    return scores
+
+
+def _fold(row: Mapping[str, str]) -> int:
+    """The stratified fold of a recording, 0 where it has none."""
+    return whole(row, "strat_fold", missing=0)
+
+
+def _to_score(folder: EcgFolder, split: str, *, with_fold: bool, known_gain: bool) -> list[dict[str, str]]:
+    chosen = folder.select(split)
+    folded = [row for row in chosen if not with_fold or _fold(row)]
+    rows = [row for row in folded if not known_gain or gain_is_known(row)]
+    if not folded:
+        raise FormatError(
+            f"{folder.root}: found no recording with a fold in split {split!r}, expected some for cross-validation bundles",
+            advice="Score recordings without folds with a single bundle.",
+        )
+    if not rows:
+        raise FormatError(
+            f"{folder.root}: found {len(folded)} recordings in split {split!r}, none of known gain, expected some",
+            advice="Leave out --known-gain, or choose another --split.",
+        )
+    return rows
 
 
 def _check_folds(rows: Iterable[dict[str, str]], by_fold: Mapping[int, Screener]) -> None:
-    unknown = sorted({int(float(row["strat_fold"])) for row in rows} - set(by_fold)) if by_fold else []
+    unknown = sorted({_fold(row) for row in rows} - set(by_fold)) if by_fold else []
     if unknown:
         raise FormatError(
             f"found folds {unknown}, expected only {sorted(by_fold)}, which these bundles left out in training",
             advice="Score the other folds with bundles that have not seen them.",
         )
-
-
-def _by_shard(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-    return sorted(rows, key=lambda row: (row["file"], int(row["row"])))
 
 
 def _score_row(folder: EcgFolder, row: dict[str, str], screener: Screener) -> Prediction:
@@ -149,9 +212,41 @@ def write_predictions(path: Path, scores: Scores) -> None:
     """One row per recording: uid, outcome, reasons, a `p_<label>` column per output, uncertainty.
 
     The primary output stands under its label (`p_RHS`) and, the same number, under its name (`p_right_heart_strain`).
+    The file is there as a whole or not at all.
     """
+    check_writable(path)
     part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as handle:
+    try:
+        _write_rows(part, scores)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _not_writable(path, error.strerror or type(error).__name__) from error
+
+
+def check_writable(path: Path) -> None:
+    """StoreError unless a file can be written at `path`; asked before the work whose result goes there."""
+    if path.is_dir():
+        raise _not_writable(path, "it is a folder")
+    if not path.parent.is_dir():
+        raise _not_writable(path, f"there is no folder {path.parent}")
+    part = path.with_name(path.name + ".part")
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise _not_writable(path, error.strerror or type(error).__name__) from error
+
+
+def _not_writable(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"{path}: found no way to write there ({why}), expected a file in a folder that exists and is writable",
+        advice="Make the folder, free some space, or choose another path.",
+    )
+
+
+def _write_rows(path: Path, scores: Scores) -> None:
+    with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         columns = [prediction_column(label) for label in scores.labels]
         named = [prediction_column(PRIMARY_NAME)] if PRIMARY_LABEL in scores.labels else []
@@ -160,7 +255,6 @@ def write_predictions(path: Path, scores: Scores) -> None:
             values = [p.probabilities.get(label, np.nan) for label in scores.labels]
             repeated = [p.probabilities.get(PRIMARY_LABEL, np.nan)] * len(named)
             writer.writerow([p.uid, p.outcome, ";".join(p.reasons), *map(_cell, [*values, *repeated, p.uncertainty])])
-    part.replace(path)
 
 
 def _cell(value: float) -> str:
@@ -173,7 +267,7 @@ def reports(scores: Scores, labels: Sequence[str] | None = None) -> list[dict[st
 
     out: list[dict[str, object]] = []
     for label in labels or scores.labels:
-        p, threshold = scores.probabilities(label), scores.rule.thresholds[label]
+        p, threshold = scores.probabilities(label), scores.rule.thresholds.get(label, math.nan)
         for every in (False, True) if label == PRIMARY_LABEL else (False,):
             y = scores.truth(label, every_negative=every)
             if not np.isfinite(y).any():

@@ -8,14 +8,15 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from lsemvae.data.folder import EcgFolder, lead_order
+from lsemvae.data.cells import number, whole
+from lsemvae.data.folder import EcgFolder, by_shard, lead_order
 from lsemvae.data.labels import LABELS, label_values
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import ROW_ARRAYS, SCHEMA, STORE_LSB_UV, RecordStore, open_store
@@ -28,6 +29,7 @@ from lsemvae.ecg.record import EcgRecord
 _LOGGER = logging.getLogger(__name__)
 N_FOLDS_WITHOUT_OWN = 10
 Progress = Callable[[int, int], None]
+Pairs = Iterable[tuple[dict[str, str], Callable[[], EcgRecord]]]
 
 
 def twelve_leads_mv(record: EcgRecord, spec: FrontendSpec = BASE) -> tuple[np.ndarray, np.ndarray]:
@@ -55,21 +57,24 @@ class _Writer:
     def add(self, handle: object, row: dict[str, str], record: EcgRecord) -> None:
         x, present = twelve_leads_mv(record)
         units = np.round(x * (1e3 / STORE_LSB_UV)).astype("<i2")
-        handle.write(units.tobytes())  # type: ignore[attr-defined]
-        self.digest.update(row["uid"].encode() + units.tobytes())
-        patient = row.get("patient") or row["uid"]
-        fold = row.get("strat_fold", "")
         values = (
-            row["uid"], patient, row.get("split", ""), row.get("source", ""), int(float(fold)) if fold else 0,
-            label_values(row), float(row["age"]) if row.get("age") else np.nan,
+            row["uid"], row.get("patient") or row["uid"], row.get("split", ""), row.get("source", ""),
+            whole(row, "strat_fold", missing=0), label_values(row), number(row, "age"),
             {"M": 1.0, "F": 0.0}.get(row.get("sex", ""), np.nan), record.gain_known, present,
         )  # fmt: skip
+        # Only a row that is whole may leave samples: from here on nothing is refused.
+        handle.write(units.tobytes())  # type: ignore[attr-defined]
+        self.digest.update(row["uid"].encode() + units.tobytes())
         for name, value in zip(ROW_ARRAYS, values, strict=True):
             self.lists[name].append(value)
 
     def finish(self, spec: FrontendSpec) -> None:
         if not self.lists["uid"]:
-            raise FormatError(f"found 0 usable recordings ({len(self.refused)} refused), expected at least 1")
+            first = f"; the first: {self.refused[0]['uid']}: {self.refused[0]['message']}" if self.refused else ""
+            raise FormatError(
+                f"found 0 usable recordings ({len(self.refused)} refused{first}), expected at least 1",
+                advice="Look at the reason of the first one; every recording was refused.",
+            )
         np.savez(self.root / "rows.npz", **{k: np.asarray(v) for k, v in self.lists.items()})  # type: ignore[arg-type]
         index = {
             "schema": SCHEMA,
@@ -86,15 +91,23 @@ class _Writer:
         (self.root / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def _convert(
-    pairs: Iterable[tuple[dict[str, str], Callable[[], EcgRecord]]], out: Path, n_total: int, progress: Progress | None
-) -> RecordStore:
+def _convert(pairs: Pairs, out: Path, n_total: int, progress: Progress | None) -> RecordStore:
     out = Path(out)
     if out.exists():
         raise FormatError(f"{out}: exists already", advice="Choose another --out, or remove the old store.")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    try:
+        _fill(part, pairs, n_total, progress)
+        part.replace(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return open_store(out)
+
+
+def _fill(part: Path, pairs: Pairs, n_total: int, progress: Progress | None) -> None:
     writer = _Writer(part)
     with (part / "samples.i16").open("wb") as handle:
         for done, (row, load) in enumerate(pairs, 1):
@@ -106,15 +119,12 @@ def _convert(
             if progress:
                 progress(done, n_total)
     writer.finish(BASE)
-    part.replace(out)
-    return open_store(out)
 
 
 def convert_folder(data: Path, out: Path, *, source: str = "", progress: Progress | None = None) -> RecordStore:
     """Convert a folder in the `metadata.csv` format; `source` keeps only rows whose source starts with it."""
     folder = EcgFolder(data)
-    rows = [row for row in folder.rows if row.get("source", "").startswith(source)]
-    rows.sort(key=lambda r: (r["file"], int(r["row"])))
+    rows = by_shard(row for row in folder.rows if row.get("source", "").startswith(source))
     pairs = ((row, partial(folder.record, row)) for row in rows)
     return _convert(pairs, out, len(rows), progress)
 
@@ -136,11 +146,38 @@ def _patient_of(path: Path, patients: Mapping[str, str]) -> str:
 
 def read_patients(path: Path) -> dict[str, str]:
     """A CSV with the columns `record` (file stem) and `patient` as a mapping."""
-    with Path(path).open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        if not {"record", "patient"} <= set(reader.fieldnames or ()):
-            raise FormatError(f"{path}: found columns {reader.fieldnames}, expected record and patient")
-        return {row["record"]: row["patient"] for row in reader}
+    advice = "Give a CSV in UTF-8 with the columns record,patient: splits must never cut a patient."
+    patients: dict[str, str] = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            if not {"record", "patient"} <= set(reader.fieldnames or ()):
+                raise FormatError(
+                    f"{path}: found columns {reader.fieldnames}, expected record and patient", advice=advice
+                )
+            for row in reader:
+                if patients.setdefault(row["record"], row["patient"]) != row["patient"]:
+                    found = sorted({patients[row["record"]], row["patient"]})
+                    raise FormatError(
+                        f"{path}: found record {row['record']!r} of patients {found}, expected one", advice=advice
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(
+            f"{path}: cannot be read ({error}), expected a CSV with record,patient", advice=advice
+        ) from error
+    return patients
+
+
+def _check_names(headers: Sequence[Path]) -> None:
+    """Refuse two records of one name: it is their uid, and the key by which --patients tells whose they are."""
+    seen: dict[str, Path] = {}
+    for path in headers:
+        if path.stem in seen:
+            raise FormatError(
+                f"found record {path.stem!r} twice ({seen[path.stem]} and {path}), expected each name once",
+                advice="Rename the records so that each name is its own, or convert the folders one by one.",
+            )
+        seen[path.stem] = path
 
 
 def convert_wfdb(
@@ -149,7 +186,11 @@ def convert_wfdb(
     """Convert every WFDB record below `data`; the fold of a record follows from the hash of its patient."""
     headers = list(find_wfdb(data))
     if not headers:
-        raise FormatError(f"{data}: found no .hea file, expected WFDB records")
+        raise FormatError(
+            f"{data}: found neither metadata.csv nor a .hea file, expected a data folder or WFDB records",
+            advice="Point --data to the folder that holds metadata.csv and signals/, or to a tree of WFDB records.",
+        )
+    _check_names(headers)
 
     def row(path: Path) -> dict[str, str]:
         patient = _patient_of(path, patients or {})

@@ -7,15 +7,19 @@ all modulo 2**16. Source of the format: the README that lies beside the data.
 from __future__ import annotations
 
 import csv
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from lsemvae.ecg.errors import FormatError, UnitError
-from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_leads
+from lsemvae.data.cells import gain_is_known, whole
+from lsemvae.ecg.errors import FormatError, LeadError, UnitError
+from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS, canonical_leads, derive_limb_leads
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 
 CROSSED_SOURCE = "PhysioNet/CinC Challenge 2011"
@@ -45,9 +49,17 @@ class Shard:
     leads: tuple[str, ...]
 
     def microvolts(self, row: int) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Recording `row` as float64 `[lead, time]` in uV, limb leads derived where only I and II are stored."""
+        """Recording `row` as float64 `[lead, time]` in uV, limb leads derived where I and II are stored but not all six.
+
+        A shard without I or II gives the leads it has. FormatError if the shard has no such recording.
+        """
+        if not 0 <= row < len(self.samples):
+            raise FormatError(
+                f"found row {row}, expected 0 to {len(self.samples) - 1}, which this shard holds",
+                advice="The columns file and row of metadata.csv do not belong to this shard: copy both again.",
+            )
         stored = self.samples[row].astype(np.float64) * self.lsb_uv
-        if set(LIMB_LEADS) <= set(self.leads):
+        if set(LIMB_LEADS) <= set(self.leads) or not set(MEASURED_LEADS) <= set(self.leads):
             return stored, self.leads
         limb = derive_limb_leads(stored[self.leads.index("I")], stored[self.leads.index("II")])
         chest = [k for k, lead in enumerate(self.leads) if lead not in LIMB_LEADS]
@@ -65,16 +77,28 @@ def read_shard(path: Path) -> Shard:
                     f"{path.name}: found arrays {sorted(archive.files)}, expected also {missing}",
                     advice="Use a shard in the format of the data folder's README.",
                 )
-            unit = str(archive["unit"])
-            if unit not in _TO_UV:
-                raise UnitError(f"{path.name}: found unit {unit!r}, expected one of {sorted(_TO_UV)}")
-            samples = decode_planes(archive["lo"], archive["hi"])
-            lsb_uv = float(archive["scale"]) * _TO_UV[unit]
-            return Shard(samples, lsb_uv, float(archive["fs"]), canonical_leads([str(x) for x in archive["leads"]]))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return _decoded(path.name, {key: archive[key] for key in SHARD_KEYS})
+    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise FormatError(
             f"{path}: cannot be read as a shard ({error})", advice="Check the file against SHA256SUMS."
         ) from error
+
+
+def _decoded(name: str, arrays: Mapping[str, np.ndarray]) -> Shard:
+    low, high, leads = arrays["lo"], arrays["hi"], canonical_leads([str(x) for x in arrays["leads"]])
+    if low.shape != high.shape or low.ndim != 3 or {low.dtype, high.dtype} != {np.dtype(np.uint8)}:
+        raise FormatError(
+            f"{name}: found planes {low.dtype} {low.shape} and {high.dtype} {high.shape}, "
+            "expected two of uint8 [record, lead, time] of one shape"
+        )
+    if low.shape[1] != len(leads):
+        raise LeadError(f"{name}: found {low.shape[1]} leads of samples and {len(leads)} names, expected equally many")
+    unit, scale = str(arrays["unit"]), float(arrays["scale"])
+    if unit not in _TO_UV:
+        raise UnitError(f"{name}: found unit {unit!r}, expected one of {sorted(_TO_UV)}")
+    if not (math.isfinite(scale) and scale > 0):
+        raise UnitError(f"{name}: found scale {scale}, expected {unit} per count, a number above 0")
+    return Shard(decode_planes(low, high), scale * _TO_UV[unit], float(arrays["fs"]), leads)
 
 
 @dataclass
@@ -94,18 +118,7 @@ class EcgFolder:
                 f"{self.root}: found no metadata.csv, expected a folder in the format of the data's README",
                 advice="Point --data (or LSEMVAE_DATA) to the folder that holds metadata.csv and signals/.",
             )
-        with path.open(newline="", encoding="utf-8") as handle:
-            self.rows = list(csv.DictReader(handle))
-        self._check_columns(path)
-
-    def _check_columns(self, path: Path) -> None:
-        needed = {"uid", "file", "row"}
-        found = set(self.rows[0]) if self.rows else set()
-        if not needed <= found:
-            raise FormatError(
-                f"{path}: found columns {sorted(found)[:8]}..., expected at least {sorted(needed)}",
-                advice="Each row names a recording (uid) and where its signal lies (file, row).",
-            )
+        self.rows = _read_rows(path)
 
     def shard(self, name: str) -> Shard:
         """The shard of that name; the last one stays in memory."""
@@ -120,16 +133,18 @@ class EcgFolder:
             return self.rows
         chosen = [row for row in self.rows if row.get("split") == split]
         if not chosen:
-            splits = sorted({row.get("split", "") for row in self.rows})
+            splits = sorted({row["split"] for row in self.rows if row.get("split")})
             raise FormatError(
-                f"found no recording with split {split!r}, expected one of {splits}", advice="Choose --split, or all."
+                f"found no recording with split {split!r}, expected "
+                + (f"one of {splits}" if splits else "all: the column split is empty or missing"),
+                advice="Choose --split, or all.",
             )
         return chosen
 
     def record(self, row: Mapping[str, str]) -> EcgRecord:
         """One recording as an EcgRecord."""
         shard = self.shard(row["file"])
-        microvolts, leads = shard.microvolts(int(row["row"]))
+        microvolts, leads = shard.microvolts(whole(row, "row"))
         if row.get("source", "").startswith(CROSSED_SOURCE):
             leads = uncross(microvolts, leads)
         return record_from_physical(
@@ -141,17 +156,51 @@ class EcgFolder:
             start=None,
             device=row.get("device", ""),
             record_id=row["uid"],
-            gain_known=row.get("gain_known", "1") not in ("0", "0.0"),
+            gain_known=gain_is_known(row),
         )
 
-    def iterate(self, rows: list[dict[str, str]]) -> Iterator[tuple[dict[str, str], EcgRecord]]:
-        """Rows with their records, shard by shard so that each shard is decoded once."""
-        for row in sorted(rows, key=lambda r: (r["file"], int(r["row"]))):
-            yield row, self.record(row)
+
+def by_shard(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows in the order of their shards, so that each shard is decoded once."""
+    return sorted(rows, key=lambda row: (row["file"], whole(row, "row")))
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a metadata.csv, checked: the columns that are needed, a full cell for each column, each uid once."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle, strict=True)
+            found, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(
+            f"{path}: cannot be read as CSV in UTF-8 ({error}), expected a table with one row per recording",
+            advice="Save the table as CSV with UTF-8 encoding, or copy it again.",
+        ) from error
+    advice = "Each row names a recording (uid) and where its signal lies (file, row)."
+    if missing := [name for name in ("uid", "file", "row") if name not in found]:
+        raise FormatError(f"{path}: found columns {found[:8]}..., expected also {missing}", advice=advice)
+    if not rows:
+        raise FormatError(f"{path}: found a header and 0 recordings, expected at least 1", advice=advice)
+    for line, row in enumerate(rows, 1):
+        if None in row or None in row.values() or not row["uid"]:
+            raise FormatError(
+                f"{path}: found recording {line} (uid {row['uid']!r}) with another number of cells, or without uid, "
+                f"expected {len(found)} cells",
+                advice="The table may be cut off or wrongly quoted: copy it again.",
+            )
+    repeated = [uid for uid, count in Counter(row["uid"] for row in rows).items() if count > 1]
+    if repeated:
+        raise FormatError(
+            f"{path}: found uid {repeated[0]!r} more than once ({len(repeated)} such), expected each uid once",
+            advice="Give each recording a uid of its own: predictions are told apart by it.",
+        )
+    return rows
 
 
 def uncross(microvolts: np.ndarray, leads: tuple[str, ...]) -> tuple[str, ...]:
     """Lead names with aVL and aVF exchanged where `[lead, time]` in uV obeys Goldberger's relations only that way."""
+    if not set(LIMB_LEADS) <= set(leads):
+        return leads
     exchange = {"aVL": "aVF", "aVF": "aVL"}
     other = tuple(exchange.get(lead, lead) for lead in leads)
     as_named, exchanged = (_goldberger_uv(microvolts, names) for names in (leads, other))

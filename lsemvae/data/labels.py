@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lsemvae.data.cells import number, refused
+
 PRIMARY_LABEL = "RHS"
 """RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`."""
 PRIMARY_NAME = "right_heart_strain"
@@ -60,16 +62,17 @@ def prediction_column(label: str) -> str:
 
 def label_values(row: Mapping[str, str], labels: tuple[str, ...] = LABELS) -> np.ndarray:
     """One metadata row as float32 `[label]`: 1, 0, or NaN where the statement is missing or was never looked for."""
-    values = np.full(len(labels), np.nan, dtype=np.float32)
-    axis_stated = bool(row.get("heart_axis", ""))
-    for k, label in enumerate(labels):
-        text = row.get(metadata_column(label), "")
-        if text in ("", "nan", "NaN"):
-            continue
-        value = float(text)
-        if not math.isfinite(value):
-            continue
-        if value == 0.0 and label in NEEDS_STATED_AXIS and not axis_stated:
-            continue
-        values[k] = value
-    return values
+    axis_stated = bool(row.get("heart_axis"))
+    values = [stated(row, label) for label in labels]
+    unread = [
+        not axis_stated and label in NEEDS_STATED_AXIS and y == 0.0 for label, y in zip(labels, values, strict=True)
+    ]
+    return np.where(unread, np.nan, values).astype(np.float32)
+
+
+def stated(row: Mapping[str, str], label: str) -> float:
+    """What the column of a label says: 1, 0, or NaN where it is empty; anything else is a FormatError."""
+    value = number(row, metadata_column(label))
+    if not math.isnan(value) and value not in (0.0, 1.0):
+        raise refused(row, metadata_column(label), "1, 0 or nothing")
+    return value

@@ -9,8 +9,11 @@ Layout of a store directory::
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from lsemvae.ecg.errors import FormatError, LeadError, TruncatedError
+from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS
 
 SCHEMA = "lsemvae-store/1"
@@ -25,6 +29,8 @@ STORE_LSB_UV = 0.25
 """The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding."""
 
 ROW_ARRAYS = ("uid", "patient", "split", "source", "fold", "labels", "age", "sex_male", "gain_known", "present")
+
+INDEX_KEYS = ("n_records", "leads", "fs_hz", "n_samples", "lsb_uv", "frontend_sha256", "labels", "source_sha256")
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,34 @@ class RecordStore:
 
     @property
     def data_hash(self) -> str:
-        """SHA-256 over the index of what the store was made from."""
+        """SHA-256 over uid and stored samples of each recording, in order; labels and folds are in `rows_hash`."""
         return str(self.index["source_sha256"])
+
+    @property
+    def rows_hash(self) -> str:
+        """SHA-256 over everything that is known of the recordings besides their samples: labels, folds, patients, gains."""
+        return self._hash_of(ROW_ARRAYS)
+
+    @property
+    def folds_hash(self) -> str:
+        """SHA-256 over who is in which fold: where it differs, a fold of the same number holds other patients."""
+        return self._hash_of(("uid", "patient", "fold"))
+
+    def _hash_of(self, names: Sequence[str]) -> str:
+        digest = hashlib.sha256()
+        for name in names:
+            values = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name} {values.dtype.str} {values.shape}".encode() + values.tobytes())
+        return digest.hexdigest()
+
+    def check_frontend(self, spec: FrontendSpec = BASE) -> None:
+        """FormatError if the store was made by another front-end: a model trained on it would meet other inputs in use."""
+        found, expected = self.index["frontend_sha256"], spec.sha256()
+        if found != expected:
+            raise FormatError(
+                f"{self.root}: found a store of front-end {found[:16]}, expected {expected[:16]}",
+                advice="Convert the recordings again with this version: lsemvae convert --data DIR --out STORE.",
+            )
 
     def millivolts(self, rows: Sequence[int] | np.ndarray, *, leads: Sequence[str] = LEADS) -> np.ndarray:
         """Front-end output of `rows` as float32 `[record, lead, time]` in mV, leads by name; absent leads are zero."""
@@ -71,7 +103,7 @@ class RecordStore:
 
 
 def open_store(root: Path) -> RecordStore:
-    """Open a store directory; a wrong schema or a truncated sample file is refused with both sizes."""
+    """Open a store directory; a wrong schema, a truncated file or parts that do not fit together are refused."""
     root = Path(root)
     index_path = root / "index.json"
     if not index_path.is_file():
@@ -79,14 +111,46 @@ def open_store(root: Path) -> RecordStore:
             f"{root}: found no index.json, expected a record store",
             advice="Make one with `lsemvae convert --data DIR --out STORE`.",
         )
-    index = json.loads(index_path.read_text(encoding="utf-8"))
-    if index.get("schema") != SCHEMA:
-        raise FormatError(f"{root}: found schema {index.get('schema')!r}, expected {SCHEMA!r}", advice="Convert again.")
+    index = _read_index(index_path)
     shape = (int(index["n_records"]), len(index["leads"]), int(index["n_samples"]))
-    expected, found = 2 * int(np.prod(shape)), (root / "samples.i16").stat().st_size
+    path = root / "samples.i16"
+    expected, found = 2 * int(np.prod(shape)), path.stat().st_size if path.is_file() else 0
     if found != expected:
-        raise TruncatedError(f"{root}/samples.i16: found {found} bytes, expected {expected}", advice="Convert again.")
-    samples = np.memmap(root / "samples.i16", dtype="<i2", mode="r", shape=shape)
-    with np.load(root / "rows.npz", allow_pickle=False) as rows:
-        arrays = {name: rows[name] for name in ROW_ARRAYS}
-    return RecordStore(root=root, index=index, samples=samples, **arrays)
+        raise TruncatedError(f"{path}: found {found} bytes, expected {expected}", advice="Convert again.")
+    samples = np.memmap(path, dtype="<i2", mode="r", shape=shape)
+    return RecordStore(root=root, index=index, samples=samples, **_read_rows(root / "rows.npz", index))
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise FormatError(f"{path}: cannot be read as JSON ({error})", advice="Convert again.") from error
+    schema = index.get("schema") if isinstance(index, dict) else None
+    if schema != SCHEMA:
+        raise FormatError(f"{path.parent}: found schema {schema!r}, expected {SCHEMA!r}", advice="Convert again.")
+    if missing := [key for key in INDEX_KEYS if key not in index]:
+        raise FormatError(f"{path}: found an index without {missing}, expected {INDEX_KEYS}", advice="Convert again.")
+    return dict(index)
+
+
+def _read_rows(path: Path, index: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as rows:
+            arrays = {name: rows[name] for name in ROW_ARRAYS}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(
+            f"{path}: cannot be read ({error}), expected the arrays {', '.join(ROW_ARRAYS)}", advice="Convert again."
+        ) from error
+    n = int(index["n_records"])
+    shapes = dict.fromkeys(ROW_ARRAYS, (n,)) | {
+        "labels": (n, len(index["labels"])),
+        "present": (n, len(index["leads"])),
+    }
+    for name, values in arrays.items():
+        if values.shape != shapes[name]:
+            raise FormatError(
+                f"{path}: found {name} {values.shape}, expected {shapes[name]} as in index.json",
+                advice="Convert again.",
+            )
+    return arrays

@@ -35,7 +35,10 @@ def platt(y: np.ndarray, logit: np.ndarray) -> Calibration:
     y, logit = y[keep], logit[keep]
     n_pos, n_neg = int((y == 1).sum()), int((y == 0).sum())
     if min(n_pos, n_neg) < 1:
-        raise SampleError(f"found {n_pos} positives and {n_neg} negatives, expected at least one of each to calibrate")
+        raise SampleError(
+            f"found {n_pos} positives and {n_neg} negatives, expected at least one of each to calibrate",
+            advice="Leave more folds out, so that the held-out recordings hold both answers of each label.",
+        )
     high, low = (n_pos + 1) / (n_pos + 2), 1 / (n_neg + 2)
     soft = np.where(y == 1, high, low)
     x = np.concatenate([logit, logit])[:, None]
@@ -47,23 +50,39 @@ def platt(y: np.ndarray, logit: np.ndarray) -> Calibration:
     return Calibration(slope=slope, intercept=intercept)
 
 
+def _named(label: str, y: np.ndarray, logit: np.ndarray) -> Calibration:
+    try:
+        return platt(y, logit)
+    except SampleError as error:
+        raise SampleError(f"{label}: {error}", advice=error.advice) from error
+
+
 def apply_platt(calibration: Calibration, logit: np.ndarray) -> np.ndarray:
     """Calibrated probabilities `[record]`."""
     return 1 / (1 + np.exp(-(calibration.slope * logit + calibration.intercept)))
 
 
 def threshold_at_specificity(y: np.ndarray, p: np.ndarray, target: float = TARGET_SPECIFICITY) -> float:
-    """Smallest probability at which at least `target` of the negatives stay uncalled (called means p >= threshold)."""
+    """The negatives' probability at which at least `target` of them stay uncalled (called means p >= threshold).
+
+    Where too many negatives share that probability, the threshold stands just above them.
+    """
     negatives = np.sort(p[(y == 0) & np.isfinite(p)])
     if not len(negatives):
         raise SampleError("found no negatives, expected some to set an operating point")
-    k = min(len(negatives) - 1, math.ceil(target * len(negatives)))
-    return float(np.nextafter(negatives[k], 1.0)) if k + 1 == len(negatives) else float(negatives[k])
+    uncalled = math.ceil(target * len(negatives))
+    at = negatives[min(uncalled, len(negatives) - 1)]
+    too_few = np.searchsorted(negatives, at, side="left") < uncalled
+    return float(np.nextafter(at, 1.0) if too_few else at)
 
 
 def spread_between_models(logits: np.ndarray) -> float:
-    """Root mean variance of the calibrated logit between models `[model, record]` that saw different patients."""
-    return float(np.sqrt(np.mean(np.var(logits, axis=0, ddof=1))))
+    """Root mean variance of the calibrated logit between models `[model, record]` that saw different patients.
+
+    Recordings that a model could not read (NaN) do not count.
+    """
+    scored = logits[:, np.isfinite(logits).all(0)]
+    return float(np.sqrt(np.mean(np.var(scored, axis=0, ddof=1))))
 
 
 def fit_rule(
@@ -76,7 +95,7 @@ def fit_rule(
     logit_sd: float,
 ) -> DecisionRule:
     """The rule from held-out `y`, `logits` `[record, label]` and `uncertainty` `[record]`."""
-    calibrations = {label: platt(y[:, k], logits[:, k]) for k, label in enumerate(labels)}
+    calibrations = {label: _named(label, y[:, k], logits[:, k]) for k, label in enumerate(labels)}
     if calibrations[primary].slope <= MIN_SLOPE:
         raise SampleError(
             f"found that {primary} ranks held-out recordings no better than chance, expected a model that has learned it",

@@ -32,7 +32,9 @@ def draw_curves(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]], *,
     )  # fmt: skip
     roc.legend(loc="lower right", fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, metadata={"Software": None})
+    part = path.with_name(path.name + ".part")
+    figure.savefig(part, format="png", metadata={"Software": None})
+    part.replace(path)
 
 
 def _reliability(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

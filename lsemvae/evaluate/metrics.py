@@ -147,12 +147,17 @@ class LabelReport:
 
 
 def report_label(label: str, y: np.ndarray, p: np.ndarray, *, threshold: float, patients: np.ndarray) -> LabelReport:
-    """All figures of one label over the recordings where both the label and a finite probability exist."""
+    """All figures of one label over the recordings where both the label and a finite probability exist.
+
+    A NaN `threshold` is an output without an operating point: sensitivity and specificity are left empty.
+    """
     keep = np.isfinite(y) & np.isfinite(p)
     y, p, who = y[keep], p[keep], patients[keep]
 
-    def at_threshold(rate: Metric) -> Metric:
-        return lambda a, b: rate(a, b >= threshold)
+    def at_threshold(rate: Metric) -> Estimate:
+        if math.isnan(threshold):
+            return Estimate(math.nan, math.nan, math.nan)
+        return bootstrap(lambda a, b: rate(a, b >= threshold), y, p, patients=who)
 
     empty = len(y) == 0
     return LabelReport(
@@ -163,6 +168,6 @@ def report_label(label: str, y: np.ndarray, p: np.ndarray, *, threshold: float, 
         auprc=math.nan if empty else auprc(y, p),
         brier=math.nan if empty else brier(y, p),
         ece=math.nan if empty else expected_calibration_error(y, p),
-        sensitivity=bootstrap(at_threshold(sensitivity), y, p, patients=who),
-        specificity=bootstrap(at_threshold(specificity), y, p, patients=who),
+        sensitivity=at_threshold(sensitivity),
+        specificity=at_threshold(specificity),
     )

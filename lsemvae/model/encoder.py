@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lsemvae.ecg.errors import LeadError
+
 
 def conv_block(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Sequential:
     """Conv1d (no bias) + BatchNorm1d + ReLU: the one block that folds and quantizes well."""
@@ -45,6 +47,8 @@ class LeadEncoders(nn.Module):
         pairs: list[tuple[Tensor, Tensor] | None] = []
         for k, encoder in enumerate(self.per_lead):
             pairs.append(encoder(x[:, k : k + 1]) if used is None or bool(used[k]) else None)
-        shape = next(pair[0] for pair in pairs if pair is not None)
+        shape = next((pair[0] for pair in pairs if pair is not None), None)
+        if shape is None:
+            raise LeadError("found a batch in which no recording has a lead, expected at least one")
         filled = [pair if pair is not None else (torch.zeros_like(shape), torch.zeros_like(shape)) for pair in pairs]
         return torch.stack([p[0] for p in filled], 1), torch.stack([p[1] for p in filled], 1)

@@ -1,4 +1,4 @@
-"""Terms of the objectives. Divergences are in nats, summed over latent dimensions, averaged over the batch."""
+"""Terms of the objectives. Divergences are in nats per latent element; who calls them sums and averages."""
 
 from __future__ import annotations
 

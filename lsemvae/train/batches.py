@@ -48,6 +48,18 @@ def draw_subset(g: torch.Generator, leads: tuple[str, ...] = LEADS) -> Tensor:
     return subset_mask(LEAD_SUBSETS[pick][1], leads)
 
 
+def seen_through(present: Tensor, subset: Tensor) -> Tensor:
+    """Presence `[batch, lead]` under a subset `[lead]`; all leads where no recording of the batch has one of the subset."""
+    seen = present & subset
+    return seen if bool(seen.any()) else present
+
+
+def rows_with(store: RecordStore, rows: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:
+    """The part of `rows` whose recordings have all of `leads`: an absent lead reads as zeros, which are no recording."""
+    columns = [LEADS.index(lead) for lead in leads]
+    return rows[store.present[rows][:, columns].all(1)]
+
+
 def subset_mask(chosen: tuple[str, ...], leads: tuple[str, ...] = LEADS) -> Tensor:
     """Which of `leads` are in `chosen`, as bool `[lead]`."""
     return torch.tensor([lead in chosen for lead in leads])

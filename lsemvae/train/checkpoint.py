@@ -14,7 +14,7 @@ from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
-from lsemvae.train.run import read_json
+from lsemvae.train.run import read_object
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -51,16 +51,25 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(found)
 
 
-def _config(run_dir: Path, kind: str) -> dict[str, Any]:
-    config = read_json(Path(run_dir) / "config.json")
-    if config.get("kind") != kind:
-        raise FormatError(f"{run_dir}: found a run of kind {config.get('kind')!r}, expected {kind!r}")
-    return dict(config)
+def read_config(run_dir: Path, kind: str, *, stage: str | None = None) -> dict[str, Any]:
+    """The config.json of a run of this kind (`lsemvae`, `student`) and, where one is asked for, stage."""
+    config = read_object(Path(run_dir) / "config.json")
+    if config.get("kind") != kind or not isinstance(config.get("model"), dict):
+        raise FormatError(
+            f"{run_dir}: found a run of kind {config.get('kind')!r}, expected {kind!r}",
+            advice="Give the run folder of the stage that comes before: pretrain, then finetune, then distill.",
+        )
+    if stage is not None and config.get("stage") != stage:
+        raise FormatError(
+            f"{run_dir}: found a run of stage {config.get('stage')!r}, expected {stage!r}",
+            advice=f"Run lsemvae {stage} first: the head of this model has not learned any label.",
+        )
+    return config
 
 
 def load_student(run_dir: Path) -> tuple[StudentNet, dict[str, Any]]:
     """The student of a run folder in evaluation mode, and its config.json."""
-    config = _config(Path(run_dir), "student")
+    config = read_config(Path(run_dir), "student")
     model = StudentNet(from_json(StudentConfig, config["model"]))
     load_weights(model, Path(run_dir) / "model.safetensors")
     return model.eval(), config
@@ -68,7 +77,7 @@ def load_student(run_dir: Path) -> tuple[StudentNet, dict[str, Any]]:
 
 def load_lsemvae(run_dir: Path) -> tuple[LsEmvae, dict[str, Any]]:
     """The LS-EMVAE of a run folder (pre-trained or fine-tuned) in evaluation mode, and its config.json."""
-    config = _config(Path(run_dir), "lsemvae")
+    config = read_config(Path(run_dir), "lsemvae")
     model = LsEmvae(from_json(LsEmvaeConfig, config["model"]))
     load_weights(model, Path(run_dir) / "model.safetensors")
     return model.eval(), config

@@ -14,11 +14,11 @@ from lsemvae.model.config import StudentConfig, TrainConfig, to_json
 from lsemvae.model.losses import gaussian_kl, masked_bce, soft_bce
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
-from lsemvae.train.batches import load_batch
-from lsemvae.train.checkpoint import load_lsemvae
+from lsemvae.train.batches import load_batch, rows_with
+from lsemvae.train.checkpoint import load_lsemvae, read_config
 from lsemvae.train.finetune import positive_weight
-from lsemvae.train.loop import Loop, Report
-from lsemvae.train.run import check_parent, start_run
+from lsemvae.train.loop import Loop, Report, check_rows
+from lsemvae.train.run import check_labels, check_parent, start_run
 
 DISTILL = TrainConfig(
     epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
@@ -50,15 +50,23 @@ def distill(
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
 ) -> StudentNet:
-    """Train a student on `rows`: labels, softened teacher logits, and the teacher's summary posterior."""
-    check_parent(Path(teacher_dir), list(left_out))
+    """Train a student on `rows`: labels, softened teacher logits, and the teacher's summary posterior.
+
+    Recordings without one of the student's leads are left out: it would learn from a flat line.
+    """
+    check_parent(Path(teacher_dir), list(left_out), store)
+    read_config(Path(teacher_dir), "lsemvae", stage="finetune")
     teacher, teacher_config = load_lsemvae(teacher_dir)
     student = student or StudentConfig(labels=store.label_names, summary=teacher.config.summary)
     config = {
         "kind": "student", "model": to_json(student), "train": to_json(train), "teacher": str(teacher_dir),
         "teacher_model": teacher_config["model"], "labels": list(student.labels), "leads": list(student.leads),
     }  # fmt: skip
-    start_run(run_dir, config, data_hash=store.data_hash, left_out=list(left_out), seed=train.seed)
+    for of, labels in ((str(store.root), store.label_names), (str(teacher_dir), teacher.config.labels)):
+        check_labels(labels, student.labels, of=of)
+    rows = rows_with(store, rows, student.leads)
+    check_rows(rows)
+    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = StudentNet(student)
     targets = teacher_targets(teacher, store, rows)

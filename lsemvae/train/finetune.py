@@ -13,10 +13,10 @@ from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
 from lsemvae.model.losses import gaussian_kl, masked_bce, standard_normal_kl
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import draw_subset, load_batch
-from lsemvae.train.checkpoint import load_weights
+from lsemvae.train.batches import draw_subset, load_batch, seen_through
+from lsemvae.train.checkpoint import load_weights, read_config
 from lsemvae.train.loop import Loop, Report
-from lsemvae.train.run import check_parent, read_json, start_run
+from lsemvae.train.run import check_labels, check_parent, start_run
 
 FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
 MAX_POSITIVE_WEIGHT = 5.0
@@ -45,13 +45,14 @@ def finetune(
     Each batch is seen through one lead subset. Where it is not the full one, the summary posterior under the subset is
     pulled to that under all leads (which gets no gradient from it): KL(all || subset).
     """
-    check_parent(Path(pretrained), list(left_out))
-    before = read_json(Path(pretrained) / "config.json")
+    check_parent(Path(pretrained), list(left_out), store)
+    before = read_config(Path(pretrained), "lsemvae")
     model = from_json(LsEmvaeConfig, before["model"])
     config = {
         "kind": "lsemvae", "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
     }  # fmt: skip
-    start_run(run_dir, config, data_hash=store.data_hash, left_out=list(left_out), seed=train.seed)
+    check_labels(store.label_names, model.labels, of=str(store.root))
+    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
     load_weights(net, Path(pretrained) / "model.safetensors")
@@ -63,7 +64,7 @@ def finetune(
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
         leads, subset = net.encoders(x, batch.present.any(0)), draw_subset(g)
-        seen = net.read(net.fuse(leads, batch.present & subset), g)
+        seen = net.read(net.fuse(leads, seen_through(batch.present, subset)), g)
         terms = {
             "bce": masked_bce(seen.logits, batch.labels, pos_weight=weight),
             "bottleneck": standard_normal_kl(seen.summary_mean, seen.summary_logvar).sum(1).mean(),

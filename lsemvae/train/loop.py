@@ -26,12 +26,21 @@ from lsemvae.train.checkpoint import (
     restore_optimizer,
     save_tensors,
 )
-from lsemvae.train.run import append_metrics, read_json, write_json
+from lsemvae.train.run import append_metrics, keep_metrics, read_object, write_json
 
 _RESUME = "resume-"
 
 Step = Callable[[np.ndarray, torch.Generator], dict[str, Tensor]]
 Report = Callable[[dict[str, float | int | str]], None]
+
+
+def check_rows(rows: np.ndarray) -> None:
+    """Refuse to train on nothing."""
+    if not len(rows):
+        raise SampleError(
+            "found 0 recordings to train on, expected at least 1",
+            advice="Look at the folds left out, and whether the recordings have the leads that the model reads.",
+        )
 
 
 def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
@@ -54,6 +63,7 @@ class Loop:
     report: Report | None = None
 
     def __post_init__(self) -> None:
+        check_rows(self.rows)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
             lr=self.config.lr,
@@ -87,16 +97,17 @@ class Loop:
         g = torch.Generator().manual_seed(self.config.seed * 100_003 + self.epoch)
         torch.manual_seed(self.config.seed * 100_003 + self.epoch)  # dropout has no generator of its own
         order = torch.randperm(len(self.rows), generator=g).numpy()
-        sums: dict[str, float] = {}
+        values: dict[str, list[float]] = {}
         began = time.monotonic()
         self.model.train()
         for k in range(self.steps_per_epoch):
             batch = self.rows[np.sort(order[k * self.config.batch : (k + 1) * self.config.batch])]
             for name, value in self._one_step(batch, g, self.epoch * self.steps_per_epoch + k).items():
-                sums[name] = sums.get(name, 0.0) + value
+                values.setdefault(name, []).append(value)
         seconds = time.monotonic() - began
         self.epoch += 1
-        means = {name: value / self.steps_per_epoch for name, value in sums.items()}
+        # A term that only some steps have (matching) is averaged over those steps.
+        means = {name: sum(seen) / len(seen) for name, seen in values.items()}
         return {"epoch": self.epoch, "epochs": self.config.epochs, "seconds": round(seconds, 2), **means}
 
     def _one_step(self, batch: np.ndarray, g: torch.Generator, step: int) -> dict[str, float]:
@@ -143,10 +154,10 @@ class Loop:
 
     def _resume(self) -> None:
         complete = [folder for folder in self.run_dir.glob(f"{_RESUME}*") if (folder / "state.json").is_file()]
-        if not complete:
-            return
-        folder = max(complete)
-        load_weights(self.model, folder / "raw.safetensors")
-        load_weights(self.average, folder / "average.safetensors")
-        restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))
-        self.epoch = int(read_json(folder / "state.json")["epoch"])
+        if complete:
+            folder = max(complete)
+            load_weights(self.model, folder / "raw.safetensors")
+            load_weights(self.average, folder / "average.safetensors")
+            restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))
+            self.epoch = int(read_object(folder / "state.json")["epoch"])
+        keep_metrics(self.run_dir, self.epoch)

@@ -12,9 +12,9 @@ from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import draw_subset, load_batch
+from lsemvae.train.batches import draw_subset, load_batch, seen_through
 from lsemvae.train.loop import Loop, Report
-from lsemvae.train.run import start_run
+from lsemvae.train.run import check_labels, start_run
 
 PRETRAIN = TrainConfig(epochs=6, batch=32, lr=2e-3)
 _AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
@@ -34,14 +34,15 @@ def pretrain(
     """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see."""
     model = model or LsEmvaeConfig(labels=store.label_names)
     config = {"kind": "lsemvae", "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
-    start_run(run_dir, config, data_hash=store.data_hash, left_out=list(left_out), seed=train.seed)
+    check_labels(store.label_names, model.labels, of=str(store.root))
+    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
 
     def step(batch_rows: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=_AUGMENT, g=g)
-        present = batch.present & draw_subset(g)
+        present = seen_through(batch.present, draw_subset(g))
         terms = net.elbo_terms(x, present, batch.present, g)
         loss = terms["nll"] + model.beta * terms["kl"] + model.alignment * terms["alignment"]
         return {"loss": loss, **terms}

@@ -16,10 +16,14 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import FormatError
+
+_RUN_ADVICE = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."
 
 
 def git_revision() -> str:
@@ -51,29 +55,64 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a crash leaves the old file or the new one."""
+    write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a crash leaves the old file or the new one."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a missing file names what was expected."""
+    """Read JSON; a missing or damaged file names what was expected."""
     if not path.is_file():
-        raise FormatError(f"{path}: found no such file, expected a run folder's {path.name}")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise FormatError(f"{path}: found no such file, expected a run folder's {path.name}", advice=_RUN_ADVICE)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise FormatError(
+            f"{path}: found a file that is no JSON ({error}), expected some", advice=_RUN_ADVICE
+        ) from error
 
 
-def start_run(root: Path, config: dict[str, Any], *, data_hash: str, left_out: list[int], seed: int) -> None:
-    """Create the folder, or check that an existing one was begun with the same configuration and data."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object: `read_json`, and anything else is refused."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise FormatError(f"{path}: found JSON of type {type(data).__name__}, expected an object", advice=_RUN_ADVICE)
+    return data
+
+
+def folds_left_out(run_dir: Path) -> list[int]:
+    """The folds that a run has not seen, from its run.json."""
+    folds = read_object(run_dir / "run.json").get("folds_left_out")
+    if not isinstance(folds, list) or not all(isinstance(fold, int) for fold in folds):
+        raise FormatError(
+            f"{run_dir / 'run.json'}: found folds_left_out {folds!r}, expected a list of fold numbers",
+            advice="Train the run again: without them nobody knows what it has seen.",
+        )
+    return sorted(folds)
+
+
+def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_out: list[int], seed: int) -> None:
+    """Create the folder, or check that an existing one was begun with the same configuration and data.
+
+    A store of another front-end is refused.
+    """
+    store.check_frontend()
     root.mkdir(parents=True, exist_ok=True)
     path = root / "config.json"
     if path.is_file():
-        _check_same(root, read_json(path), config, data_hash, left_out)
+        _check_same(root, read_object(path), config, store, left_out)
         return
     run = {
         "command": " ".join(sys.argv),
         "git_revision": git_revision(),
-        "data_sha256": data_hash,
+        "data_sha256": store.data_hash,
+        "rows_sha256": store.rows_hash,
+        "folds_sha256": store.folds_hash,
         "folds_left_out": left_out,
         "seed": seed,
         "versions": versions(),
@@ -82,28 +121,59 @@ def start_run(root: Path, config: dict[str, Any], *, data_hash: str, left_out: l
     write_json(path, config)
 
 
-def check_parent(parent: Path, left_out: list[int]) -> None:
-    """Refuse a parent run that left out other folds: what it saw of them would leak into their figures."""
-    found = read_json(parent / "run.json")["folds_left_out"]
-    if sorted(found) != sorted(left_out):
+def check_parent(parent: Path, left_out: list[int], store: RecordStore) -> None:
+    """Refuse a parent run that left out other folds, or folds of other data: what it saw would leak into the figures."""
+    found = folds_left_out(parent)
+    if found != sorted(left_out):
         raise FormatError(
             f"{parent}: found a run that left out folds {found}, expected {sorted(left_out)} as in this stage",
             advice="Leave the same folds out in pretrain, finetune and distill.",
         )
+    if left_out:
+        check_same_folds(parent, store)
 
 
-def _check_same(root: Path, old: dict[str, Any], new: dict[str, Any], data_hash: str, left_out: list[int]) -> None:
+def check_same_folds(run_dir: Path, store: RecordStore) -> None:
+    """Refuse a store whose folds are not those that a run left out: fold 9 of other data holds other patients."""
+    run = read_object(run_dir / "run.json")
+    found = (run.get("data_sha256"), run.get("folds_sha256", store.folds_hash))  # 0.1.0 noted no folds
+    if found != (store.data_hash, store.folds_hash):
+        raise FormatError(
+            f"{run_dir}: found a run that left folds of other data out, expected those of the store {store.root}",
+            advice="Use the record store that the run was trained on.",
+        )
+
+
+def check_labels(found: Sequence[str], expected: Sequence[str], *, of: str) -> None:
+    """Refuse columns of labels that mean something else than the model's outputs, in whatever order."""
+    if tuple(found) != tuple(expected):
+        raise FormatError(
+            f"{of}: found the labels {', '.join(found)}, expected {', '.join(expected)} in this order",
+            advice="Use the record store and the runs of one set of labels.",
+        )
+
+
+def _check_same(root: Path, old: dict[str, Any], new: dict[str, Any], store: RecordStore, left_out: list[int]) -> None:
     differing = sorted(key for key in set(old) | set(new) if old.get(key) != new.get(key))
-    begun = read_json(root / "run.json")
-    if begun["data_sha256"] != data_hash:
+    begun = read_object(root / "run.json")
+    # A run of version 0.1.0 did not note its rows.
+    if (begun.get("data_sha256"), begun.get("rows_sha256", store.rows_hash)) != (store.data_hash, store.rows_hash):
         differing.append("data")
-    if begun["folds_left_out"] != left_out:
+    if folds_left_out(root) != sorted(left_out):
         differing.append("folds left out")
     if differing:
         raise FormatError(
             f"{root}: found a run with other {', '.join(differing)}, expected the same to resume it",
             advice="Choose another --out, or remove the old run folder.",
         )
+
+
+def keep_metrics(root: Path, epochs: int) -> None:
+    """Cut metrics.jsonl to its first `epochs` lines: what a killed run noted beyond its last checkpoint is done again."""
+    path = root / "metrics.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(lines[:epochs]))
 
 
 def append_metrics(root: Path, row: dict[str, float | int | str]) -> None:

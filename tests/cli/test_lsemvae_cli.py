@@ -172,6 +172,36 @@ def test_export_of_a_folder_that_is_no_run_is_exit_code_1_and_leaves_nothing(fol
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "found"),
+    [
+        (["evaluate", "--data", "{data}", "--predictions", "{tmp}/nowhere/p.csv"], "E_STORE", "there is no folder"),
+        (["evaluate", "--data", "{data}", "--predictions", "{tmp}"], "E_STORE", "it is a folder"),
+        (["evaluate", "--data", "{data}", "--split", ""], "E_FORMAT", "found no recording with split ''"),
+        (["convert", "--data", "{data}", "--out", "{file}/store"], "E_STORE", "Not a directory"),
+        (["convert", "--data", "{tmp}", "--out", "{tmp}/s", "--patients", "{tmp}/no.csv"], "E_FORMAT", "no.csv"),
+        (["pretrain", "--data", "{store}", "--out", "{file}/p"], "E_STORE", "Not a directory"),
+        (["pretrain", "--data", "{store}", "--out", "{tmp}/p", "--leave-out", "9"], "E_FORMAT", "found folds [9] to"),
+        (["pretrain", "--data", "{store}", "--out", "{tmp}/p", "--leave-out", "1,2,3,4"], "E_FORMAT", "no recording"),
+        (["reproduce", "--data", "{data}", "--out", "{tmp}/r", "--bundle-version", "new"], "E_FORMAT", "version 'new'"),
+    ],
+)
+def test_defect_what_cannot_be_read_or_written_ends_with_code_and_advice(
+    folder: Path, tmp_path: Path, arguments: list[str], code: str, found: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    places = {"data": folder, "tmp": tmp_path, "file": tmp_path / "file", "store": tmp_path / "store"}
+    if "{store}" in arguments:
+        assert RUN.invoke(app, ["convert", "--data", str(folder), "--out", str(places["store"])]).exit_code == 0
+    done = RUN.invoke(app, [*(text.format(**places) for text in arguments), "--json"])
+    assert done.exit_code == 1, done.output
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == code
+    assert found in error["message"]
+    assert "expected" in error["message"] or "cannot be read" in error["message"]
+    assert error["advice"]
+
+
 @pytest.mark.needs_data
 @pytest.mark.slow
 def test_evaluate_on_the_development_data_reproduces_the_cards_numbers(repo_root: Path, ecg_data_dir: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lsemvae.ecg.errors import SampleError
-from lsemvae.ecg.rule import Calibration
+from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.evaluate.calibrate import apply_platt, fit_rule, platt, spread_between_models, threshold_at_specificity
 from lsemvae.evaluate.card import LABEL_STATEMENT, CardFacts, render_card
 from lsemvae.evaluate.curves import draw_curves
@@ -61,6 +60,37 @@ def test_threshold_keeps_the_target_specificity() -> None:
     at = threshold_at_specificity(y, logit, 0.9)
     assert (logit[y == 0] < at).mean() >= 0.9
     assert (logit[y == 0] < np.nextafter(at, -np.inf) - 1e-3).mean() < 0.9 + 1e-2
+
+
+@pytest.mark.parametrize("n", [1, 7, 10, 30, 99])
+def test_defect_threshold_keeps_the_target_specificity_also_where_probabilities_are_equal(n: int) -> None:
+    y = np.zeros(n)
+    for p in (np.full(n, 0.25), np.round(np.linspace(0.1, 0.4, n), 1), np.linspace(0.1, 0.4, n)):
+        at = threshold_at_specificity(y, p, 0.9)
+        assert (p < at).mean() >= 0.9
+        lower = p[p < at]
+        assert not len(lower) or (p < lower.max()).mean() < 0.9, "the next lower probability would call too many"
+
+
+def test_defect_calibration_names_the_label_that_has_one_answer_only() -> None:
+    y, logit = _sample(200)
+    both = np.stack([y, np.zeros(200)], 1)
+    with pytest.raises(SampleError, match="RAE: found 0 positives and 200 negatives") as caught:
+        fit_rule(("RHS", "RAE"), both, np.stack([logit, logit], 1), logit, primary="RHS", logit_sd=0.0)
+    assert "held-out" in caught.value.advice
+
+
+def test_defect_a_recording_that_a_model_cannot_read_does_not_spoil_the_spread() -> None:
+    draws = RNG.normal(0, 0.7, (3, 20_000))
+    draws[1, :50] = np.nan
+    assert spread_between_models(draws) == pytest.approx(0.7, rel=0.02)
+
+
+def test_an_output_without_an_operating_point_has_no_sensitivity() -> None:
+    y, logit = _sample(400)
+    report = report_label("RHS", y, logit, threshold=math.nan, patients=np.arange(400)).to_dict()
+    assert report["sensitivity"] == report["specificity"] == [None, None, None]
+    assert report["auroc"][0] is not None  # type: ignore[index]
 
 
 def test_auroc_and_auprc_are_those_of_scikit_learn_also_with_ties() -> None:
@@ -148,6 +178,18 @@ def test_the_floor_learns_the_axis_and_never_sees_its_own_fold() -> None:
     np.testing.assert_allclose(q[folds == 1], p[folds == 1])
 
 
+def test_the_floor_is_empty_where_the_other_folds_hold_one_answer_only() -> None:
+    y, folds = np.array([1.0, 0, 0, 0, 0, 0]), np.array([1, 1, 2, 2, 2, 2])
+    p = floor_probabilities(hand_features([_row(a) for a in range(6)]), y, folds, [(1,), (2,)])
+    assert np.isnan(p[:2]).all()
+    assert np.isfinite(p[2:]).all()
+
+
+def test_defect_a_measurement_that_is_no_number_is_named() -> None:
+    with pytest.raises(FormatError, match="found m_hr 'fast', expected a number or nothing"):
+        hand_features([{**_row(30.0), "m_hr": "fast"}])
+
+
 def test_missing_measurements_are_imputed_not_invented_as_zero() -> None:
     features = hand_features([_row(30.0, age=""), _row(30.0)])
     assert np.isnan(features[0, 9])
@@ -168,7 +210,6 @@ def test_card_says_first_that_labels_are_not_pulmonary_hypertension() -> None:
     assert "not pulmonary hypertension" in text.splitlines()[0]
     assert "0.800 (0.700 to 0.900)" in text
     assert "NOT DETECTED 3 (75.0 %)" in text
-    assert Calibration(slope=1.0, intercept=0.0).slope == 1.0
 
 
 def test_curves_are_a_picture(tmp_path) -> None:  # type: ignore[no-untyped-def]

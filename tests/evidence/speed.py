@@ -41,7 +41,9 @@ def front_end() -> dict[str, Callable[[], object]]:
     x = np.random.default_rng(0).normal(0, 0.2, (6, 5000))
     sos = signal.butter(4, [0.5, 40], btype="bandpass", fs=250, output="sos")
     return {
-        "scipy: resample_poly + sosfiltfilt": lambda: signal.sosfiltfilt(sos, signal.resample_poly(x, 1, 2, axis=-1), axis=-1),
+        "scipy: resample_poly + sosfiltfilt": lambda: signal.sosfiltfilt(
+            sos, signal.resample_poly(x, 1, 2, axis=-1), axis=-1
+        ),
         "lsemvae.ecg.frontend": lambda: apply_array(x, fs_hz=500.0),
     }
 
@@ -81,4 +83,7 @@ def show(title: str, taken: dict[str, np.ndarray]) -> None:
 
 if __name__ == "__main__":
     show("front-end, 6 leads x 10 s at 500 Hz", time_in_turn(front_end()))
-    show("student, one 10 s recording, one thread", time_in_turn(models(Path(sys.argv[1]) if len(sys.argv) > 1 else None)))
+    show(
+        "student, one 10 s recording, one thread",
+        time_in_turn(models(Path(sys.argv[1]) if len(sys.argv) > 1 else None)),
+    )

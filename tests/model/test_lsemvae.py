@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from lsemvae.ecg.leads import LEADS, LIMB_LEADS
+from lsemvae.ecg.errors import LeadError
+from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig
 from lsemvae.model.losses import gaussian_kl, gaussian_nll, masked_bce, soft_bce
 from lsemvae.model.lsemvae import LsEmvae
@@ -118,13 +120,35 @@ def test_distillation_is_zero_at_the_teacher_and_positive_elsewhere() -> None:
     assert soft_bce(teacher + 1, teacher, 2.0) > 0.01
 
 
-def test_summary_widens_when_leads_are_taken_away_from_the_fusion() -> None:
-    """Fewer experts: the fused latent of a subset is never more certain than the prior allows."""
+@torch.no_grad()
+def test_the_fused_latent_widens_when_leads_of_a_group_are_taken_away() -> None:
+    """Fewer experts in a product: less certain everywhere, and never less than the prior alone."""
     model, x = _model(), _x()
-    full, six = _all(), _all()
-    six[:, [LEADS.index(v) for v in LEADS if v not in LIMB_LEADS]] = False
-    assert torch.isfinite(model.posterior(x, six).logvar).all()
-    assert not torch.equal(model.posterior(x, six).logvar, model.posterior(x, full).logvar)
+    widths = []
+    for leads in (("V1", "V2", "V3"), ("V1", "V2"), ("V1",)):
+        present = torch.tensor([lead in leads for lead in LEADS]).repeat(2, 1)
+        widths.append(model.posterior(x, present).logvar)
+    assert (widths[0] < widths[1]).all()
+    assert (widths[1] < widths[2]).all()
+    assert (widths[2] < 0).all()
+
+
+def test_a_batch_without_any_lead_is_an_error_that_says_so() -> None:
+    with pytest.raises(LeadError, match="no recording has a lead"):
+        _model()(_x(), torch.zeros(2, 12, dtype=torch.bool))
+
+
+@torch.no_grad()
+def test_alignment_is_the_divergence_of_the_fused_posterior_from_each_present_lead() -> None:
+    model, x, present = _model(), _x(), _all()
+    present[0, 3:] = False
+    q = model.posterior(x, present)
+    fused = Normal(q.mean, (0.5 * q.logvar).exp())
+    each = torch.stack([
+        kl_divergence(fused, Normal(q.lead_mean[:, k], (0.5 * q.lead_logvar[:, k]).exp())).flatten(1).mean(1)
+        for k in range(12)
+    ], 1)  # fmt: skip
+    torch.testing.assert_close(model.elbo_terms(x, present, present)["alignment"], each[present].mean())
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig
 from lsemvae.train import loop as loop_module
-from lsemvae.train.batches import LEAD_SUBSETS, draw_subset
+from lsemvae.train.batches import LEAD_SUBSETS, draw_subset, rows_with, seen_through
 from lsemvae.train.checkpoint import load_lsemvae, load_student
 from lsemvae.train.distill import DISTILL, distill
 from lsemvae.train.finetune import FINETUNE, finetune
@@ -79,9 +80,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp
 def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(9,))
     finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(9,))
-    distill(
-        store, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 2), left_out=(9,)
-    )
+    distill(store, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 2), left_out=(9,))
     for stage, epochs in (("p", 1), ("f", 1), ("s", 2)):
         run = json.loads((tmp_path / stage / "run.json").read_text())
         assert run["data_sha256"] == store.data_hash
@@ -105,6 +104,130 @@ def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: Reco
         finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(2,))
     with pytest.raises(FormatError, match="other folds left out"):
         pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(2,))
+
+
+def test_defect_leak_folds_of_other_data_are_not_the_folds_that_were_left_out(
+    store: RecordStore, tmp_path: Path
+) -> None:
+    """Fold 1 of a store with other patients in it was not left out by a run that left out fold 1."""
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(1,))
+    other = dataclasses.replace(store, fold=np.roll(store.fold, 1))
+    with pytest.raises(FormatError, match="left folds of other data out"):
+        finetune(other, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(1,))
+    assert not (tmp_path / "f").exists()
+
+
+def test_defect_other_labels_are_other_data(store: RecordStore, tmp_path: Path) -> None:
+    """Samples alone do not tell: a run with half of its epochs on corrected labels would be nobody's run."""
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    other = dataclasses.replace(store, labels=1 - store.labels)
+    with pytest.raises(FormatError, match="found a run with other data"):
+        pretrain(other, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    run = json.loads((tmp_path / "p/run.json").read_text())
+    del run["rows_sha256"]  # as version 0.1.0 wrote it
+    (tmp_path / "p/run.json").write_text(json.dumps(run))
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+
+
+def test_defect_a_store_of_another_front_end_is_never_trained_on(store: RecordStore, tmp_path: Path) -> None:
+    other = dataclasses.replace(store, index={**store.index, "frontend_sha256": "f" * 64})
+    with pytest.raises(FormatError, match="found a store of front-end ffffffffffffffff, expected") as caught:
+        pretrain(other, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    assert "lsemvae convert" in caught.value.advice
+    assert not (tmp_path / "p").exists()
+
+
+def test_defect_labels_in_another_order_are_refused(store: RecordStore, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    turned = dataclasses.replace(store, index={**store.index, "labels": store.index["labels"][::-1]})
+    with pytest.raises(FormatError, match=r"found the labels NORM, .* expected RHS, .* in this order"):
+        finetune(turned, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1))
+
+
+def test_defect_a_model_that_learned_no_label_is_no_teacher(store: RecordStore, tmp_path: Path) -> None:
+    """A pre-trained model has the weights of a teacher, but its head is as it was drawn."""
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    with pytest.raises(FormatError, match="found a run of stage 'pretrain', expected 'finetune'") as caught:
+        distill(store, tmp_path / "p", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 1))
+    assert "lsemvae finetune" in caught.value.advice
+    assert not (tmp_path / "s").exists()
+
+
+def test_defect_an_epoch_that_was_noted_but_not_saved_is_noted_once(store: RecordStore, tmp_path: Path) -> None:
+    config = _few(PRETRAIN, 3)
+    with pytest.raises(_StopError):
+        pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=config, report=_stop_after(2))
+    with (tmp_path / "p/metrics.jsonl").open("a") as handle:
+        handle.write(
+            '{"epoch": 3, "loss": 9.0}\n{"epo'
+        )  # killed between the line and the checkpoint, and while writing
+    pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=config)
+    lines = [json.loads(line) for line in (tmp_path / "p/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[2]["loss"] != 9.0
+
+
+def test_defect_a_term_of_some_steps_is_averaged_over_those_steps(store: RecordStore, tmp_path: Path) -> None:
+    net, calls = torch.nn.Linear(1, 1), iter(range(99))
+
+    def step(rows: np.ndarray, g: torch.Generator) -> dict[str, torch.Tensor]:
+        terms = {"loss": net.weight.sum() * 0}
+        return {**terms, "matching": torch.tensor(6.0)} if next(calls) % 2 else terms
+
+    rows = []
+    loop_module.Loop(net, _few(PRETRAIN, 1), tmp_path, _rows(store), step, rows.append).run()
+    assert rows[0]["matching"] == 6.0
+
+
+def test_defect_chest_leads_alone_train_the_teacher_and_are_left_out_for_the_student(
+    store: RecordStore, tmp_path: Path
+) -> None:
+    """A store in which some recordings, in one batch all of them, have no limb lead."""
+    present, samples = store.present.copy(), np.array(store.samples)
+    present[4:, :6], samples[4:, :6] = False, 0
+    mixed = dataclasses.replace(store, present=present, samples=samples)
+    pretrain(mixed, tmp_path / "p", np.arange(4, 16), model=MODEL, train=_few(PRETRAIN, 4))
+    finetune(mixed, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 2))
+    assert rows_with(mixed, _rows(store), ("I", "II")).tolist() == [0, 1, 2, 3]
+    distill(mixed, tmp_path / "f", tmp_path / "s", _rows(store), student=STUDENT, train=_few(DISTILL, 1))
+    with pytest.raises(SampleError, match="found 0 recordings to train on"):
+        distill(mixed, tmp_path / "f", tmp_path / "t", np.arange(4, 16), student=STUDENT, train=_few(DISTILL, 1))
+
+
+def test_a_subset_that_nobody_has_is_seen_whole_and_any_other_exactly() -> None:
+    present = torch.tensor([[True, False, True], [False, False, True]])
+    limb, chest = torch.tensor([True, True, False]), torch.tensor([False, True, False])
+    assert torch.equal(seen_through(present, limb), present & limb)
+    assert torch.equal(seen_through(present, chest), present)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff"])
+def test_defect_a_damaged_run_folder_is_refused_with_advice(
+    store: RecordStore, pretrained: Path, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    run = tmp_path / "p"
+    shutil.copytree(pretrained, run)
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_bytes(content)
+    with pytest.raises(FormatError, match=r"p.*found .*, expected") as caught:
+        finetune(store, run, tmp_path / "f", _rows(store), train=_few(FINETUNE, 1))
+    assert "ECG in a supported format" not in caught.value.advice
+
+
+def test_averaged_weights_and_batch_norm_statistics_follow_the_model() -> None:
+    """After one step of weight 9/10 of the way: parameters and running statistics alike; counters are copied."""
+    net = torch.nn.BatchNorm1d(2)
+    loop = loop_module.Loop(net, TrainConfig(epochs=1, batch=1, lr=0.1), Path("unused"), np.arange(1), lambda r, g: {})
+    with torch.no_grad():
+        net.running_mean.fill_(1.0)  # type: ignore[union-attr]
+        net.weight.fill_(3.0)
+        net.num_batches_tracked.fill_(5)  # type: ignore[union-attr]
+    loop._update_average(0)
+    assert loop.average.running_mean.tolist() == pytest.approx([0.9, 0.9])
+    assert loop.average.weight.tolist() == pytest.approx([1 + 0.9 * 2] * 2)
+    assert int(loop.average.num_batches_tracked) == 5
 
 
 def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
