@@ -29,6 +29,7 @@ from export.audit import (
 _DYNAMIC: Final = frozenset({"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
 _REGIONS: Final = ("encoder", "head")
 _FOLLOWERS: Final = ("Relu", "Clip")  # fused into the operator before them
+WEIGHTED: Final = frozenset({"CONV", "GEMM", "MATMUL"})
 _SHAPE_OPS: Final = frozenset({"Shape", "Constant", "ConstantOfShape"})
 
 
@@ -102,6 +103,8 @@ def _kind(node: Any, wiring: _Wiring) -> str:
 def _fed(node: Any, wiring: _Wiring) -> bool:
     """Return whether every moving input arrives dequantized (through a fused Relu or Clip at most)."""
     moving = [name for name in node.input if name and name not in wiring.stored]
+    if node.op_type.upper() in WEIGHTED and any(name in wiring.stored for name in node.input[:2]):
+        return False  # float weights: the runtime computes in float, whatever stands around it
     if node.op_type in _FOLLOWERS and wiring.maker(node.input[0]) not in ("", "DequantizeLinear"):
         return _fed(wiring.makers[node.input[0]], wiring)
     return bool(moving) and all(wiring.maker(name) == "DequantizeLinear" for name in moving)

@@ -11,7 +11,6 @@ from export.audit import (
     BORDER,
     CUSTOM,
     FLOAT,
-    HEAVY,
     HYBRID,
     INT8,
     INTEGER,
@@ -81,7 +80,7 @@ def _kind(model: Any, graph: Any, operator: Any, name: str) -> str:
         "INT64",
         "BOOL",
     }
-    if name in HEAVY and "FLOAT32" in types and any(_type(t) in ("INT8", "INT4", "UINT8") for t in constants):
+    if "FLOAT32" in types and any(_type(t) in ("INT8", "INT4", "UINT8") for t in constants):
         return HYBRID
     if not types:
         return INTEGER

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,8 @@ from lsemvae.ecg.thresholds import QualityThresholds
 MODEL_FILES: Final = {"tflite": "model.tflite", "onnx": "model.onnx"}
 # Shorter ones ("/", "/a/") would be found in any binary file by chance.
 _SHORTEST_PATH: Final = 5
+# Writing a bundle takes less than a second.
+_STALE_S: Final = 3600
 
 
 def build_manifest(
@@ -84,15 +88,29 @@ def signed_files(files: Mapping[str, bytes], manifest: Manifest, key: SigningKey
 def check_target(out: Path, *, force: bool) -> None:
     """Raise ExportTargetError unless a bundle may be written to `out`; only a bundle is ever replaced."""
     if not out.exists() and not out.is_symlink():
+        _check_parent(out)
         return
     if out.is_symlink() or not out.is_dir():
         raise ExportTargetError(f"{out} is there and is no folder", advice="Name another folder with --out.")
     if not force:
         raise ExportTargetError(f"{out} is there already; expected a free name")
-    foreign = sorted(entry.name for entry in out.iterdir() if not _is_member(entry.name))
+    entries = list(out.iterdir())
+    foreign = sorted(entry.name for entry in entries if not (_is_member(entry.name) and entry.is_file()))
+    if entries and not foreign and not (out / MANIFEST_NAME).is_file():
+        foreign = sorted(entry.name for entry in entries)  # a card or a picture alone is somebody's own
     if foreign:
         raise ExportTargetError(
             f"{out} holds files that belong to no bundle (first: {foreign[0]}); it is not replaced",
+            advice="Name another folder with --out.",
+        )
+
+
+def _check_parent(out: Path) -> None:
+    """Raise at once what would otherwise be found after minutes of conversion."""
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ExportTargetError(
+            f"{out} cannot be made: {above} is {'not writable' if above.is_dir() else 'no folder'}",
             advice="Name another folder with --out.",
         )
 
@@ -117,6 +135,7 @@ def write_bundle(out: Path, files: Mapping[str, bytes], *, force: bool) -> None:
 
 def _write_whole(out: Path, files: Mapping[str, bytes]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(out)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         for name, content in files.items():
@@ -125,6 +144,17 @@ def _write_whole(out: Path, files: Mapping[str, bytes]) -> None:
         _replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what an export to `out` left behind that was killed; what is young may be one that still runs."""
+    name = glob.escape(out.name)
+    left = [*out.parent.glob(f".{name}.????????.part")]
+    if out.exists():  # else the old bundle, moved aside a moment before the end, is the only one there is
+        left += out.parent.glob(f".{name}.{'[0-9a-f]' * 32}.old")
+    for folder in left:
+        if time.time() - folder.stat().st_mtime > _STALE_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(staged: Path, out: Path) -> None:

@@ -52,7 +52,13 @@ class ExportData:
 
 
 def check_data(
-    data: ExportData, *, n_leads: int, n_labels: int, spec: FrontendSpec, min_calibration: int
+    data: ExportData,
+    *,
+    n_leads: int,
+    n_labels: int,
+    spec: FrontendSpec,
+    min_calibration: int,
+    min_validation: int = 1,
 ) -> ExportData:
     """Return the data, or raise ExportCalibrationError with what is wrong with it."""
     for name, ecg, ids in (
@@ -65,6 +71,10 @@ def check_data(
     if len(data.calibration) < min_calibration:
         raise ExportCalibrationError(
             f"found {len(data.calibration)} calibration recordings; expected at least {min_calibration}"
+        )
+    if len(data.validation) < min_validation:
+        raise ExportCalibrationError(
+            f"found {len(data.validation)} validation recordings; expected at least {min_validation}"
         )
     shared = set(data.calibration_ids) & set(data.validation_ids)
     if shared:
@@ -86,6 +96,8 @@ def _check_array(name: str, ecg: np.ndarray, ids: Sequence[str], *, shape: tuple
             f"{name}: found {ecg.dtype} {ecg.shape} with {len(ids)} ids; "
             f"expected float32 (n, {shape[0]}, {shape[1]}) with n ids"
         )
+    if len(set(ids)) != len(ids):
+        raise ExportCalibrationError(f"{name}: found {len(ids)} ids, {len(set(ids))} different; expected each once")
     if not np.isfinite(ecg).all():
         raise ExportCalibrationError(f"{name}: found NaN or infinite samples; expected finite millivolts")
 
@@ -114,7 +126,7 @@ def data_from_store(
     if calibration_ids is None:
         rows = choose_calibration(store, trained, leads=leads, clip_mv=spec.clip_mv, n=n_calibration)
     else:
-        rows = _rows_of(store, calibration_ids)
+        rows = _rows_of(store, calibration_ids, trained=trained)
     judged = np.isin(store.fold, list(left_out)) if len(left_out) else store.fold > 0
     others = np.flatnonzero(judged & ~np.isin(store.patient, store.patient[rows]))
     columns = [store.label_names.index(label) for label in _known(labels, store)]
@@ -151,14 +163,21 @@ def choose_calibration(
     return np.sort(rows[order[:n]])
 
 
-def _rows_of(store: RecordStore, ids: Sequence[str]) -> np.ndarray:
+def _rows_of(store: RecordStore, ids: Sequence[str], *, trained: np.ndarray) -> np.ndarray:
     position = {str(uid): row for row, uid in enumerate(store.uid)}
     missing = [uid for uid in ids if uid not in position]
     if missing:
         raise ExportCalibrationError(
             f"{len(missing)} calibration recordings are not in the store (first: {missing[0]})"
         )
-    return np.array([position[uid] for uid in ids])
+    rows = np.array([position[uid] for uid in ids])
+    held_out = [uid for uid, known in zip(ids, np.isin(rows, trained), strict=True) if not known]
+    if held_out:
+        raise ExportCalibrationError(
+            f"{len(held_out)} calibration recordings are held out or have no known gain (first: {held_out[0]}); "
+            "expected recordings of the folds the model was trained on"
+        )
+    return rows
 
 
 def _known(labels: Sequence[str], store: RecordStore) -> Sequence[str]:

@@ -24,7 +24,12 @@ class GateThresholds:
     max_p99_dp
         Largest 99th percentile of |difference| of calibrated probabilities, over all outputs.
     max_fp32_dlogit
-        Float files compute the same graph: only rounding may differ.
+        Float files compute the same graph: only rounding may differ, in the logits and in the uncertainty.
+    max_p99_duncertainty
+        Largest 99th percentile of |difference| of the uncertainty, the log of a standard deviation: 0.1 is a tenth of
+        the posterior width (0.02 seen). A dead output misses it even where hardly any recording abstains by it.
+    min_validation_records
+        An agreement of 99 % cannot be told from fewer than a hundred recordings.
     max_golden_tolerance
         Kernels of one runtime differ by single INT8 steps (0.1-0.25 logit seen); more means a broken kernel or file.
     max_latency_ratio
@@ -37,6 +42,8 @@ class GateThresholds:
     min_decision_agreement: float = 0.99
     max_p99_dp: float = 0.05
     max_fp32_dlogit: float = 1e-3
+    max_p99_duncertainty: float = 0.1
+    min_validation_records: int = 100
     max_golden_tolerance: float = 0.5
     max_latency_ratio: float | None = 1.0
 

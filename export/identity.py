@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from export.errors import ExportModelError
+from export.source import parse_json
 from lsemvae.data.labels import DESCRIPTIONS, LABELS
+from lsemvae.ecg.bundle_parts import version_tuple
+from lsemvae.ecg.errors import EcgError
 
 IDENTITY_FILE: Final = "bundle.json"
 _READERS: Final = (
@@ -51,12 +53,31 @@ def load_identity(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
     path = run_dir / IDENTITY_FILE
     if not path.is_file():
         return identity
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = parse_json(path)
     known = {field.name for field in fields(BundleIdentity)}
     if not isinstance(values, dict) or not set(values) <= known:
         raise ExportModelError(f"{path}: found {sorted(values)}; expected some of {sorted(known)}")
     texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return replace(identity, **texts)
+    return _checked(replace(identity, **texts), path)
+
+
+def _checked(identity: BundleIdentity, path: Path) -> BundleIdentity:
+    """Return the identity, or raise here what the manifest would raise after minutes of conversion."""
+    bad = [name for name, value in _texts(identity).items() if not isinstance(value, str) or not value.strip()]
+    if bad or not isinstance(identity.not_for, tuple) or not all(isinstance(text, str) for text in identity.not_for):
+        raise ExportModelError(
+            f"{path}: found no text for {', '.join(bad) or 'not_for'}; expected texts, and a list of texts for not_for"
+        )
+    try:
+        version_tuple(identity.version)
+        version_tuple(identity.min_host)
+    except EcgError as error:
+        raise ExportModelError(f"{path}: {error}") from error
+    return identity
+
+
+def _texts(identity: BundleIdentity) -> dict[str, object]:
+    return {field.name: getattr(identity, field.name) for field in fields(identity) if field.name != "not_for"}
 
 
 def describe(label: str) -> str:

@@ -89,7 +89,7 @@ def plan_export(
         source=source,
         decision=load_decision(run_dir, source.labels),
         identity=load_identity(run_dir, source.labels),
-        data=_checked_data(run_dir, data, source, chosen),
+        data=_checked_data(run_dir, data, source, chosen, min_validation=gates.min_validation_records),
         gates=gates,
         force=force,
         progress=progress or _LOGGER.info,
@@ -97,7 +97,12 @@ def plan_export(
 
 
 def _checked_data(
-    run_dir: Path, data: RecordStore | ExportData, source: RunSource, recipe: QuantRecipe | None
+    run_dir: Path,
+    data: RecordStore | ExportData,
+    source: RunSource,
+    recipe: QuantRecipe | None,
+    *,
+    min_validation: int,
 ) -> ExportData:
     if isinstance(data, RecordStore):
         data = _from_store(run_dir, data, source)
@@ -107,6 +112,7 @@ def _checked_data(
         n_labels=len(source.labels),
         spec=source.frontend,
         min_calibration=recipe.min_calibration_records if recipe else 0,
+        min_validation=min_validation,
     )
 
 

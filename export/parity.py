@@ -53,6 +53,7 @@ class Comparison:
     mean_dlogit: float
     p99_dp: float
     max_dp: float
+    p99_duncertainty: float
     max_duncertainty: float
     decision_agreement: float
     label_agreement: float
@@ -147,6 +148,7 @@ def compare(
     dlogit = np.abs(candidate.logits - reference.logits)
     p_candidate, p_reference = (probabilities(o.logits, labels=labels, rule=rule) for o in (candidate, reference))
     dp = np.abs(p_candidate - p_reference)
+    duncertainty = np.abs(candidate.uncertainty - reference.uncertainty)
     same = outcomes(candidate, labels=labels, rule=rule) == outcomes(reference, labels=labels, rule=rule)
     return Comparison(
         candidate=name,
@@ -157,7 +159,8 @@ def compare(
         mean_dlogit=float(dlogit.mean()),
         p99_dp=float(np.quantile(dp, 0.99)),
         max_dp=float(dp.max()),
-        max_duncertainty=float(np.abs(candidate.uncertainty - reference.uncertainty).max()),
+        p99_duncertainty=float(np.quantile(duncertainty, 0.99)),
+        max_duncertainty=float(duncertainty.max()),
         decision_agreement=float(same.mean()),
         label_agreement=_label_agreement(p_candidate, p_reference, labels=labels, rule=rule),
         auroc=_auroc_pairs(candidate.logits, reference.logits, labels=labels, truth=truth),
@@ -175,6 +178,7 @@ def _not_finite(name: str, reference_name: str, *, n: int) -> Comparison:
         mean_dlogit=math.inf,
         p99_dp=1.0,
         max_dp=1.0,
+        p99_duncertainty=math.inf,
         max_duncertainty=math.inf,
         decision_agreement=0.0,
         label_agreement=0.0,
@@ -232,14 +236,20 @@ def gate_failures(comparison: Comparison, gates: GateThresholds, *, primary: str
     if not comparison.finite:
         return [f"{who}: found NaN or infinite outputs; expected finite numbers"]
     if comparison.is_float:
-        found, bar = comparison.max_dlogit, gates.max_fp32_dlogit
-        return [] if found <= bar else [f"{who}: found a logit change of {found:.3g}; expected at most {bar:g}"]
+        return _float_failures(comparison, who, bar=gates.max_fp32_dlogit)
     failures = [
         f"{who}: found {what} {found:.4f}; expected {side} {bar:g}"
         for what, found, side, bar, good in (
             ("agreement of outcomes", comparison.decision_agreement, "at least", gates.min_decision_agreement, 1),
             ("agreement of all outputs", comparison.label_agreement, "at least", gates.min_decision_agreement, 1),
             ("99th percentile of |dp|", comparison.p99_dp, "at most", gates.max_p99_dp, -1),
+            (
+                "99th percentile of |d uncertainty|",
+                comparison.p99_duncertainty,
+                "at most",
+                gates.max_p99_duncertainty,
+                -1,
+            ),
         )
         if not good * found >= good * bar
     ]
@@ -255,6 +265,15 @@ def gate_failures(comparison: Comparison, gates: GateThresholds, *, primary: str
                 f"({pair.positives} positives); expected a change of at most {gates.max_auroc_change:g}"
             )
     return failures
+
+
+def _float_failures(comparison: Comparison, who: str, *, bar: float) -> list[str]:
+    changes = (("logit", comparison.max_dlogit), ("uncertainty", comparison.max_duncertainty))
+    return [
+        f"{who}: found a {what} change of {found:.3g}; expected at most {bar:g}"
+        for what, found in changes
+        if not found <= bar
+    ]
 
 
 def require_parity(report: ParityReport) -> ParityReport:

@@ -17,6 +17,9 @@ from export.errors import ExportError
 
 SCHEMA = "lsemvae-recipe/1"
 DEFAULT_RECIPE = "static_wi8_ai8_encoder"
+# The TFLite scope is the encoder's; a recipe of another region would be one thing in ONNX and another in TFLite.
+_REGION = "encoder"
+_ONNX_TYPES = ("uint8", "int8")
 _NAME = re.compile(r"(?P<mode>static)_wi(?P<weight>\d+)_ai(?P<activation>\d+)_(?P<region>[a-z]+)")
 
 
@@ -96,6 +99,15 @@ def _check_name(recipe: QuantRecipe) -> None:
     says = f"static_wi{recipe.weight_bits}_ai{recipe.activation_bits}_{recipe.region}"
     if _NAME.fullmatch(recipe.name) is None or recipe.name != says:
         raise ExportError(f"recipe is named {recipe.name!r} but its content reads {says!r}")
+    if recipe.region != _REGION:
+        raise ExportError(
+            f"recipe {recipe.name!r} quantizes {recipe.region!r}; supported: {_REGION!r}, the head stays float"
+        )
+    if recipe.onnx_activation not in _ONNX_TYPES or recipe.onnx_weight not in _ONNX_TYPES:
+        raise ExportError(
+            f"recipe {recipe.name!r} asks for ONNX types {recipe.onnx_activation!r} and {recipe.onnx_weight!r}; "
+            f"supported: {', '.join(_ONNX_TYPES)}"
+        )
     if (recipe.weight_bits, recipe.activation_bits, recipe.calibration) != (8, 8, "minmax"):
         raise ExportError(
             f"recipe {recipe.name!r} asks for weights/activations/calibration "

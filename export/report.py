@@ -57,12 +57,15 @@ def report_dict(
 
 
 def recipe_dict(job: ExportJob, models: Sequence[ModelFiles]) -> dict[str, Any]:
-    """Return `recipe.json`: the recipe, the recordings it was calibrated on, and the hashes of what it made."""
+    """Return `recipe.json`: the recipe, what it was calibrated on, and the hashes of what it made.
+
+    The ids of the recordings stay in the run folder: a bundle goes to strangers, and an id may be a hospital number.
+    """
     calibration = job.data.calibration
     return {
         "recipe": job.recipe.to_dict() if job.recipe else None,
         "calibration": {
-            "ids": list(job.data.calibration_ids),
+            "records": len(calibration),
             "ids_sha256": job.data.calibration_sha256,
             "input_min_mv": float(calibration.min()),
             "input_max_mv": float(calibration.max()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from export import report
 from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
@@ -15,7 +17,7 @@ from export.data import ExportData
 from export.errors import ExportTargetError
 from export.gates import GateThresholds
 from export.graph import build_graph
-from export.job import ExportJob, Progress, plan_export
+from export.job import CALIBRATION_FILE, ExportJob, Progress, plan_export
 from export.judge import judge, make_golden, time_models
 from export.latency import Latency
 from export.parity import ParityReport
@@ -133,7 +135,11 @@ def export_run(
 
 
 def _export(job: ExportJob, key: SigningKey) -> ExportResult:
-    _clear_log(job)
+    with _alone(job):
+        return _export_alone(job, key)
+
+
+def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
     graph = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, graph, one) for one in job.targets]
     parity = judge(job, graph, models)
@@ -157,15 +163,33 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
     )  # fmt: skip
 
 
-def _clear_log(job: ExportJob) -> None:
-    """Begin an empty log in the run folder."""
+@contextmanager
+def _alone(job: ExportJob) -> Iterator[None]:
+    """Begin an empty log and hold it: two exports of one run would judge one's files and ship the other's."""
     try:
         job.work.mkdir(exist_ok=True)
-        job.log.write_bytes(b"")
+        log = job.log.open("ab")
     except OSError as error:
         raise ExportTargetError(
             f"the run folder cannot be written: {error}", advice="Copy the run to a folder of your own, then export it."
         ) from error
+    with log:
+        try:
+            _hold(log)
+        except OSError as error:
+            raise ExportTargetError(
+                f"found another export of {job.run_dir} at work, expected none", advice="Wait until it has ended."
+            ) from error
+        log.truncate(0)
+        yield
+
+
+def _hold(file: IO[bytes]) -> None:
+    """Lock a file until this process ends, however it ends; OSError if another process holds it."""
+    if sys.platform != "win32":  # which locks ranges of bytes, and would keep the converter from writing
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def plan_dict(job: ExportJob) -> dict[str, Any]:
@@ -194,5 +218,6 @@ def _assemble(
         report.report_dict(job, models, parity, latencies, golden_tolerance=tolerance)
     )
     if job.recipe is not None:
+        (job.work / CALIBRATION_FILE).write_bytes(report.json_bytes(list(job.data.calibration_ids)))
         files["recipe.json"] = report.json_bytes(report.recipe_dict(job, models))
     return files, tolerance

@@ -60,7 +60,14 @@ def load_or_create_key(key: Path | str = DEFAULT_KEY) -> SigningKey:
     if isinstance(key, Path):
         return load_key(key)
     path = key_path(key)
-    return load_key(path) if path.exists() else create_key(path)
+    if path.exists():
+        return load_key(path)
+    try:
+        return create_key(path)
+    except OSError as error:
+        raise SigningKeyError(
+            f"the key cannot be made: {error}", advice=f"Make {path.parent} writable, or set LSEMVAE_HOME."
+        ) from error
 
 
 def create_key(path: Path) -> SigningKey:

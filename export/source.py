@@ -108,5 +108,18 @@ def _check_shape(source: RunSource) -> None:
         )
 
 
+def parse_json(path: Path) -> Any:
+    """Return the content of a JSON file of a run folder."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExportModelError(
+            f"{path} is no JSON: {error}", advice="Restore the file, or make the run again."
+        ) from error
+
+
 def _read_optional(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = parse_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ExportModelError(f"{path}: found {type(found).__name__}, expected a JSON object")
+    return found

@@ -145,6 +145,8 @@ def _leads_of(codes: bytes, *, count: int) -> tuple[str, ...]:
         raise DescriptorError(
             f"lead codes: found {unknown}, expected 1..{max(LEAD_CODES)} (I, II, III, aVR, aVL, aVF, V1-V6)"
         )
+    if any(codes[count:]):
+        raise DescriptorError(f"unused lead codes: found {list(codes[count:])}, expected 0 after {count} leads")
     return tuple(LEAD_CODES[code] for code in codes[:count])
 
 

@@ -66,12 +66,18 @@ def evaluate(
             {
                 "bundle": str(bundle) if bundle else "shipped", "split": split, "recordings": len(scores.rows),
                 "outcomes": outcomes, "results": rows, "label_statement": scores.label_statement,
+                "possibly_seen_in_training": scores.possibly_seen,
                 "predictions": str(predictions) if predictions else None,
             }
         )  # fmt: skip
         return
     say(scores.label_statement)
     say(f"{len(scores.rows)} recordings: " + ", ".join(f"{name} {count}" for name, count in outcomes.items()))
+    if scores.possibly_seen:
+        say(
+            f"NOT HELD OUT? {scores.possibly_seen} recordings carry a fold that this model did not leave out in training. "
+            "If they are of its training data, these figures show memory, not skill."
+        )
     say(_table(rows) if rows else "The folder states none of the bundle's labels: predictions only.")
     if predictions is not None:
         say(f"predictions: {predictions}")

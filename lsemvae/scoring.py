@@ -42,13 +42,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scores:
-    """Predictions beside their metadata rows, the labels of the bundle and its decision rule."""
+    """Predictions beside their metadata rows, the labels of the bundle and its decision rule.
+
+    `possibly_seen` counts recordings of a fold that the bundle did not leave out in training: if they come from its training
+    data, figures on them are not held out.
+    """
 
     rows: list[dict[str, str]]
     predictions: list[Prediction]
     labels: tuple[str, ...]
     rule: DecisionRule
     label_statement: str
+    possibly_seen: int = 0
 
     def probabilities(self, label: str) -> np.ndarray:
         """Calibrated probabilities `[record]` of one label."""
@@ -158,7 +163,8 @@ def score_folder(
     rows = by_shard(_to_score(folder, split, with_fold=bool(by_fold), known_gain=known_gain))
     _check_folds(rows, by_fold)
     manifest = single.bundle.manifest
-    scores = Scores(rows, [], manifest.labels, manifest.decision, manifest.label_statement)
+    seen = 0 if by_fold else _possibly_seen(rows, single)
+    scores = Scores(rows, [], manifest.labels, manifest.decision, manifest.label_statement, seen)
     for label in scores.labels:  # a cell that is no label is found now, not after an hour of scoring
         scores.truth(label, every_negative=True)
     for done, row in enumerate(rows, 1):
@@ -167,6 +173,11 @@ def score_folder(
         if progress:
             progress(done, len(rows))
     return scores
+
+
+def _possibly_seen(rows: Iterable[Mapping[str, str]], screener: Screener) -> int:
+    left_out = screener.bundle.manifest.provenance.get("folds_left_out", ())
+    return sum(_fold(row) > 0 and _fold(row) not in left_out for row in rows)
 
 
 def _fold(row: Mapping[str, str]) -> int:

@@ -106,6 +106,7 @@ class VirtualDevice:
         self._stream: _Stream | None = None
         self._sending = False
         self._status_due_us = 0
+        self._told: tuple[DeviceState, Contact] | None = None
         self.powered = True
 
     @property
@@ -133,10 +134,9 @@ class VirtualDevice:
 
     def read_status(self) -> bytes:
         """Value of the status characteristic."""
-        stream = self._stream
-        running = stream is not None and stream.running
+        stream, (state, contact) = self._stream, self._condition()
         status = DeviceStatus(
-            state=DeviceState.STREAMING if running else DeviceState.IDLE, contact=self._contact(),
+            state=state, contact=contact,
             battery_percent=_BATTERY_PERCENT, battery_mv=_BATTERY_MV, temperature_centi_c=_TEMPERATURE_CENTI_C,
             next_index=self.next_index, oldest_index=self.oldest_index, overruns=stream.overrun if stream else 0,
         )  # fmt: skip
@@ -186,8 +186,8 @@ class VirtualDevice:
         due: list[Notification] = []
         while (frame_us := self.next_due_us()) is not None and frame_us <= now_us:
             due.extend(self._acquire())
-        if self._mtu is not None and now_us >= self._status_due_us:
-            self._status_due_us = now_us + _STATUS_PERIOD_US
+        if self._mtu is not None and (now_us >= self._status_due_us or self._told != self._condition()):
+            self._status_due_us, self._told = now_us + _STATUS_PERIOD_US, self._condition()
             due.append(Notification(Channel.STATUS, self.read_status()))
         return due
 
@@ -205,7 +205,7 @@ class VirtualDevice:
 
     def _start(self, request: Request, *, now_us: int) -> list[Notification]:
         params = decode_start(request.params)
-        if params.codec is not SampleCodec.RAW24:
+        if params.codec is not SampleCodec.RAW24 or params.n_samples < MIN_FRAME_SAMPLES:
             return [_reply(request, ReplyStatus.BAD_PARAMETER)]
         n_samples = self._fitting_samples(params.n_samples)
         resume = bool(params.flags & StartFlag.RESUME)
@@ -230,7 +230,7 @@ class VirtualDevice:
 
     def _fitting_samples(self, wanted: int) -> int:
         preferred = min(wanted, self.descriptor.preferred_samples)
-        return samples_per_frame(self._mtu or 0, n_leads=len(SOURCE_LEADS), preferred=max(preferred, MIN_FRAME_SAMPLES))
+        return samples_per_frame(self._mtu or 0, n_leads=len(SOURCE_LEADS), preferred=preferred)
 
     def _new_stream(self, *, now_us: int) -> _Stream:
         self._streams_started += 1
@@ -249,15 +249,22 @@ class VirtualDevice:
         params = decode_retransmit(request.params)
         if self._stream is None:
             return [_reply(request, ReplyStatus.NO_STREAM)]
-        first = self.next_index - ((self.next_index - params.t0) % INDEX_MODULUS)
-        if first < self.oldest_index:
-            return [_reply(request, ReplyStatus.EVICTED, encode_oldest(self.oldest_index))]
+        first = self._unwrap(params.t0)
         if first + params.count > self.next_index:
             return [_reply(request, ReplyStatus.BAD_PARAMETER)]
+        if first < self.oldest_index:
+            return [_reply(request, ReplyStatus.EVICTED, encode_oldest(self.oldest_index))]
         return [_reply(request, ReplyStatus.OK), *self._frames_again(RetransmitParams(t0=first, count=params.count))]
+
+    def _unwrap(self, index: int) -> int:
+        """Sample that `index` (modulo 2^32) means: the nearest one to the newest, so one ahead is not one long gone."""
+        ahead = (index - self.next_index) % INDEX_MODULUS
+        return self.next_index + (ahead if ahead < INDEX_MODULUS // 2 else ahead - INDEX_MODULUS)
 
     def _frames_again(self, params: RetransmitParams) -> list[Notification]:
         step = self._fitting_samples(self.descriptor.preferred_samples)
+        if step == 0:
+            return []  # the link went down after the request, or holds no sample
         stop = params.t0 + params.count
         frames = []
         for first in range(params.t0, stop, step):
@@ -283,6 +290,11 @@ class VirtualDevice:
         if self._source.loop or stop < self._source.n_samples:
             return first, stop, False
         return first, self._source.n_samples, True
+
+    def _condition(self) -> tuple[DeviceState, Contact]:
+        """What a host is told about without waiting for the second to end."""
+        running = self._stream is not None and self._stream.running
+        return DeviceState.STREAMING if running else DeviceState.IDLE, self._contact()
 
     def _contact(self) -> Contact:
         if self._stream is None or self._stream.next_index == 0:

@@ -5,7 +5,7 @@
 Runs a private D-Bus, a user-space org.bluez and a virtual device that replays a recording. The first line on standard
 output is ``{"event": "ready", "bus": ADDRESS}``; an application started with DBUS_SYSTEM_BUS_ADDRESS set to it finds
 the device through its ordinary Bluetooth code. Commands are lines on standard input: disconnect, power_off, power_on,
-hang, wake, adapter_off, adapter_on, fail_connect N, report, quit; end of input quits.
+hang, wake, adapter_off, adapter_on, fail_connect N, report, quit; end of input or SIGTERM quits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class _Radio:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until standard input ends; 1 if something needed is missing."""
     options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _leave)
     try:
         check_radio_requirements()
         with private_bus() as address:
@@ -75,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("error", **exc.to_dict())
         return _USER_ERROR
     return 0
+
+
+def _leave(_signal: int, _frame: object) -> None:
+    """End as after `quit`: the bus and its folder are put away on the way out."""
+    raise SystemExit(0)
 
 
 async def _serve(options: argparse.Namespace, address: str) -> None:

@@ -112,6 +112,13 @@ def test_a_descriptor_that_makes_no_sense_says_which_field(change, words):
         DeviceDescriptor(**fields)
 
 
+def test_a_lead_code_beyond_the_number_of_leads_is_refused():
+    """A device that forgets to count its third lead would send frames that no length check can explain."""
+    raw = encode_descriptor(DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000))
+    with pytest.raises(DescriptorError, match=r"found \[3, 0\], expected 0 after 2 leads"):
+        decode_descriptor(with_crc(raw[:4] + b"\x03" + raw[5:-2]))
+
+
 def test_a_descriptor_of_another_protocol_version_asks_for_an_update():
     raw = encode_descriptor(DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000))
     with pytest.raises(DescriptorError, match="found 2, expected 1") as caught:

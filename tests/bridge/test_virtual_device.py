@@ -161,6 +161,31 @@ def test_retransmission_of_the_future_is_a_bad_parameter():
     )
 
 
+def test_retransmission_that_begins_in_the_future_is_a_bad_parameter_and_not_evicted():
+    device = started(make_device())
+    device.advance(FRAME_US)
+    for t0 in (25, 26, 1_000_000):
+        reply, frames = ask(device, Op.RETRANSMIT, RetransmitParams(t0=t0, count=6).to_bytes())
+        assert (reply.status, reply.data, frames) == (ReplyStatus.BAD_PARAMETER, b"", [])
+
+
+def test_retransmission_asked_for_just_before_the_link_went_down_sends_nothing():
+    device = started(make_device())
+    device.advance(FRAME_US)
+    device.link_down()
+    assert ask(device, Op.RETRANSMIT, RetransmitParams(t0=0, count=6).to_bytes())[1] == []
+
+
+def test_start_never_sends_larger_frames_than_asked_for():
+    device = make_device()
+    device.link_up(mtu=247)
+    for n_samples in (1, 3):
+        reply, _ = ask(device, Op.START, StartParams(n_samples=n_samples).to_bytes())
+        assert reply.status is ReplyStatus.BAD_PARAMETER
+    assert started(device, n_samples=4).advance(FRAME_US) != []
+    assert {frame.n_samples for frame in live_frames(device.advance(2 * FRAME_US))} == {4}
+
+
 def test_power_off_loses_stream_and_ring_and_changes_the_boot_number():
     device = started(make_device())
     before = decode_descriptor(device.read_descriptor())
@@ -198,6 +223,20 @@ def test_status_comes_once_a_second_and_tells_the_ring():
     assert (statuses[-1].next_index, statuses[-1].oldest_index) == (1000, 0)
     ask(device, Op.STOP)
     assert decode_status(device.read_status()).state is DeviceState.IDLE
+
+
+def test_status_comes_at_once_when_an_electrode_falls_off_or_the_stream_ends():
+    contact = np.zeros(2000, dtype=np.uint8)
+    contact[100:200] = Contact.LA_OFF
+    x = np.zeros((2, 2000))
+    device = started(VirtualDevice(source_from_uv(x, fs_hz=500.0, contact=contact)))
+    told = []
+    for t_us in range(0, 600_000, FRAME_US):
+        told += [decode_status(n.data).contact for n in device.advance(t_us) if n.channel is Channel.STATUS]
+    assert told == [Contact(0), Contact.LA_OFF, Contact(0)]
+    ask(device, Op.STOP)
+    (status,) = device.advance(600_000)
+    assert decode_status(status.data).state is DeviceState.IDLE
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x01", b"\x7f\x09", b"\xff\x01\x02"])

@@ -305,3 +305,18 @@ def test_defect_teacher_rows_hold_no_figures_that_need_a_probability(
     rows = heldout.teacher_table(store, fold_plans(store, 2), tmp_path, ["MI"])
     assert [row["leads"] for row in rows] == ["12", "6", "I+II", "I"]
     assert set(rows[0]) == {"label", "leads", "n", "positives", "auroc", "auprc"}
+
+
+def test_defect_figures_on_training_folds_are_marked_as_not_held_out(tmp_path: Path) -> None:
+    scores = scoring.score_folder(_folder(tmp_path), bundle=None, split="all", open_screener=_opener([]))
+    assert scores.possibly_seen == 16, "the fake bundle left nothing out, and every recording carries a fold"
+
+
+def test_folds_that_were_left_out_are_held_out(tmp_path: Path) -> None:
+    def opener(path: Path | None) -> Any:
+        fake = _Fake("shipped", [])
+        fake.bundle.manifest.provenance = {"folds_left_out": [1, 2]}
+        return fake
+
+    scores = scoring.score_folder(_folder(tmp_path), bundle=None, split="all", open_screener=opener)
+    assert scores.possibly_seen == 8

@@ -148,6 +148,15 @@ def test_weight_only_onnx_model_is_a_hybrid() -> None:
     assert "encoder Conv runs float activations on integer weights" in problems(onnx_model(quantized="weights"))
 
 
+def test_a_convolution_with_float_weights_between_borders_is_not_int8() -> None:
+    """Its activations are rounded to INT8, and it still multiplies in float."""
+    model = onnx.load_from_string(onnx_model())
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((3, 2, 5), np.float32), "float_weight"))
+    conv.input[1] = "float_weight"
+    assert "encoder Conv is float in the INT8 region" in problems(model.SerializeToString())
+
+
 def test_dynamic_batch_is_refused() -> None:
     assert "ecg float32 [-1, 2, 64]" in problems(onnx_model(batch="batch"))
 

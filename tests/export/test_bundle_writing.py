@@ -43,6 +43,48 @@ def test_force_never_replaces_a_folder_with_other_files(tmp_path: Path) -> None:
         check_target(out, force=True)
 
 
+@pytest.mark.parametrize("name", ["card.md", "curves.png", "manifest.sig"])
+def test_force_never_replaces_a_folder_without_a_manifest(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("a card of my own")
+    with pytest.raises(ExportTargetError, match="belong to no bundle"):
+        check_target(tmp_path / "mine", force=True)
+
+
+def test_force_never_replaces_a_folder_inside_a_folder(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle", {"manifest.json": b"{}"}, force=False)
+    (tmp_path / "bundle" / "report.html").mkdir()
+    with pytest.raises(ExportTargetError, match=r"report\.html"):
+        check_target(tmp_path / "bundle", force=True)
+
+
+def test_a_target_below_a_file_is_refused_before_anything_slow(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ExportTargetError, match="no folder"):
+        check_target(tmp_path / "file" / "a" / "bundle", force=False)
+
+
+def test_a_target_in_a_folder_that_cannot_be_written_is_refused_before_anything_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
+    with pytest.raises(ExportTargetError, match="not writable"):
+        check_target(tmp_path / "new" / "bundle", force=False)
+
+
+def test_what_a_killed_export_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    out, aside = tmp_path / "b[1]", f".b[1].{'0' * 32}.old"
+    for name in (".b[1].abcdefgh.part", ".b[1].youngone.part", ".other.abcdefgh.part", aside):
+        (tmp_path / name).mkdir()
+        if name != ".b[1].youngone.part":
+            os.utime(tmp_path / name, (0, 0))
+    write_bundle(out, FILES, force=False)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"b[1]", ".b[1].youngone.part", ".other.abcdefgh.part", aside}
+    write_bundle(out, FILES, force=True)
+    assert not (tmp_path / aside).exists()
+
+
 def test_files_and_links_are_no_targets(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()

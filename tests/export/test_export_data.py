@@ -109,6 +109,14 @@ def test_given_ids_are_taken_as_they_are(store: RecordStore) -> None:
     np.testing.assert_array_equal(data.calibration[1], store.millivolts([1], leads=("I", "II"))[0])
 
 
+def test_given_ids_of_held_out_folds_are_refused(store: RecordStore) -> None:
+    """They would carry the test patients' amplitudes into the model that is then tested on them."""
+    held_out = str(store.uid[np.flatnonzero(store.fold == 9)[0]])
+    assert chosen(store, calibration_ids=[held_out]).calibration_ids == (held_out,)
+    with pytest.raises(ExportCalibrationError, match=f"first: {held_out}"):
+        chosen(store, calibration_ids=["r001", held_out], left_out=[9, 10])
+
+
 def test_leads_and_labels_are_taken_by_name(store: RecordStore) -> None:
     data = chosen(store, leads=("II", "I"), labels=("NORM", "RHS"))
     row = list(store.uid).index(data.validation_ids[0])
@@ -149,6 +157,13 @@ def test_a_set_of_clipped_recordings_is_refused(store: RecordStore) -> None:
     clipped[:4, 0, 0] = -BASE.clip_mv
     with pytest.raises(ExportCalibrationError, match=r"4 of 64 .* reach the clip of 5 mV"):
         checked(replace(data, calibration=clipped))
+
+
+def test_the_same_recording_many_times_is_not_many_recordings(store: RecordStore) -> None:
+    data = chosen(store)
+    again = replace(data, calibration_ids=(data.calibration_ids[0],) * len(data.calibration_ids))
+    with pytest.raises(ExportCalibrationError, match="1 different; expected each once"):
+        checked(again)
 
 
 def test_a_recording_in_both_sets_is_refused(store: RecordStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -160,10 +161,66 @@ def test_report_holds_parity_audit_sizes_and_the_basis_of_each_latency(exported)
 def test_recipe_travels_with_what_it_made(exported) -> None:
     stored = exported.read("recipe.json")
     assert stored["recipe"]["name"] == "static_wi8_ai8_encoder"
-    assert stored["calibration"]["ids"] == list(exported.data.calibration_ids)
+    assert stored["calibration"]["records"] == len(exported.data.calibration_ids)
+    assert stored["calibration"]["ids_sha256"] == exported.data.calibration_sha256
     made = {"tflite_int8": "model.tflite", "onnx_int8": "model.onnx"}
     for name, file in made.items():
         assert stored["made"][name] == hashlib.sha256((exported.out / file).read_bytes()).hexdigest()
+
+
+def test_ids_of_the_calibration_recordings_stay_in_the_run_folder(exported) -> None:
+    """An id may be a hospital number, and a bundle goes to strangers."""
+    kept = json.loads((exported.work / "calibration_ids.json").read_text(encoding="utf-8"))
+    assert kept == list(exported.data.calibration_ids)
+    for path in exported.out.iterdir():
+        assert f'"{exported.data.calibration_ids[200]}"'.encode() not in path.read_bytes()
+
+
+def test_a_second_export_of_the_same_run_at_the_same_time_is_refused(run_copy: Path, export_data, tmp_path) -> None:
+    (run_copy / "export").mkdir()
+    with (run_copy / "export" / "convert.log").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ExportTargetError, match="another export"):
+            export_run(run_copy, out=tmp_path / "out", data=export_data, target="onnx", int8=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"version": "banana"}', "banana"),
+        ('{"version": 1}', "no text for version"),
+        ('{"min_host": "1"}', "three numbers"),
+        ('{"licence": null}', "no text for licence"),
+        ('{"not_for": "children"}', "list of texts"),
+        ("{", "no JSON"),
+    ],
+)
+def test_texts_that_no_manifest_can_hold_are_refused_before_anything_slow(
+    run_copy: Path, export_data, tmp_path: Path, text: str, words: str
+) -> None:
+    (run_copy / "bundle.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ExportModelError, match=words):
+        export_run(run_copy, out=tmp_path / "out", data=export_data, dry_run=True)
+
+
+def test_a_decision_file_cut_short_is_named(run_copy: Path, export_data, tmp_path: Path) -> None:
+    path = run_copy / "decision.json"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ExportModelError, match=r"decision\.json is no JSON"):
+        export_run(run_copy, out=tmp_path / "out", data=export_data, dry_run=True)
+
+
+def test_too_few_validation_recordings_are_refused(run_copy: Path, export_data, tmp_path: Path) -> None:
+    """On ten recordings every gate passes or fails by chance."""
+    few = replace(
+        export_data,
+        validation=export_data.validation[:10],
+        validation_ids=export_data.validation_ids[:10],
+        truth=export_data.truth[:10],
+    )
+    with pytest.raises(ExportCalibrationError, match="found 10 validation recordings; expected at least 100"):
+        export_run(run_copy, out=tmp_path / "out", data=few, dry_run=True)
 
 
 def test_converters_speak_to_the_log_and_the_export_in_few_lines(exported, capfd: pytest.CaptureFixture[str]) -> None:

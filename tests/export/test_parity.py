@@ -121,6 +121,25 @@ def test_float_files_may_differ_by_rounding_only(reference: Outputs, truth: np.n
     assert any("logit change" in failure and "expected at most 0.001" in failure for failure in failures)
 
 
+def test_a_float_file_with_another_uncertainty_is_stopped(reference: Outputs, truth: np.ndarray) -> None:
+    other = replace(reference, uncertainty=reference.uncertainty + np.float32(0.01))
+    (failure,) = judged(other, reference, truth, "onnx_fp32").failures
+    assert "uncertainty change of 0.01" in failure
+
+
+def test_an_int8_file_with_a_dead_uncertainty_is_stopped(reference: Outputs, truth: np.ndarray) -> None:
+    """No recording abstains by it under this rule, so no outcome tells."""
+    dead = replace(reference, uncertainty=np.full_like(reference.uncertainty, reference.uncertainty.mean()))
+    (failure,) = judged(dead, reference, truth).failures
+    assert "99th percentile of |d uncertainty|" in failure
+
+
+def test_outputs_in_another_order_are_stopped_in_both_types(reference: Outputs, truth: np.ndarray) -> None:
+    swapped = replace(reference, logits=reference.logits[:, [1, 0, 2]])
+    for name in ("tflite_int8", "tflite_fp32"):
+        assert judged(swapped, reference, truth, name).failures
+
+
 def test_the_two_int8_files_are_held_against_each_other(reference: Outputs, truth: np.ndarray) -> None:
     found = judged(reference, reference, truth, "tflite_int8", onnx_int8=noisy(reference, 1.0))
     assert ("onnx_int8", "tflite_int8") in {(c.candidate, c.reference) for c in found.comparisons}

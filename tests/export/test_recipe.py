@@ -42,6 +42,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
     [
         ({"name": "static_wi4_ai8_encoder"}, "its content reads"),
         ({"region": "head"}, "its content reads"),
+        ({"region": "head", "name": "static_wi8_ai8_head"}, "the head stays float"),
+        ({"onnx_activation": "int4"}, "int4"),
         ({"calibration": "moving_average"}, "moving_average"),
         ({"surplus": 1}, "surplus"),
         ({"schema": "lsemvae-recipe/2"}, "lsemvae-recipe/2"),

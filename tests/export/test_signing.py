@@ -56,6 +56,14 @@ def test_without_lsemvae_home_keys_live_in_the_users_configuration(monkeypatch: 
     assert key_path("x") == Path.home() / ".config" / "lsemvae" / "keys" / "x.pem"
 
 
+def test_a_key_folder_that_cannot_be_made_is_said_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("LSEMVAE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SigningKeyError, match="cannot be made") as caught:
+        load_or_create_key("lab")
+    assert "LSEMVAE_HOME" in caught.value.advice
+
+
 def test_path_to_a_key_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SigningKeyError, match="no signing key"):
         load_or_create_key(tmp_path / "absent.pem")
