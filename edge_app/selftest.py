@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 GOLDEN_FILE = "golden.npz"
 
+#: The uncertainty is a mean over many numbers, so kernels agree on it closely (0.004 between the shipped model's two
+#: runtimes), while golden recordings spread over 0.4: wider, and a model whose uncertainty is dead would pass.
+UNCERTAINTY_TOLERANCE = 0.05
+
 #: The front-end is double precision inside and float32 outside, so two platforms may differ in the last bit: 4.8e-7 mV
 #: at the 5 mV clip. Twice that is still a thousand times finer than the recorder's own step of 1 uV.
 FRONTEND_TOLERANCE_MV = 1e-6
@@ -114,7 +118,7 @@ def _check_model(golden: Mapping[str, NDArray[Any]], runtime: Runtime, tolerance
     uncertainty = np.array([[output.uncertainty] for output in outputs])
     return (
         _deviation("logits", logits, golden["logits"], tolerance),
-        _deviation("uncertainty", uncertainty, golden["uncertainty"], tolerance),
+        _deviation("uncertainty", uncertainty, golden["uncertainty"], min(tolerance, UNCERTAINTY_TOLERANCE)),
     )
 
 

@@ -59,6 +59,10 @@ _TICK_S: Final = 0.1
 _AWAY_TICK_S: Final = 1.0
 
 
+class WeightError(ProtocolError):
+    """The device streams at another weight per code than it describes."""
+
+
 class _Ending(Enum):
     TARGET = "target"
     LOST = "lost"
@@ -158,7 +162,7 @@ class _Session:
         try:
             done = await self._unless_stopped(self._connect_and_start())
         except EcgError as exc:
-            if not self._recording.received:
+            if not self._recording.received or isinstance(exc, WeightError):
                 raise
             self._intake.note(EventKind.FAULT, f"{exc.code}: {exc}")
             self._boot_id = self._recording.descriptor.boot_id
@@ -378,6 +382,7 @@ class _Session:
             await self._client.command(Op.STOP)
             reply = await self._client.request(Op.START, _start_params(opened))
         started = decode_start_reply(self._client.accepted(reply).data)
+        _check_weight(started.lsb_pv, opened.descriptor.lsb_pv)
         self._boot_id = opened.descriptor.boot_id
         self._intake.last_growth_s = self._loop.time()
         self._next_repair = at + round(_REPAIR_EVERY_S * opened.descriptor.fs_hz)
@@ -441,6 +446,15 @@ class _Session:
             missing_samples=missing, missing_before_repair=self._missing_before, reconnects=self._reconnects,
             restarts=max(0, self._recording.n_streams - 1), bytes_received=self._intake.bytes_received,
         )  # fmt: skip
+
+
+def _check_weight(started_pv: int, described_pv: int) -> None:
+    """A stream whose codes weigh other than described would be recorded at a wrong amplitude: it is not recorded."""
+    if started_pv not in (0, described_pv):
+        raise WeightError(
+            f"found a stream of {started_pv} pV per code, expected {described_pv} as in the descriptor",
+            advice="Update the device's firmware: this app records streams at the descriptor's weight only.",
+        )
 
 
 def _start_params(opened: Opened, *, flags: StartFlag = NO_START_FLAGS) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from firmware_bridge.control import Request, StartParams
+from firmware_bridge.control import Request, StartParams, decode_start_reply
 from firmware_bridge.profile import Op
 from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
@@ -453,3 +454,20 @@ def test_answers_that_make_no_sense_end_neither_the_recording_nor_its_repair(sou
     result = record(BrokenAnswersTransport(source, speed=SPEED, faults=faults), seconds=12)
     assert result.complete, result.events
     equals_source(result.record)
+
+
+class OtherWeightTransport(InProcessTransport):
+    """Says in the START reply that a code weighs twice what the descriptor states."""
+
+    async def send(self, notification):
+        data = notification.data
+        if notification.channel is Channel.CONTROL and data[0] == 0x80 | Op.START:
+            started = decode_start_reply(data[3:])
+            data = data[:3] + replace(started, lsb_pv=96_000).to_bytes()
+        await super().send(Notification(notification.channel, data))
+
+
+def test_defect_a_stream_at_another_weight_than_described_is_not_recorded(source):
+    with pytest.raises(ProtocolError, match=r"found a stream of \d+ pV per code, expected \d+") as caught:
+        record(OtherWeightTransport(source, speed=SPEED), seconds=4)
+    assert "firmware" in caught.value.advice
