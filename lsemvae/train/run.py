@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -113,12 +114,25 @@ def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_ou
         "data_sha256": store.data_hash,
         "rows_sha256": store.rows_hash,
         "folds_sha256": store.folds_hash,
+        "store": Path(os.path.relpath(store.root, root)).as_posix(),
         "folds_left_out": left_out,
         "seed": seed,
         "versions": versions(),
     }
     write_json(root / "run.json", run)
     write_json(path, config)
+
+
+def store_of(run_dir: Path) -> Path:
+    """The record store that a run was trained on, as its run.json notes it, relative to the run folder."""
+    noted = read_object(run_dir / "run.json").get("store")
+    found = run_dir / noted if isinstance(noted, str) else None
+    if found is None or not (found / "index.json").is_file():
+        raise FormatError(
+            f"{run_dir}: found no record store at {found or 'a place that run.json notes'}, expected the one it was trained on",
+            advice="Name the store with --data.",
+        )
+    return found
 
 
 def check_parent(parent: Path, left_out: list[int], store: RecordStore) -> None:

@@ -219,3 +219,13 @@ def test_evaluate_on_the_development_data_reproduces_the_cards_numbers(repo_root
         # another CPU may round an INT8 activation the other way; 0.003 is the parity bar of an export
         np.testing.assert_allclose(ours["auroc"], row["auroc"], atol=0.003)
         assert f"{row['auroc'][0]:.3f} ({row['auroc'][1]:.3f} to {row['auroc'][2]:.3f})" in card
+
+
+def test_export_without_data_asks_for_the_store_where_the_run_notes_none(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    done = RUN.invoke(app, ["export", str(run), "--target", "tflite", "--int8", "--out", str(tmp_path / "b"), "--json"])
+    assert done.exit_code == 1
+    assert "--data" in json.loads(done.stdout)["error"]["advice"]
+    assert not (tmp_path / "b").exists()

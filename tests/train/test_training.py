@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lsemvae.data.convert import convert_folder
-from lsemvae.data.store import RecordStore
+from lsemvae.data.store import RecordStore, open_store
 from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig
@@ -25,6 +25,7 @@ from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import learning_rate
 from lsemvae.train.pipeline import fold_plans
 from lsemvae.train.pretrain import PRETRAIN, pretrain
+from lsemvae.train.run import store_of
 from tests.data.test_folder_format import write_folder
 
 MODEL = LsEmvaeConfig(channels=(4, 6, 8), latent=4, trunk=(8, 8), summary=4)
@@ -96,6 +97,18 @@ def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_pat
     after = load_file(str(tmp_path / "f/model.safetensors"))
     moved = [name for name in before if name.startswith("encoders") and not torch.equal(before[name], after[name])]
     assert moved, "fine-tuning moves the encoders"
+
+
+def test_a_run_knows_its_store_wherever_both_are_moved_together(store: RecordStore, tmp_path: Path) -> None:
+    shutil.copytree(store.root, tmp_path / "a/store")
+    pretrain(open_store(tmp_path / "a/store"), tmp_path / "a/p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
+    assert json.loads((tmp_path / "a/p/run.json").read_text())["store"] == "../store"
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert open_store(store_of(tmp_path / "b/p")).data_hash == store.data_hash
+    shutil.rmtree(tmp_path / "b/store")
+    with pytest.raises(FormatError, match="found no record store") as caught:
+        store_of(tmp_path / "b/p")
+    assert "--data" in caught.value.advice
 
 
 def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: RecordStore, tmp_path: Path) -> None:
