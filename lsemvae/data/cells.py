@@ -19,10 +19,15 @@ def refused(row: Mapping[str, str], column: str, expected: str) -> FormatError:
     )
 
 
+def is_missing(row: Mapping[str, str], column: str) -> bool:
+    """Whether a cell is empty, absent, or holds one of the usual words for nothing (nan, NA, none, null)."""
+    return (row.get(column) or "").strip().lower() in _MISSING
+
+
 def number(row: Mapping[str, str], column: str) -> float:
     """A finite number, or NaN where the cell is empty or absent; anything else is a FormatError."""
     text = (row.get(column) or "").strip()
-    if text.lower() in _MISSING:
+    if is_missing(row, column):
         return math.nan
     try:
         value = float(text)

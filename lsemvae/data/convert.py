@@ -18,6 +18,7 @@ import numpy as np
 from lsemvae.data.cells import number, whole
 from lsemvae.data.folder import EcgFolder, by_shard, lead_order
 from lsemvae.data.labels import LABELS, label_values
+from lsemvae.data.measures import MEASURES, measure_values
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import ROW_ARRAYS, SCHEMA, STORE_LSB_UV, RecordStore, open_store
 from lsemvae.data.wfdb_reader import find_wfdb, read_wfdb
@@ -59,7 +60,8 @@ class _Writer:
         units = np.round(x * (1e3 / STORE_LSB_UV)).astype("<i2")
         values = (
             row["uid"], row.get("patient") or row["uid"], row.get("split", ""), row.get("source", ""),
-            whole(row, "strat_fold", missing=0), label_values(row), number(row, "age"),
+            whole(row, "strat_fold", missing=0), label_values(row),
+            measure_values(row, gain_known=record.gain_known), number(row, "age"),
             {"M": 1.0, "F": 0.0}.get(row.get("sex", ""), np.nan), record.gain_known, present,
         )  # fmt: skip
         # Only a row that is whole may leave samples: from here on nothing is refused.
@@ -85,6 +87,7 @@ class _Writer:
             "lsb_uv": STORE_LSB_UV,
             "frontend_sha256": spec.sha256(),
             "labels": list(LABELS),
+            "measures": list(MEASURES),
             "source_sha256": self.digest.hexdigest(),
             "refused": self.refused,
         }

@@ -4,7 +4,8 @@ Layout of a store directory::
 
     index.json     schema, leads, fs_hz, n_samples, lsb_uv, front-end hash, label names, source hash
     samples.i16    little-endian int16 [record, lead, time], lsb_uv microvolts per unit, canonical lead order
-    rows.npz       uid, patient, split, source (unicode), fold, labels, age, sex_male, gain_known, present [record, lead]
+    rows.npz       uid, patient, split, source (unicode), fold, labels [record, label], measures [record, measure], age, sex_male,
+                   gain_known, present [record, lead]; NaN where a label or a measure is not known
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from lsemvae.ecg.errors import FormatError, LeadError, TruncatedError
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS
 
-SCHEMA = "lsemvae-store/1"
+SCHEMA = "lsemvae-store/2"
 STORE_LSB_UV = 0.25
 """The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding."""
 
-ROW_ARRAYS = ("uid", "patient", "split", "source", "fold", "labels", "age", "sex_male", "gain_known", "present")
+ROW_ARRAYS = ("uid", "patient", "split", "source", "fold", "labels", "measures", "age", "sex_male", "gain_known", "present")
 
-INDEX_KEYS = ("n_records", "leads", "fs_hz", "n_samples", "lsb_uv", "frontend_sha256", "labels", "source_sha256")
+INDEX_KEYS = ("n_records", "leads", "fs_hz", "n_samples", "lsb_uv", "frontend_sha256", "labels", "measures", "source_sha256")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class RecordStore:
     source: np.ndarray
     fold: np.ndarray
     labels: np.ndarray
+    measures: np.ndarray
     age: np.ndarray
     sex_male: np.ndarray
     gain_known: np.ndarray
@@ -58,6 +60,11 @@ class RecordStore:
     def label_names(self) -> tuple[str, ...]:
         """Names of the columns of `labels`."""
         return tuple(self.index["labels"])
+
+    @property
+    def measure_names(self) -> tuple[str, ...]:
+        """Names of the columns of `measures`."""
+        return tuple(self.index["measures"])
 
     @property
     def data_hash(self) -> str:
@@ -145,6 +152,7 @@ def _read_rows(path: Path, index: Mapping[str, Any]) -> dict[str, np.ndarray]:
     n = int(index["n_records"])
     shapes = dict.fromkeys(ROW_ARRAYS, (n,)) | {
         "labels": (n, len(index["labels"])),
+        "measures": (n, len(index["measures"])),
         "present": (n, len(index["leads"])),
     }
     for name, values in arrays.items():

@@ -24,10 +24,9 @@ FloatArray = npt.NDArray[np.float64]
 MIN_RATE_HZ: Final = 100.0  # half of it must leave room above 40 Hz for a transition band
 MAX_RATE_HZ: Final = 1000.0
 PASS_HZ: Final = 40.0  # the upper edge of the front-end's pass-band
-# Kaiser's formula promises a little too much for windows of six to thirty samples. Designed for 60 dB, every rate from
-# 128 to 1000 Hz folds back at most -56 dB (1 mV becomes 1.6 uV) and errs at most -45 dB up to 40 Hz: both below what a
-# reader or a 0.02 mV noise floor can see.
-ATTENUATION_DB: Final = 60.0
+# Kaiser's formula promises a little too much for windows of six to thirty samples. Designed for 80 dB, every rate from
+# 128 to 1000 Hz folds back at most -66 dB (1 mV becomes 0.5 uV) and errs at most 5e-4 of the amplitude up to 40 Hz.
+ATTENUATION_DB: Final = 80.0
 # Rates in use at one time are few; a long training run must not grow the cache.
 _CACHE_ENTRIES: Final = 32
 

@@ -27,20 +27,32 @@ class LsEmvaeConfig:
     leads: tuple[str, ...] = LEADS
     groups: tuple[tuple[str, tuple[str, ...]], ...] = BASE_GROUPS
     channels: tuple[int, int, int] = (16, 24, 32)  # stem /4, two blocks /2: 16 samples (64 ms) a latent step
-    latent: int = 24
+    latent: int = 36
     prior: bool = True  # the standard normal joins each group's product (the reference drops it)
     limb_rank: int = 2  # precision of n limb experts is scaled by rank / n: two channels, not six, are evidence
+    group_weights: str = "learned"  # of the mixture: `learned` (per latent channel) or `uniform`
+    noise: str = "relative"  # the likelihood's sd: `relative` to the lead's rms in the recording, or `absolute` in mV
     logvar_bound: float = 6.0
-    beta: float = 1.0
+    beta: float = (
+        0.5  # on the KL, in nats per observed sample; 1 is the evidence lower bound, less buys sharper drawings
+    )
     alignment: float = 0.1
+    anneal: float = 0.3  # share of the pre-training steps over which beta and alignment rise from 0
     trunk: tuple[int, int] = (64, 96)  # head: convolutions over the fused map
     summary: int = 32  # dimensions of the summary posterior that the student learns to match
+    bottleneck: float = 1e-4  # fine-tuning: on KL(summary || standard normal)
+    matching: float = 1e-3  # fine-tuning: on KL(summary of all leads || summary of the subset)
+    measuring: float = 0.3  # fine-tuning: on the regression of the measures
     labels: tuple[str, ...] = LABELS
+    measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         named = [lead for _, members in self.groups for lead in members]
         if sorted(named) != sorted(self.leads):
             raise FormatError(f"found groups over {sorted(named)}, expected each of {sorted(self.leads)} exactly once")
+        for name, allowed in (("group_weights", ("learned", "uniform")), ("noise", ("relative", "absolute"))):
+            if getattr(self, name) not in allowed:
+                raise FormatError(f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class StudentConfig:
     summary: int = 32
     logvar_bound: float = 6.0
     labels: tuple[str, ...] = LABELS
+    measures: tuple[str, ...] = ()
     n_samples: int = 2500
 
     def __post_init__(self) -> None:

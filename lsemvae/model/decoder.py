@@ -9,6 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+INITIAL_LOG_SD = -3.2
+"""0.04 mV: the likelihood starts sharper than the signal, or the decoder learns to draw nothing (posterior collapse)."""
+MIN_SD_MV = 0.02  # below it the model would fit amplifier noise
+TYPICAL_RMS_MV = 0.15  # of a limb lead of PTB-XL after the front-end
+MIN_RMS_MV = 0.03  # a lead with less is flat
+
 
 class FilmUp(nn.Module):
     """Transposed convolution that lengthens by `stride`, scaled and shifted by the lead embedding, ReLU."""
@@ -39,7 +45,7 @@ class LeadDecoder(nn.Module):
         self.smooth = nn.Conv1d(c3, c3, 5, padding=2)
         self.up = nn.ModuleList([FilmUp(c3, c2, 2, embedding), FilmUp(c2, c1, 2, embedding)])
         self.last = nn.ConvTranspose1d(c1, 1, 16, 4, 6)
-        self.log_sd = nn.Parameter(torch.full((n_leads,), -1.5))
+        self.log_sd = nn.Parameter(torch.full((n_leads,), INITIAL_LOG_SD))
         self.n_samples = n_samples
 
     def forward(self, z: Tensor, leads: Tensor) -> Tensor:
@@ -54,5 +60,13 @@ class LeadDecoder(nn.Module):
         return self.last(h)[..., : self.n_samples].reshape(n, count, -1)
 
     def sd(self) -> Tensor:
-        """Standard deviation per lead in mV, floored at 0.02 mV: below it the model would fit amplifier noise."""
-        return self.log_sd.exp().clamp(min=0.02)
+        """Standard deviation per lead `[lead]` in mV, for a lead of `TYPICAL_RMS_MV`; floored at `MIN_SD_MV`."""
+        return self.log_sd.exp().clamp(min=MIN_SD_MV)
+
+    def sd_for(self, x: Tensor) -> Tensor:
+        """Standard deviation `[batch, lead, 1]` in mV for recordings `[batch, lead, time]`, in proportion to each lead's rms.
+
+        A lead of small voltage (III, aVL) then counts as much as one of large voltage: what is explained is a share of its variance.
+        """
+        rms = x.square().mean(-1, keepdim=True).sqrt().clamp(min=MIN_RMS_MV)
+        return self.sd().view(1, -1, 1) * rms / TYPICAL_RMS_MV

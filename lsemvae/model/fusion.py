@@ -39,8 +39,12 @@ def product_of_experts(mean: Tensor, logvar: Tensor, log_weight: Tensor, *, prio
 
 
 def match_moments(mean: Tensor, logvar: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of the mixture over axis 1 of `[batch, group, ...]`; `weight` `[batch, group]` sums to one."""
-    w = weight.view(*weight.shape, *(1,) * (mean.dim() - 2))
+    """Mean and log-variance of the mixture over axis 1 of `[batch, group, ...]`.
+
+    `weight` is `[batch, group]`, or `[batch, group, channel]` with weights of its own for each channel; it sums to one over
+    the groups.
+    """
+    w = weight.view(*weight.shape, *(1,) * (mean.dim() - weight.dim()))
     joint = (w * mean).sum(1)
     spread = (w * (mean - joint.unsqueeze(1)).square()).sum(1)
     variance = (w * logvar.exp()).sum(1) + spread
@@ -63,6 +67,18 @@ class HierarchicalFusion(nn.Module):
         self.register_buffer("limb", torch.tensor([lead in LIMB_LEADS for lead in config.leads]), persistent=False)
         self.prior = config.prior
         self.limb_rank = config.limb_rank
+        self.group_logits = self._group_logits(config) if config.group_weights == "learned" else None
+
+    @staticmethod
+    def _group_logits(config: LsEmvaeConfig) -> nn.Parameter:
+        """Mixture weights `[group, channel]` before the softmax. They start so that each group leads in a share of the channels.
+
+        Where groups see different things, the spread between their means is noise in the mixture: a channel that one group owns has
+        none.
+        """
+        n = len(config.groups)
+        owner = torch.arange(config.latent) % n
+        return nn.Parameter(2.0 * nn.functional.one_hot(owner, n).T.float())
 
     def expert_log_weight(self, present: Tensor) -> Tensor:
         """Log precision weight `[batch, lead]`: 0, or log(rank / n) for n > rank limb leads, or -inf where absent."""
@@ -82,6 +98,9 @@ class HierarchicalFusion(nn.Module):
             logvars.append(lv)
         has_lead = torch.stack([(present & member).any(1) for member in self.groups], 1)
         weight = self._group_weight(has_lead)
+        if self.group_logits is not None:
+            masked = self.group_logits.masked_fill(weight.eq(0).unsqueeze(-1), float("-inf"))
+            weight = masked.softmax(1)
         return match_moments(torch.stack(means, 1), torch.stack(logvars, 1), weight)
 
     @staticmethod

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lsemvae.model.encoder import conv_block
+from lsemvae.model.losses import masked_huber
 
 
 class SummaryPosterior(nn.Module):
@@ -36,6 +37,40 @@ class ReadOut(nn.Module):
     def forward(self, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
         """The uncertainty is the average log standard deviation of the summary posterior."""
         return self.logits(mean), 0.5 * logvar.mean(-1, keepdim=True)
+
+
+class MeasureHead(nn.Module):
+    """Summary mean -> measured values, standardized with the mean and sd of the training recordings.
+
+    `mean` and `sd` `[measure]` travel with the weights; an unmeasured cell (NaN) never enters them.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, summary: int, n_measures: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(summary, n_measures)
+        self.register_buffer("mean", torch.zeros(n_measures))
+        self.register_buffer("sd", torch.ones(n_measures))
+
+    @torch.no_grad()
+    def fit_scale(self, values: Tensor) -> None:
+        """Take mean and sd from `values` `[record, measure]`; a column nobody measured keeps 0 and 1."""
+        known = ~torch.isnan(values)
+        count = known.sum(0)
+        mean = torch.where(known, values, 0.0).sum(0) / count.clamp(min=1)
+        square = torch.where(known, (values - mean).square(), 0.0).sum(0) / count.clamp(min=1)
+        self.mean.copy_(mean)
+        self.sd.copy_(torch.where(square > 0, square.sqrt(), torch.ones_like(square)))
+
+    def loss(self, summary_mean: Tensor, measured: Tensor) -> Tensor:
+        """Masked Huber loss in standard deviations; `measured` `[batch, measure]` in its own units with NaN."""
+        return masked_huber(self.linear(summary_mean), (measured - self.mean) / self.sd)
+
+    def forward(self, summary_mean: Tensor) -> Tensor:
+        """Values `[batch, measure]` in their own units."""
+        return self.linear(summary_mean) * self.sd + self.mean
 
 
 class ScreenHead(nn.Module):

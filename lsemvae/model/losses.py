@@ -21,8 +21,8 @@ def standard_normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def gaussian_nll(x: Tensor, drawn: Tensor, sd: Tensor, target: Tensor) -> Tensor:
-    """Negative log-likelihood in nats per sample over the leads marked in `target` `[batch, lead]`."""
-    scale = sd.view(1, -1, 1)
+    """Negative log-likelihood in nats per sample over the leads marked in `target` `[batch, lead]`; `sd` `[batch or 1, lead, 1]`."""
+    scale = sd
     nll = 0.5 * ((x - drawn) / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)
     return nll.mean(-1)[target].mean()
 
@@ -32,6 +32,14 @@ def masked_bce(logits: Tensor, labels: Tensor, *, pos_weight: Tensor | None = No
     known = ~torch.isnan(labels)
     target = torch.where(known, labels, torch.zeros_like(labels))
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight, reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)
+
+
+def masked_huber(predicted: Tensor, measured: Tensor) -> Tensor:
+    """Huber loss (delta 1) of standardized values `[batch, measure]` over the cells that are not NaN (Huber 1964)."""
+    known = ~torch.isnan(measured)
+    target = torch.where(known, measured, predicted.detach())
+    loss = torch.nn.functional.smooth_l1_loss(predicted, target, reduction="none")
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 

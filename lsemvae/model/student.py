@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lsemvae.model.config import StudentConfig
 from lsemvae.model.encoder import conv_block
-from lsemvae.model.heads import ReadOut, SummaryPosterior
+from lsemvae.model.heads import MeasureHead, ReadOut, SummaryPosterior
 
 
 class StudentEncoder(nn.Module):
@@ -40,6 +40,8 @@ class StudentNet(nn.Module):
         self.config = config
         self.encoder = StudentEncoder(config)
         self.head = ReadOut(config.summary, len(config.labels))
+        # Only trained with: an exported graph holds encoder and head.
+        self.measure = MeasureHead(config.summary, len(config.measures)) if config.measures else None
 
     def forward(self, ecg: Tensor) -> tuple[Tensor, Tensor]:
         """`ecg` `[batch, 2, 2500]` mV (I, II) -> logits `[batch, label]`, uncertainty `[batch, 1]`."""

@@ -22,11 +22,12 @@ LEAD_SUBSETS: tuple[tuple[str, tuple[str, ...], float], ...] = (
 
 @dataclass(frozen=True)
 class Batch:
-    """`x` float32 `[batch, lead, time]` mV, `present` bool `[batch, lead]`, `labels` `[batch, label]` with NaN, gains."""
+    """`x` float32 `[batch, lead, time]` mV, `present` bool `[batch, lead]`, `labels` and `measures` with NaN, gains."""
 
     x: Tensor
     present: Tensor
     labels: Tensor
+    measures: Tensor
     gain_known: Tensor
 
 
@@ -37,6 +38,7 @@ def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] =
         torch.from_numpy(store.millivolts(rows, leads=leads)),
         torch.from_numpy(store.present[rows][:, columns]),
         torch.from_numpy(store.labels[rows]),
+        torch.from_numpy(store.measures[rows]),
         torch.from_numpy(store.gain_known[rows].astype(bool)),
     )
 

@@ -22,7 +22,7 @@ from lsemvae.train.run import check_labels, check_parent, start_run
 
 DISTILL = TrainConfig(
     epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
-    extra={"soft": 0.5, "temperature": 2.0, "posterior": 0.01},
+    extra={"soft": 0.5, "temperature": 2.0, "posterior": 0.01, "measuring": 0.3},
 )  # fmt: skip
 
 
@@ -57,7 +57,9 @@ def distill(
     check_parent(Path(teacher_dir), list(left_out), store)
     read_config(Path(teacher_dir), "lsemvae", stage="finetune")
     teacher, teacher_config = load_lsemvae(teacher_dir)
-    student = student or StudentConfig(labels=store.label_names, summary=teacher.config.summary)
+    student = student or StudentConfig(
+        labels=store.label_names, measures=store.measure_names, summary=teacher.config.summary
+    )
     config = {
         "kind": "student", "model": to_json(student), "train": to_json(train), "teacher": str(teacher_dir),
         "teacher_model": teacher_config["model"], "labels": list(student.labels), "leads": list(student.leads),
@@ -69,11 +71,13 @@ def distill(
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = StudentNet(student)
+    if net.measure is not None:
+        net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
     targets = teacher_targets(teacher, store, rows)
     place = {int(row): k for k, row in enumerate(rows)}
     weight, spec = positive_weight(store.labels[rows]), AugmentSpec()
 
-    def step(batch_rows: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+    def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows, leads=student.leads)
         x = augment(batch.x, leads=student.leads, gain_known=batch.gain_known, spec=spec, g=g)
         want = torch.tensor([place[int(row)] for row in batch_rows])
@@ -85,8 +89,10 @@ def distill(
             "soft": soft_bce(logits, targets["logits"][want], train.extra["temperature"]),
             "posterior": matched,
         }
-        loss = terms["bce"] + train.extra["soft"] * terms["soft"] + train.extra["posterior"] * terms["posterior"]
-        return {"loss": loss, **terms}
+        if net.measure is not None:
+            terms["measuring"] = net.measure.loss(mean, batch.measures)
+        weights = {"bce": 1.0, **train.extra}
+        return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
     Loop(net, train, run_dir, rows, step, report).run()
     return net.eval()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
-from lsemvae.model.losses import gaussian_kl, masked_bce, standard_normal_kl
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import draw_subset, load_batch, seen_through
 from lsemvae.train.checkpoint import load_weights, read_config
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import check_labels, check_parent, start_run
 
-FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2, extra={"bottleneck": 1e-4, "matching": 1e-3})
+FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
 MAX_POSITIVE_WEIGHT = 5.0
 """Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders."""
 
@@ -28,6 +28,13 @@ def positive_weight(labels: np.ndarray) -> Tensor:
     positives = np.maximum((labels == 1).sum(0), 1)
     negatives = (labels == 0).sum(0)
     return torch.from_numpy(np.clip(np.sqrt(negatives / positives), 1.0, MAX_POSITIVE_WEIGHT).astype(np.float32))
+
+
+def train_only(net: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+    """Freeze every parameter of `net` but these."""
+    kept = {id(parameter) for parameter in parameters}
+    for parameter in net.parameters():
+        parameter.requires_grad = id(parameter) in kept
 
 
 def finetune(
@@ -42,8 +49,7 @@ def finetune(
 ) -> LsEmvae:
     """Fine-tune the run `pretrained` on the labelled `rows`.
 
-    Each batch is seen through one lead subset. Where it is not the full one, the summary posterior under the subset is
-    pulled to that under all leads (which gets no gradient from it): KL(all || subset).
+    Each batch is seen through one lead subset.
     """
     check_parent(Path(pretrained), list(left_out), store)
     before = read_config(Path(pretrained), "lsemvae")
@@ -56,28 +62,17 @@ def finetune(
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
     load_weights(net, Path(pretrained) / "model.safetensors")
-    net.decoder.requires_grad_(requires_grad=False)
+    train_only(net, net.finetune_parameters())
+    if net.measure is not None:
+        net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
     weight = positive_weight(store.labels[rows])
     spec = AugmentSpec()
 
-    def step(batch_rows: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+    def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
-        leads, subset = net.encoders(x, batch.present.any(0)), draw_subset(g)
-        seen = net.read(net.fuse(leads, seen_through(batch.present, subset)), g)
-        terms = {
-            "bce": masked_bce(seen.logits, batch.labels, pos_weight=weight),
-            "bottleneck": standard_normal_kl(seen.summary_mean, seen.summary_logvar).sum(1).mean(),
-        }
-        if not bool(subset.all()):
-            with torch.no_grad():
-                whole = net.read(net.fuse(leads, batch.present), g)
-            kl = gaussian_kl(whole.summary_mean, whole.summary_logvar, seen.summary_mean, seen.summary_logvar)
-            terms["matching"] = kl.sum(1).mean()
-        loss = terms["bce"] + sum(
-            train.extra[name] * terms[name] for name in ("bottleneck", "matching") if name in terms
-        )
-        return {"loss": loss, **terms}
+        seen = seen_through(batch.present, draw_subset(g))
+        return net.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
 
     Loop(net, train, run_dir, rows, step, report).run()
     return net.eval()

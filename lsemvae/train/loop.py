@@ -30,7 +30,7 @@ from lsemvae.train.run import append_metrics, keep_metrics, read_object, write_j
 
 _RESUME = "resume-"
 
-Step = Callable[[np.ndarray, torch.Generator], dict[str, Tensor]]
+Step = Callable[[np.ndarray, torch.Generator, float], dict[str, Tensor]]
 Report = Callable[[dict[str, float | int | str]], None]
 
 
@@ -53,7 +53,8 @@ def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
 
 @dataclass
 class Loop:
-    """Trains `model` on row indices `rows`; `step(batch_rows, generator)` returns terms, `loss` among them."""
+    """Trains `model` on row indices `rows`; `step(batch_rows, generator, progress)` returns terms, `loss` among them;
+    `progress` is the share of all steps that are done, 0 to 1."""
 
     model: nn.Module
     config: TrainConfig
@@ -111,10 +112,11 @@ class Loop:
         return {"epoch": self.epoch, "epochs": self.config.epochs, "seconds": round(seconds, 2), **means}
 
     def _one_step(self, batch: np.ndarray, g: torch.Generator, step: int) -> dict[str, float]:
+        n_steps = self.config.epochs * self.steps_per_epoch
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.config.epochs * self.steps_per_epoch)
+            group["lr"] = learning_rate(self.config, step, n_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.step(batch, g)
+        terms = self.step(batch, g, step / n_steps)
         if not torch.isfinite(terms["loss"]):
             raise SampleError(
                 f"found loss {float(terms['loss'])} at step {step}, expected a finite number",

@@ -16,7 +16,8 @@ from lsemvae.train.batches import draw_subset, load_batch, seen_through
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import check_labels, start_run
 
-PRETRAIN = TrainConfig(epochs=6, batch=32, lr=2e-3)
+PRETRAIN = TrainConfig(epochs=6, batch=16, lr=2e-3)
+"""Small batches: the decoder needs steps, about a thousand, more than it needs recordings in each."""
 _AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
 """Gain and shift only: noise that is drawn must not become something to reconstruct."""
 
@@ -32,20 +33,18 @@ def pretrain(
     report: Report | None = None,
 ) -> LsEmvae:
     """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see."""
-    model = model or LsEmvaeConfig(labels=store.label_names)
+    model = model or LsEmvaeConfig(labels=store.label_names, measures=store.measure_names)
     config = {"kind": "lsemvae", "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
     check_labels(store.label_names, model.labels, of=str(store.root))
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
 
-    def step(batch_rows: np.ndarray, g: torch.Generator) -> dict[str, Tensor]:
+    def step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=_AUGMENT, g=g)
         present = seen_through(batch.present, draw_subset(g))
-        terms = net.elbo_terms(x, present, batch.present, g)
-        loss = terms["nll"] + model.beta * terms["kl"] + model.alignment * terms["alignment"]
-        return {"loss": loss, **terms}
+        return net.pretrain_terms(x, present, batch.present, g, progress=progress)
 
     Loop(net, train, run_dir, rows, step, report).run()
     return net.eval()

@@ -145,6 +145,6 @@ def test_wfdb_without_a_patient_is_refused_until_one_is_given(tmp_path: Path) ->
 def test_index_is_plain_json_without_any_pickle(folder: Path, tmp_path: Path) -> None:
     convert_folder(folder, tmp_path / "store")
     index = json.loads((tmp_path / "store/index.json").read_text())
-    assert index["schema"] == "lsemvae-store/1"
+    assert index["schema"] == "lsemvae-store/2"
     with np.load(tmp_path / "store/rows.npz", allow_pickle=False) as rows:
         assert rows["labels"].shape == (8, len(LABELS))

@@ -14,7 +14,7 @@ from lsemvae.ecg.leads import LEADS, LIMB_LEADS
 from lsemvae.model.config import LsEmvaeConfig, from_json, to_json
 from lsemvae.model.fusion import HierarchicalFusion, match_moments, product_of_experts
 
-FUSION = HierarchicalFusion(LsEmvaeConfig())
+FUSION = HierarchicalFusion(LsEmvaeConfig(latent=4))
 
 
 def _posteriors(seed: int = 0, n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +67,7 @@ def test_defect_dropped_experts_every_lead_changes_the_result_for_every_lead_set
 
 def test_defect_dropped_prior_the_prior_pulls_towards_zero() -> None:
     mean, logvar = _posteriors()
-    without = HierarchicalFusion(dataclasses.replace(LsEmvaeConfig(), prior=False))
+    without = HierarchicalFusion(dataclasses.replace(LsEmvaeConfig(latent=4), prior=False))
     kept, dropped = FUSION(mean, logvar, _present("I"))[1], without(mean, logvar, _present("I"))[1]
     assert (kept < dropped).all()
     torch.testing.assert_close(dropped, logvar[:, 0])
@@ -103,18 +103,41 @@ def test_a_missing_lead_is_left_out_exactly() -> None:
 
 
 def test_six_limb_leads_count_as_two_channels_not_six() -> None:
-    mean, logvar = torch.zeros(1, 12, 1, 1), torch.zeros(1, 12, 1, 1)
+    mean, logvar = torch.zeros(1, 12, 4, 1), torch.zeros(1, 12, 4, 1)
     two = FUSION(mean, logvar, _present("I", "II", n=1))[1]
     six = FUSION(mean, logvar, _present(*LIMB_LEADS, n=1))[1]
     torch.testing.assert_close(two, six)
-    assert FUSION(mean, logvar, _present("I", n=1))[1] > two
+    assert (FUSION(mean, logvar, _present("I", n=1))[1] > two).all()
 
 
 def test_variance_grows_where_groups_disagree() -> None:
-    mean, logvar = torch.zeros(1, 12, 1, 1), torch.full((1, 12, 1, 1), -2.0)
-    agree = FUSION(mean, logvar, _present(*LEADS, n=1))[1]
+    uniform = HierarchicalFusion(LsEmvaeConfig(latent=4, group_weights="uniform"))
+    mean, logvar = torch.zeros(1, 12, 4, 1), torch.full((1, 12, 4, 1), -2.0)
+    agree = uniform(mean, logvar, _present(*LEADS, n=1))[1]
     mean[:, 6:9] = 3.0
-    assert FUSION(mean, logvar, _present(*LEADS, n=1))[1] > agree + 1
+    assert (uniform(mean, logvar, _present(*LEADS, n=1))[1] > agree + 1).all()
+
+
+def test_learned_group_weights_are_a_mixture_in_each_channel_and_leave_absent_groups_out() -> None:
+    mean, logvar = _posteriors()
+    limb = FUSION(mean, logvar, _present(*LIMB_LEADS))
+    frontal = product_of_experts(
+        mean[:, :6], logvar[:, :6], FUSION.expert_log_weight(_present(*LIMB_LEADS))[:, :6], prior=True
+    )
+    torch.testing.assert_close(limb, frontal)
+    owned = HierarchicalFusion(LsEmvaeConfig(latent=4))
+    with torch.no_grad():
+        owned.group_logits[:] = torch.tensor([[99.0, 0, 0, 99.0], [0, 99.0, 0, 0], [0, 0, 99.0, 0]])  # type: ignore[index]
+    whole = owned(mean, logvar, _present(*LEADS))[0]
+    torch.testing.assert_close(whole[:, 0], owned(mean, logvar, _present(*LIMB_LEADS))[0][:, 0])
+    torch.testing.assert_close(whole[:, 1], owned(mean, logvar, _present("V1", "V2", "V3"))[0][:, 1])
+
+
+def test_the_mixture_weights_get_a_gradient() -> None:
+    fusion = HierarchicalFusion(LsEmvaeConfig(latent=4))
+    mean, logvar = _posteriors()
+    fusion(mean, logvar, _present(*LEADS))[0].square().sum().backward()
+    assert fusion.group_logits.grad.abs().min() > 0  # type: ignore[union-attr]
 
 
 def test_extreme_log_variances_stay_finite_and_their_gradients_too() -> None:

@@ -9,6 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from lsemvae.ecg.errors import LeadError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig
+from lsemvae.model.heads import MeasureHead
 from lsemvae.model.losses import gaussian_kl, gaussian_nll, masked_bce, soft_bce
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
@@ -103,7 +104,7 @@ def test_likelihood_matches_torch_and_counts_only_target_leads() -> None:
     x, drawn, sd = torch.randn(2, 3, 50), torch.randn(2, 3, 50), torch.tensor([0.5, 1.0, 2.0])
     target = torch.tensor([[True, False, True], [True, False, False]])
     each = -Normal(drawn, sd.view(1, 3, 1)).log_prob(x).mean(-1)
-    torch.testing.assert_close(gaussian_nll(x, drawn, sd, target), each[target].mean())
+    torch.testing.assert_close(gaussian_nll(x, drawn, sd.view(1, 3, 1), target), each[target].mean())
 
 
 def test_a_missing_statement_is_not_a_negative() -> None:
@@ -159,3 +160,24 @@ def test_student_gives_logits_and_one_uncertainty() -> None:
     assert logits.shape == (3, len(student.config.labels))
     assert uncertainty.shape == (3, 1)
     assert sum(p.numel() for p in student.parameters()) < 300_000
+
+
+def test_a_value_nobody_measured_has_no_gradient_and_the_scale_ignores_it() -> None:
+    head = MeasureHead(3, 2)
+    nan = float("nan")
+    head.fit_scale(torch.tensor([[1.0, nan], [3.0, nan]]))
+    assert head.mean.tolist() == [2.0, 0.0]
+    assert head.sd.tolist() == [1.0, 1.0]
+    summary = torch.randn(2, 3, requires_grad=True)
+    head.loss(summary, torch.tensor([[nan, nan], [2.0, nan]])).backward()
+    assert (summary.grad[0] == 0).all()  # type: ignore[index]
+    assert (summary.grad[1] != 0).any()  # type: ignore[index]
+    assert head.linear.weight.grad[1].abs().sum() == 0  # type: ignore[index]
+
+
+def test_the_likelihoods_width_follows_the_leads_own_voltage() -> None:
+    decoder = _model().decoder
+    x = torch.randn(2, 12, 2500) * torch.linspace(0.1, 1.2, 12).view(1, 12, 1)
+    ratio = decoder.sd_for(x)[:, :, 0] / x.square().mean(-1).sqrt()
+    torch.testing.assert_close(ratio, decoder.sd().expand(2, 12) / 0.15)
+    assert (decoder.sd_for(torch.zeros(1, 12, 10)) > 0).all()

@@ -74,7 +74,7 @@ def test_encoders_decoder_and_head() -> None:
     @checked
     def screen(
         x: Float[Tensor, "batch lead 2500"], present: Bool[Tensor, "batch lead"]
-    ) -> tuple[Float[Tensor, "batch 12"], Float[Tensor, "batch 1"], Float[Tensor, "batch 6"], Float[Tensor, "batch 6"]]:
+    ) -> tuple[Float[Tensor, "batch 13"], Float[Tensor, "batch 1"], Float[Tensor, "batch 6"], Float[Tensor, "batch 6"]]:
         return tuple(MODEL.screen(x, present))  # type: ignore[return-value]
 
     encode(X)
@@ -87,7 +87,7 @@ def test_student_and_augmentation() -> None:
     student = StudentNet(StudentConfig()).eval()
 
     @checked
-    def run(ecg: Float[Tensor, "batch 2 2500"]) -> tuple[Float[Tensor, "batch 12"], Float[Tensor, "batch 1"]]:
+    def run(ecg: Float[Tensor, "batch 2 2500"]) -> tuple[Float[Tensor, "batch 13"], Float[Tensor, "batch 1"]]:
         return student(ecg)
 
     @checked

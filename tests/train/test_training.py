@@ -183,7 +183,7 @@ def test_defect_an_epoch_that_was_noted_but_not_saved_is_noted_once(store: Recor
 def test_defect_a_term_of_some_steps_is_averaged_over_those_steps(store: RecordStore, tmp_path: Path) -> None:
     net, calls = torch.nn.Linear(1, 1), iter(range(99))
 
-    def step(rows: np.ndarray, g: torch.Generator) -> dict[str, torch.Tensor]:
+    def step(rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, torch.Tensor]:
         terms = {"loss": net.weight.sum() * 0}
         return {**terms, "matching": torch.tensor(6.0)} if next(calls) % 2 else terms
 
@@ -232,7 +232,9 @@ def test_defect_a_damaged_run_folder_is_refused_with_advice(
 def test_averaged_weights_and_batch_norm_statistics_follow_the_model() -> None:
     """After one step of weight 9/10 of the way: parameters and running statistics alike; counters are copied."""
     net = torch.nn.BatchNorm1d(2)
-    loop = loop_module.Loop(net, TrainConfig(epochs=1, batch=1, lr=0.1), Path("unused"), np.arange(1), lambda r, g: {})
+    loop = loop_module.Loop(
+        net, TrainConfig(epochs=1, batch=1, lr=0.1), Path("unused"), np.arange(1), lambda _r, _g, _p: {}
+    )
     with torch.no_grad():
         net.running_mean.fill_(1.0)  # type: ignore[union-attr]
         net.weight.fill_(3.0)
@@ -253,7 +255,11 @@ def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore,
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
     model, _ = load_lsemvae(tmp_path / "p")
     loop = loop_module.Loop(
-        model, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda rows, g: {"loss": model.decoder.log_sd.sum()}
+        model,
+        _few(PRETRAIN, 1),
+        tmp_path / "x",
+        _rows(store),
+        lambda _rows, _g, _p: {"loss": model.decoder.log_sd.sum()},
     )
     seen = []
     for k in range(3):
@@ -267,7 +273,7 @@ def test_a_loss_that_is_not_finite_stops_training(store: RecordStore, tmp_path: 
     net = torch.nn.Linear(1, 1)
     (tmp_path / "x").mkdir()
     loop = loop_module.Loop(
-        net, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda r, g: {"loss": net.weight.sum() * np.nan}
+        net, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), lambda _r, _g, _p: {"loss": net.weight.sum() * np.nan}
     )
     with pytest.raises(SampleError, match="found loss nan"):
         loop.run()
