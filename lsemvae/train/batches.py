@@ -50,10 +50,21 @@ def draw_subset(g: torch.Generator, leads: tuple[str, ...] = LEADS) -> Tensor:
     return subset_mask(LEAD_SUBSETS[pick][1], leads)
 
 
+def draw_subsets(g: torch.Generator, n: int, leads: tuple[str, ...] = LEADS) -> Tensor:
+    """A lead subset for each of `n` recordings as bool `[batch, lead]`.
+
+    One draw a recording, not one a batch: batch normalization behind the fusion then meets in training the mixture of lead sets
+    that its running statistics stand for.
+    """
+    weights = torch.tensor([weight for _, _, weight in LEAD_SUBSETS])
+    masks = torch.stack([subset_mask(chosen, leads) for _, chosen, _ in LEAD_SUBSETS])
+    return masks[torch.multinomial(weights, n, replacement=True, generator=g)]
+
+
 def seen_through(present: Tensor, subset: Tensor) -> Tensor:
-    """Presence `[batch, lead]` under a subset `[lead]`; all leads where no recording of the batch has one of the subset."""
+    """Presence `[batch, lead]` under a subset `[lead]` or `[batch, lead]`; a recording that has none of its subset keeps all it has."""
     seen = present & subset
-    return seen if bool(seen.any()) else present
+    return torch.where(seen.any(1, keepdim=True), seen, present)
 
 
 def rows_with(store: RecordStore, rows: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:

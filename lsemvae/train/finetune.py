@@ -13,7 +13,7 @@ from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import draw_subset, load_batch, seen_through
+from lsemvae.train.batches import draw_subsets, load_batch, seen_through
 from lsemvae.train.checkpoint import load_weights, read_config
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import check_labels, check_parent, start_run
@@ -49,7 +49,7 @@ def finetune(
 ) -> LsEmvae:
     """Fine-tune the run `pretrained` on the labelled `rows`.
 
-    Each batch is seen through one lead subset.
+    Each recording of a batch is seen through a lead subset of its own.
     """
     check_parent(Path(pretrained), list(left_out), store)
     before = read_config(Path(pretrained), "lsemvae")
@@ -71,7 +71,7 @@ def finetune(
     def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
-        seen = seen_through(batch.present, draw_subset(g))
+        seen = seen_through(batch.present, draw_subsets(g, len(x)))
         return net.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
 
     Loop(net, train, run_dir, rows, step, report).run()

@@ -18,7 +18,7 @@ from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig
 from lsemvae.train import loop as loop_module
-from lsemvae.train.batches import LEAD_SUBSETS, draw_subset, rows_with, seen_through
+from lsemvae.train.batches import LEAD_SUBSETS, draw_subset, draw_subsets, rows_with, seen_through
 from lsemvae.train.checkpoint import load_lsemvae, load_student
 from lsemvae.train.distill import DISTILL, distill
 from lsemvae.train.finetune import FINETUNE, finetune
@@ -210,7 +210,7 @@ def test_defect_chest_leads_alone_train_the_teacher_and_are_left_out_for_the_stu
 def test_a_subset_that_nobody_has_is_seen_whole_and_any_other_exactly() -> None:
     present = torch.tensor([[True, False, True], [False, False, True]])
     limb, chest = torch.tensor([True, True, False]), torch.tensor([False, True, False])
-    assert torch.equal(seen_through(present, limb), present & limb)
+    assert seen_through(present, limb).tolist() == [[True, False, False], [False, False, True]]
     assert torch.equal(seen_through(present, chest), present)
 
 
@@ -327,6 +327,10 @@ def test_the_lead_sets_of_use_are_all_drawn() -> None:
     assert drawn == {12, 6, 2, 1}
     assert sum(weight for _, _, weight in LEAD_SUBSETS) == pytest.approx(1.0)
     assert len(draw_subset(g)) == len(LEADS)
+    sizes = draw_subsets(g, 4000).sum(1)
+    assert {int(n): float((sizes == n).float().mean()) for n in (12, 6, 2, 1)} == pytest.approx(
+        {12: 0.4, 6: 0.3, 2: 0.2, 1: 0.1}, abs=0.03
+    )
 
 
 def test_fold_plans_cover_every_fold_once_and_share_no_patient(store: RecordStore) -> None:
