@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_app.console import ExitCode, say
-from lsemvae import cli_bundle, cli_train
+from lsemvae import cli_bundle, cli_reproduce, cli_train
 
 _HELP = """Train, evaluate and export lead-specific ECG models, and screen recordings with the result.
 
@@ -32,7 +32,7 @@ app.command("pretrain")(cli_train.pretrain)
 app.command("finetune")(cli_train.finetune)
 app.command("distill")(cli_train.distill)
 app.command("calibrate")(cli_train.calibrate)
-app.command("reproduce")(cli_train.reproduce)
+app.command("reproduce")(cli_reproduce.reproduce)
 app.command("evaluate")(cli_bundle.evaluate)
 app.command("export")(cli_bundle.export)
 app.command("screen")(cli_bundle.screen)

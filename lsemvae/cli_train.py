@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -98,10 +98,17 @@ def _done(out: Path, *, as_json: bool) -> None:
 
 @ends_well
 def convert(
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder with metadata.csv, or a tree of WFDB records.", show_default=False)
-    ],
     out: Annotated[Path, typer.Option("--out", help="Record store to make; must not exist.", show_default=False)],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--data", help="Folder with metadata.csv, or a tree of WFDB records; with --cohort, where its paths begin."
+        ),
+    ] = None,
+    cohort: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Cohort file (TOML): own labels and measurements from a CSV. See docs/cohorts.md."),
+    ] = None,
     patients: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="CSV with columns record,patient: whose WFDB record is whose [MIMIC-IV-ECG: from the path]."),
@@ -109,23 +116,56 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Run recordings through the front-end into a record store that training reads."""
+    from lsemvae.data.cohort import convert_cohort
     from lsemvae.data.convert import convert_folder, convert_wfdb, read_patients
 
     def progress(done: int, total: int) -> None:
         if done % 500 == 0 or done == total:
             say_progress(f"{done}/{total} recordings")
 
-    if (data / "metadata.csv").is_file():
+    if data is None and cohort is None:
+        raise typer.BadParameter("found neither --data nor --cohort, expected one: what is to be converted?")
+    if cohort is not None and patients is not None:
+        raise typer.BadParameter(
+            "found --patients beside --cohort, expected the cohort file to name the patient column"
+        )
+    if cohort is not None:
+        store = convert_cohort(cohort, out, data=data, progress=progress)
+    elif data is not None and (data / "metadata.csv").is_file():
         store = convert_folder(data, out, progress=progress)
-    else:
+    elif data is not None:
         store = convert_wfdb(data, out, patients=read_patients(patients) if patients else None, progress=progress)
-    refused = store.index["refused"]
+    _say_store(store, as_json=as_json)
+
+
+def _say_store(store: RecordStore, *, as_json: bool) -> None:
+    """What a conversion made: recordings, classes of each label, measured values, what was masked and what was refused."""
+    refused, notes, tasks = store.index["refused"], store.index["notes"], store.tasks
     if as_json:
-        say_json({"store": str(out), "recordings": len(store), "refused": refused, "data_sha256": store.data_hash})
+        say_json(
+            {
+                "store": str(store.root),
+                "recordings": len(store),
+                "refused": refused,
+                "data_sha256": store.data_hash,
+                "statement": tasks.statement,
+                "primary": tasks.primary,
+                "labels": store.label_counts(),
+                "measures": store.measure_counts(),
+                "notes": notes,
+            }
+        )
         return
-    say(f"{len(store)} recordings in {out}; {len(refused)} refused")
+    say(f"{len(store)} recordings in {store.root}; {len(refused)} refused")
     for row in refused[:10]:
         say(f"  {row['uid']}: {row['code']}: {row['message']}")
+    say(f"{tasks.name}: {tasks.statement}")
+    for name, counts in store.label_counts().items():
+        say(f"  {name}: {counts['positive']} positive, {counts['negative']} negative, {counts['unknown']} unknown")
+    for name, count in store.measure_counts().items():
+        say(f"  {name}: measured in {count}")
+    for note in notes:
+        say(f"note: {note}")
 
 
 @ends_well
@@ -159,18 +199,43 @@ def finetune(
 @ends_well
 def distill(
     data: Data,
-    teacher: Annotated[Path, typer.Option("--teacher", help="Run folder of `lsemvae finetune`.", show_default=False)],
+    teacher: Annotated[
+        list[Path],
+        typer.Option(
+            "--teacher", help="Run folder of `lsemvae finetune`; of several, logits are averaged.", show_default=False
+        ),
+    ],
     out: Out,
+    size: Annotated[str, typer.Option(help="Size of the student: xs, s, m, l or xl (20 k to 500 k parameters).")] = "m",
+    recipe: Annotated[
+        str, typer.Option(help="quick: cached teacher. patient: four times the epochs, teacher on the student's views.")
+    ] = "quick",
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Also learn from recordings that only the teacher speaks of.")
+    ] = False,
+    views: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Augmented views the teacher answers on, 0: each anew [default: the recipe's].", min=0),
+    ] = None,
+    feature: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Weight of the teacher's latent map, 0: not matched [default: the recipe's].", min=0.0),
+    ] = None,
     epochs: Epochs = None,
     seed: Seed = 0,
     leave_out: LeftOut = "",
     as_json: Json = False,
 ) -> None:
-    """Distil a fine-tuned LS-EMVAE into the edge student on leads I and II."""
-    from lsemvae.train.distill import DISTILL
+    """Distil one or more fine-tuned LS-EMVAEs into the edge student on leads I and II."""
     from lsemvae.train.distill import distill as run
+    from lsemvae.train.distill import recipe_of, student_for
 
-    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, DISTILL, parent=teacher)
+    train, options = recipe_of(recipe, views=views, feature=feature, unlabelled=unlabelled)
+
+    def stage(store: RecordStore, out: Path, rows: np.ndarray, **common: Any) -> None:
+        run(store, teacher, out, rows, student=student_for(store, teacher, size), options=options, **common)
+
+    _train(_Asked(data, out, epochs, seed, leave_out, as_json), stage, train)
 
 
 @ends_well
@@ -189,48 +254,3 @@ def calibrate(
         return
     say(f"primary output {rule.primary}: called from probability {rule.thresholds[rule.primary]:.3f}")
     say(f"decision rule: {run / 'decision.json'}")
-
-
-@ends_well
-def reproduce(
-    data: Annotated[
-        Path, typer.Option("--data", help="Development recordings (folder with metadata.csv).", show_default=False)
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for store, runs, bundles and figures.", show_default=False)
-    ],
-    quick: Annotated[bool, typer.Option("--quick", help="One epoch a stage: a smoke test, never a number.")] = False,
-    version: Annotated[str, typer.Option("--bundle-version", help="Version written into the bundle.")] = "0.1.0",
-    key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Train, cross-validate, calibrate, export and describe the shipped bundle, resuming what was begun."""
-    from edge_app.screening import open_screener
-    from lsemvae.reproduce import Job
-    from lsemvae.reproduce import reproduce as run
-    from lsemvae.train.pipeline import Budget
-
-    budget = Budget().quick() if quick else Budget()
-    job = Job(
-        data=data,
-        out=out,
-        budget=budget.seeded(seed),
-        version=version,
-        key=key,
-        say=say_progress,
-        open_screener=lambda public: lambda path: open_screener(path, trusted_keys=(public,)),
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    bundle = run(job)
-    if as_json:
-        say_json(
-            {
-                "bundle": str(bundle),
-                "results": str(out / "results.json"),
-                "predictions": str(out / "cv-predictions.csv"),
-            }
-        )
-        return
-    say(f"bundle: {bundle}")
-    say(f"card: {bundle / 'card.md'}; held-out predictions: {out / 'cv-predictions.csv'}")

@@ -1,7 +1,8 @@
-"""From the development recordings to the shipped bundle, in one resumable command.
+"""From the development recordings to the shipped bundle and the evidence table, in one resumable command.
 
-store -> three cross-validated chains and one on everything -> decision rule -> INT8 bundles -> held-out figures -> card ->
-final bundle. Each step that is done is found and skipped, so the command may be stopped and started again.
+Bundle: store -> three cross-validated chains and one on everything -> decision rule -> INT8 bundles -> held-out figures -> card ->
+final bundle. Table: `lsemvae.table`, and what the report shows beside it. Each step that is done is found and skipped, so the
+command may be stopped and started again.
 
 Like the command line, this module stands between the rooms.
 """
@@ -22,7 +23,7 @@ from export.signing import load_or_create_key
 from lsemvae.data.cells import whole
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.labels import PRIMARY_LABEL
-from lsemvae.data.store import RecordStore, open_store
+from lsemvae.data.store import RecordStore, open_store, thinned
 from lsemvae.ecg.bundle_parts import version_tuple
 from lsemvae.ecg.errors import FormatError, ManifestError
 from lsemvae.ecg.rule import DecisionRule
@@ -32,12 +33,18 @@ from lsemvae.evaluate.curves import draw_curves
 from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
 from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
+from lsemvae.evaluate.report import ReportJob, write_report
 from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
+from lsemvae.table import TableJob, run_table
+from lsemvae.table_extras import record_chain
+from lsemvae.table_rows import REFERENCE_ROW, Row
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
 from lsemvae.train.run import check_labels, read_object, write_json, write_text
 
 Say = Callable[[str], None]
+QUICK_PER_FOLD = 24
+"""Recordings of each fold in a smoke test: enough for a batch, an export and every code path, for no figure."""
 TEACHER_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 CARD_CURVES = ("RHS", "RBBB_any", "AFIB", "LVH")
 
@@ -53,6 +60,8 @@ class Job:
     key: str
     say: Say
     open_screener: Callable[[bytes], OpenScreener]
+    quick: bool = False
+    rows: tuple[Row, ...] = ()
 
     @property
     def cv_bundles(self) -> Path:
@@ -69,18 +78,40 @@ class Job:
         return self.out / "final" / "student"
 
 
-def reproduce(job: Job) -> Path:
-    """Run all steps; returns the folder of the final bundle. A wrong version or key fails now, not after the training."""
+def reproduce(job: Job, *, part: str = "all") -> dict[str, Path]:
+    """Run the steps of a part, `bundle`, `table` or `all`; returns what was made by name.
+
+    A wrong version or key fails now, not after the training. The extras of the table need the chains of the bundle.
+    """
     _check_version(job.version)
     load_or_create_key(job.key)
     store = _store(job)
     plans = fold_plans(store)
-    _train(job, store, plans)
-    rule = _fit_rule(job, store, plans)
-    _export_cv(job, store, plans, rule)
-    scores = _score_cv(job, plans)
-    _write_card(job, store, plans, scores)
-    return _export_final(job, store)
+    made: dict[str, Path] = {}
+    if part in ("all", "bundle"):
+        _train(job, store, plans)
+        rule = _fit_rule(job, store, plans)
+        _export_cv(job, store, plans, rule)
+        scores = _score_cv(job, plans)
+        _write_card(job, store, plans, scores)
+        bundle = _export_final(job, store)
+        made |= {"bundle": bundle, "card": bundle / "card.md", "results": job.out / "results.json"}
+    if part in ("all", "table"):
+        made |= _table(job, store, plans)
+    return made
+
+
+def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str, Path]:
+    """The rows of the table, those of the bundle's chains where they are there, and the report."""
+    table = TableJob(job.data, job.out, store, plans, job.say, epochs=1 if job.quick else None)
+    run_table(table, job.rows)
+    if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
+        record_chain(table)
+    report = job.out / "report"
+    write_report(
+        ReportJob(job.data, job.out / "predictions", extras=(job.out / "extras",), reference=REFERENCE_ROW), report
+    )
+    return {"predictions": job.out / "predictions", "report": report}
 
 
 def _check_version(version: str) -> None:
@@ -92,10 +123,11 @@ def _check_version(version: str) -> None:
 
 def _store(job: Job) -> RecordStore:
     path = job.out / "store"
-    if path.is_dir():
-        return open_store(path)
-    job.say(f"converting {job.data}")
-    return convert_folder(job.data, path)
+    if not path.is_dir():
+        job.say(f"converting {job.data}")
+        convert_folder(job.data, path)
+    store = open_store(path)
+    return thinned(store, per_fold=QUICK_PER_FOLD) if job.quick else store
 
 
 def _train(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> None:

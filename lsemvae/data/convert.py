@@ -6,21 +6,22 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from lsemvae.data.cells import number, whole
 from lsemvae.data.folder import EcgFolder, by_shard, lead_order
-from lsemvae.data.labels import LABELS, label_values
-from lsemvae.data.measures import MEASURES, measure_values
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import ROW_ARRAYS, SCHEMA, STORE_LSB_UV, RecordStore, open_store
+from lsemvae.data.tasks import BUILT_IN, TaskSet
 from lsemvae.data.wfdb_reader import find_wfdb, read_wfdb
 from lsemvae.ecg.errors import EcgError, FormatError
 from lsemvae.ecg.frontend import BASE, FrontendSpec, apply_array
@@ -30,7 +31,7 @@ from lsemvae.ecg.record import EcgRecord
 _LOGGER = logging.getLogger(__name__)
 N_FOLDS_WITHOUT_OWN = 10
 Progress = Callable[[int, int], None]
-Pairs = Iterable[tuple[dict[str, str], Callable[[], EcgRecord]]]
+Item = tuple[str, Callable[[], "tuple[RowValues, EcgRecord]"]]
 
 
 def twelve_leads_mv(record: EcgRecord, spec: FrontendSpec = BASE) -> tuple[np.ndarray, np.ndarray]:
@@ -46,29 +47,56 @@ def twelve_leads_mv(record: EcgRecord, spec: FrontendSpec = BASE) -> tuple[np.nd
     return full, present
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowValues:
+    """What a store keeps of a recording besides its samples; `labels` `[label]` and `measures` `[measure]` with NaN."""
+
+    uid: str
+    patient: str
+    fold: int
+    labels: np.ndarray
+    measures: np.ndarray
+    split: str = ""
+    source: str = ""
+    age: float = math.nan
+    sex_male: float = math.nan
+
+
+def row_values(row: Mapping[str, str], tasks: TaskSet, *, gain_known: bool) -> RowValues:
+    """The values of a row in the columns of `metadata.csv`."""
+    return RowValues(
+        uid=row["uid"],
+        patient=row.get("patient") or row["uid"],
+        split=row.get("split", ""),
+        source=row.get("source", ""),
+        fold=whole(row, "strat_fold", missing=0),
+        labels=tasks.label_values(row),
+        measures=tasks.measure_values(row, gain_known=gain_known),
+        age=number(row, "age"),
+        sex_male={"M": 1.0, "F": 0.0}.get(row.get("sex", ""), math.nan),
+    )
+
+
 @dataclass
 class _Writer:
     """Collects rows while samples go to disk."""
 
     root: Path
+    tasks: TaskSet
+    notes: Sequence[str]
     lists: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in ROW_ARRAYS})
     refused: list[dict[str, str]] = field(default_factory=list)
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
-    def add(self, handle: object, row: dict[str, str], record: EcgRecord) -> None:
+    def add(self, handle: BinaryIO, values: RowValues, record: EcgRecord) -> None:
         x, present = twelve_leads_mv(record)
         units = np.round(x * (1e3 / STORE_LSB_UV)).astype("<i2")
-        values = (
-            row["uid"], row.get("patient") or row["uid"], row.get("split", ""), row.get("source", ""),
-            whole(row, "strat_fold", missing=0), label_values(row),
-            measure_values(row, gain_known=record.gain_known), number(row, "age"),
-            {"M": 1.0, "F": 0.0}.get(row.get("sex", ""), np.nan), record.gain_known, present,
-        )  # fmt: skip
         # Only a row that is whole may leave samples: from here on nothing is refused.
-        handle.write(units.tobytes())  # type: ignore[attr-defined]
-        self.digest.update(row["uid"].encode() + units.tobytes())
-        for name, value in zip(ROW_ARRAYS, values, strict=True):
-            self.lists[name].append(value)
+        handle.write(units.tobytes())
+        self.digest.update(values.uid.encode() + units.tobytes())
+        kept = {"gain_known": record.gain_known, "present": present}
+        for name in ROW_ARRAYS:
+            self.lists[name].append(kept[name] if name in kept else getattr(values, name))
 
     def finish(self, spec: FrontendSpec) -> None:
         if not self.lists["uid"]:
@@ -86,15 +114,29 @@ class _Writer:
             "n_samples": spec.n_samples,
             "lsb_uv": STORE_LSB_UV,
             "frontend_sha256": spec.sha256(),
-            "labels": list(LABELS),
-            "measures": list(MEASURES),
+            "labels": list(self.tasks.label_names),
+            "measures": list(self.tasks.measure_names),
+            "tasks": self.tasks.to_json(),
+            "notes": list(self.notes),
             "source_sha256": self.digest.hexdigest(),
             "refused": self.refused,
         }
         (self.root / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
-def _convert(pairs: Pairs, out: Path, n_total: int, progress: Progress | None) -> RecordStore:
+def write_store(
+    items: Iterable[Item],
+    out: Path,
+    *,
+    tasks: TaskSet = BUILT_IN,
+    notes: Sequence[str] = (),
+    n_total: int,
+    progress: Progress | None = None,
+) -> RecordStore:
+    """Write a record store: each item is a uid and a function that gives its values and its recording.
+
+    A recording that cannot be read is noted in the index as refused, the others are kept. `out` appears when all is done.
+    """
     out = Path(out)
     if out.exists():
         raise FormatError(f"{out}: exists already", advice="Choose another --out, or remove the old store.")
@@ -102,7 +144,7 @@ def _convert(pairs: Pairs, out: Path, n_total: int, progress: Progress | None) -
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _fill(part, pairs, n_total, progress)
+        _fill(_Writer(part, tasks, notes), items, n_total, progress)
         part.replace(out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -110,26 +152,30 @@ def _convert(pairs: Pairs, out: Path, n_total: int, progress: Progress | None) -
     return open_store(out)
 
 
-def _fill(part: Path, pairs: Pairs, n_total: int, progress: Progress | None) -> None:
-    writer = _Writer(part)
-    with (part / "samples.i16").open("wb") as handle:
-        for done, (row, load) in enumerate(pairs, 1):
+def _fill(writer: _Writer, items: Iterable[Item], n_total: int, progress: Progress | None) -> None:
+    with (writer.root / "samples.i16").open("wb") as handle:
+        for done, (uid, load) in enumerate(items, 1):
             try:
-                writer.add(handle, row, load())
+                writer.add(handle, *load())
             except EcgError as error:
-                writer.refused.append({"uid": row["uid"], "code": error.code, "message": str(error)})
-                _LOGGER.debug("refused %s: %s", row["uid"], error)
+                writer.refused.append({"uid": uid, "code": error.code, "message": str(error)})
+                _LOGGER.debug("refused %s: %s", uid, error)
             if progress:
                 progress(done, n_total)
     writer.finish(BASE)
+
+
+def _with_values(row: Mapping[str, str], read: Callable[[], EcgRecord]) -> tuple[RowValues, EcgRecord]:
+    record = read()
+    return row_values(row, BUILT_IN, gain_known=record.gain_known), record
 
 
 def convert_folder(data: Path, out: Path, *, source: str = "", progress: Progress | None = None) -> RecordStore:
     """Convert a folder in the `metadata.csv` format; `source` keeps only rows whose source starts with it."""
     folder = EcgFolder(data)
     rows = by_shard(row for row in folder.rows if row.get("source", "").startswith(source))
-    pairs = ((row, partial(folder.record, row)) for row in rows)
-    return _convert(pairs, out, len(rows), progress)
+    items = ((row["uid"], partial(_with_values, row, partial(folder.record, row))) for row in rows)
+    return write_store(items, out, n_total=len(rows), progress=progress)
 
 
 def _mimic_patient(path: Path) -> str | None:
@@ -200,4 +246,5 @@ def convert_wfdb(
         fold = patient_fold(patient, n_folds=N_FOLDS_WITHOUT_OWN)
         return {"uid": path.stem, "patient": patient, "strat_fold": str(fold), "source": "wfdb", "split": "all"}
 
-    return _convert(((row(path), partial(read_wfdb, path)) for path in headers), out, len(headers), progress)
+    items = ((path.stem, partial(_with_values, row(path), partial(read_wfdb, path))) for path in headers)
+    return write_store(items, out, n_total=len(headers), progress=progress)

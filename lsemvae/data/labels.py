@@ -1,16 +1,20 @@
-"""Which reader statements are learned, and where a missing statement is not a negative.
+"""What is called: binary labels, their rules, and where a missing value is not a negative.
 
-None of these labels is pulmonary hypertension: each is a statement that a reader made from the same ECG.
+`LABELS` are the built-in ones, the reader statements of the development recordings. None of them is pulmonary
+hypertension: each is a statement that a reader made from the same ECG. A cohort (`lsemvae.data.cohort`) brings its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lsemvae.data.cells import number, refused
+from lsemvae.data.cells import is_missing, number, refused
+from lsemvae.data.rules import Flag, Quantity, Range, Row, Rule, rule_from_json, rule_to_json
 
 PRIMARY_LABEL = "RHS"
 """RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`."""
@@ -52,6 +56,74 @@ NEEDS_STATED_AXIS = frozenset({"RHS"})
 """A right-heart negative counts only where the reader stated an axis: elsewhere nobody looked (the data's README)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """One binary task.
+
+    Attributes
+    ----------
+    name, description
+        What it is called, and what a 1 means, in words for a card.
+    quantity, rule
+        The columns it is made of, and what makes 1 or 0 of them.
+    limits
+        Plausible range of the quantity, for a rule that compares.
+    measured
+        A column: where it is empty nothing was measured, whatever `quantity` holds.
+    negative_needs
+        A column: where it is empty, nobody looked for the finding, and a 0 does not count.
+    among
+        Another label: the task is defined only where that one is 1.
+    threshold_of
+        The measure whose quantity, mask and range it took over; for the card.
+    """
+
+    name: str
+    quantity: Quantity
+    rule: Rule
+    description: str
+    limits: Range | None = None
+    measured: str = ""
+    negative_needs: str = ""
+    among: str = ""
+    threshold_of: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns it reads."""
+        return (*self.quantity.columns, *filter(None, (self.measured, self.negative_needs)))
+
+    def own_value(self, row: Row) -> float:
+        """1, 0 or NaN by its own columns; `among` is looked after by the task set."""
+        if self.measured and is_missing(row, self.measured):
+            return math.nan
+        if self.limits is not None:
+            self.limits.check(row, self.quantity, self.quantity.value(row))
+        found = self.rule.value(row, self.quantity)
+        unread = self.negative_needs and found == 0.0 and is_missing(row, self.negative_needs)
+        return math.nan if unread else found
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        limits = None if self.limits is None else [self.limits.low, self.limits.high, self.limits.unit]
+        texts = {key: getattr(self, key) for key in _TEXTS}
+        return texts | {"quantity": self.quantity.to_json(), "rule": rule_to_json(self.rule), "range": limits}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Label:
+        """The reverse of `to_json`."""
+        low_high_unit = data["range"]
+        return cls(
+            quantity=Quantity.from_json(data["quantity"]),
+            rule=rule_from_json(data["rule"]),
+            limits=None if low_high_unit is None else Range(*low_high_unit),
+            **{key: str(data[key]) for key in _TEXTS},
+        )
+
+
+_TEXTS = ("name", "description", "measured", "negative_needs", "among", "threshold_of")
+
+
 def metadata_column(label: str) -> str:
     """The column of a label in a folder's metadata: `RHS` -> `y_RHS`."""
     return "y_" + label
@@ -62,14 +134,20 @@ def prediction_column(label: str) -> str:
     return "p_" + label
 
 
+def statement(name: str) -> Label:
+    """A built-in reader statement as a task on a folder's metadata."""
+    return Label(
+        name=name,
+        quantity=Quantity.of(metadata_column(name)),
+        rule=Flag(),
+        description=DESCRIPTIONS.get(name, name),
+        negative_needs="heart_axis" if name in NEEDS_STATED_AXIS else "",
+    )
+
+
 def label_values(row: Mapping[str, str], labels: tuple[str, ...] = LABELS) -> np.ndarray:
     """One metadata row as float32 `[label]`: 1, 0, or NaN where the statement is missing or was never looked for."""
-    axis_stated = bool(row.get("heart_axis"))
-    values = [stated(row, label) for label in labels]
-    unread = [
-        not axis_stated and label in NEEDS_STATED_AXIS and y == 0.0 for label, y in zip(labels, values, strict=True)
-    ]
-    return np.where(unread, np.nan, values).astype(np.float32)
+    return np.array([statement(name).own_value(row) for name in labels], np.float32)
 
 
 def stated(row: Mapping[str, str], label: str) -> float:

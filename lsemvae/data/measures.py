@@ -58,10 +58,10 @@ class Measure:
 
     def raw(self, row: Row) -> float:
         """The value before its transform, in its own unit; NaN where not measured, refused where not plausible."""
+        if self.measured and is_missing(row, self.measured):
+            return math.nan
         found = self.quantity.value(row)
-        if self.limits is not None:
-            self.limits.check(row, self.quantity, found)
-        return math.nan if self.measured and is_missing(row, self.measured) else found
+        return found if self.limits is None else self.limits.check(row, self.quantity, found)
 
     def value(self, row: Row, *, gain_known: bool) -> float:
         """The value in a row, NaN where it was not measured or means nothing without a gain."""
@@ -85,7 +85,9 @@ class Measure:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measure:
         """The reverse of `to_json`."""
-        limits = None if data["range"] is None else Range(float(data["range"][0]), float(data["range"][1]), data["unit"])
+        limits = (
+            None if data["range"] is None else Range(float(data["range"][0]), float(data["range"][1]), data["unit"])
+        )
         texts = {key: str(data[key]) for key in ("name", "unit", "transform", "measured", "description")}
         return cls(
             quantity=Quantity.from_json(data["quantity"]), amplitude=bool(data["amplitude"]), limits=limits, **texts

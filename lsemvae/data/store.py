@@ -2,7 +2,8 @@
 
 Layout of a store directory::
 
-    index.json     schema, leads, fs_hz, n_samples, lsb_uv, front-end hash, label names, source hash
+    index.json     schema, leads, fs_hz, n_samples, lsb_uv, front-end hash, label and measure names, source hash; tasks: what
+                   the labels are and how they were made (`lsemvae.data.tasks`); notes: what conversion had to say of them
     samples.i16    little-endian int16 [record, lead, time], lsb_uv microvolts per unit, canonical lead order
     rows.npz       uid, patient, split, source (unicode), fold, labels [record, label], measures [record, measure], age, sex_male,
                    gain_known, present [record, lead]; NaN where a label or a measure is not known
@@ -15,12 +16,13 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsemvae.data.tasks import BUILT_IN, TaskSet, check_columns, task_set_from_json
 from lsemvae.ecg.errors import FormatError, LeadError, TruncatedError
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS
@@ -29,9 +31,31 @@ SCHEMA = "lsemvae-store/2"
 STORE_LSB_UV = 0.25
 """The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding."""
 
-ROW_ARRAYS = ("uid", "patient", "split", "source", "fold", "labels", "measures", "age", "sex_male", "gain_known", "present")
+ROW_ARRAYS = (
+    "uid",
+    "patient",
+    "split",
+    "source",
+    "fold",
+    "labels",
+    "measures",
+    "age",
+    "sex_male",
+    "gain_known",
+    "present",
+)
 
-INDEX_KEYS = ("n_records", "leads", "fs_hz", "n_samples", "lsb_uv", "frontend_sha256", "labels", "measures", "source_sha256")
+INDEX_KEYS = (
+    "n_records",
+    "leads",
+    "fs_hz",
+    "n_samples",
+    "lsb_uv",
+    "frontend_sha256",
+    "labels",
+    "measures",
+    "source_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,30 @@ class RecordStore:
     def measure_names(self) -> tuple[str, ...]:
         """Names of the columns of `measures`."""
         return tuple(self.index["measures"])
+
+    def label_counts(self) -> dict[str, dict[str, int]]:
+        """For each label, how many recordings are positive, negative and unknown."""
+        kinds = {"positive": self.labels == 1, "negative": self.labels == 0, "unknown": np.isnan(self.labels)}
+        return {
+            name: {kind: int(mask[:, k].sum()) for kind, mask in kinds.items()}
+            for k, name in enumerate(self.label_names)
+        }
+
+    def measure_counts(self) -> dict[str, int]:
+        """For each measure, in how many recordings it is known."""
+        known = (~np.isnan(self.measures)).sum(0)
+        return {name: int(n) for name, n in zip(self.measure_names, known, strict=True)}
+
+    @property
+    def tasks(self) -> TaskSet:
+        """What labels and measures are: their statement, rules and descriptions, the primary label first.
+
+        A store that keeps no task set has the built-in one, or none that anybody knows: then FormatError.
+        """
+        of, found = str(self.root / "index.json"), self.index.get("tasks")
+        if found is not None:
+            return check_columns(task_set_from_json(found, of=of), self.label_names, self.measure_names, of=of)
+        return check_columns(BUILT_IN, self.label_names, self.measure_names, of=of)
 
     @property
     def data_hash(self) -> str:
@@ -126,6 +174,15 @@ def open_store(root: Path) -> RecordStore:
         raise TruncatedError(f"{path}: found {found} bytes, expected {expected}", advice="Convert again.")
     samples = np.memmap(path, dtype="<i2", mode="r", shape=shape)
     return RecordStore(root=root, index=index, samples=samples, **_read_rows(root / "rows.npz", index))
+
+
+def thinned(store: RecordStore, *, per_fold: int) -> RecordStore:
+    """The first `per_fold` recordings of each fold (and of those without one) that have all leads: a store for smoke tests."""
+    whole = store.present.all(1)
+    keep = [np.flatnonzero((store.fold == fold) & whole)[:per_fold] for fold in np.unique(store.fold)]
+    rows = np.sort(np.concatenate(keep))
+    arrays = {name: getattr(store, name)[rows] for name in (*ROW_ARRAYS, "samples")}
+    return replace(store, index={**store.index, "n_records": len(rows)}, **arrays)
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -18,6 +19,22 @@ BASE_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("left_precordial", CHEST_LEADS[3:]),
 )
 """Named by the heart's side they look at. The six limb leads share one group, for they are two physical channels."""
+
+
+_CHOICES = {
+    "group_weights": ("learned", "uniform"),
+    "noise": ("relative", "absolute"),
+    "hierarchy": ("hime", "poe", "moe"),
+    "mixture": ("moments", "stratified", "parameter_average"),
+    "limb_experts": ("all", "measured"),
+}
+
+
+def check_choices(config: object, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a field whose value is none of its choices."""
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise FormatError(f"found {name} {getattr(config, name)!r}, expected one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +62,35 @@ class LsEmvaeConfig:
     measuring: float = 0.3  # fine-tuning: on the regression of the measures
     labels: tuple[str, ...] = LABELS
     measures: tuple[str, ...] = ()
+    hierarchy: str = (
+        "hime"  # `hime`: groups, then a mixture of them; `poe`: one product of all leads; `moe`: a mixture of leads
+    )
+    mixture: str = (
+        "moments"  # across groups: their mixture's `moments`, `stratified` samples of it, or `parameter_average`
+    )
+    limb_experts: str = (
+        "all"  # `measured`: where I and II are there, the four limb leads derived from them are no experts
+    )
+    latent_matching: float = (
+        0.0  # pre-training: on KL(posterior of all leads || posterior of the subset) per latent element
+    )
+    lead_blind_decoder: bool = False  # this and what follows: defects of the reference, see lsemvae.model.switches
+    kl_of_unsampled_mean: bool = False
+    per_lead_zscore: bool = False
+    positional_groups: bool = False
+    crossed_avl_avf: bool = False
 
     def __post_init__(self) -> None:
         named = [lead for _, members in self.groups for lead in members]
         if sorted(named) != sorted(self.leads):
             raise FormatError(f"found groups over {sorted(named)}, expected each of {sorted(self.leads)} exactly once")
-        for name, allowed in (("group_weights", ("learned", "uniform")), ("noise", ("relative", "absolute"))):
-            if getattr(self, name) not in allowed:
-                raise FormatError(f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+        check_choices(self, _CHOICES)
+        if self.positional_groups and self.hierarchy != "hime":
+            raise FormatError(f"found positional_groups with hierarchy {self.hierarchy!r}, expected 'hime'")
+        if self.kl_of_unsampled_mean and self.mixture == "stratified":
+            raise FormatError(
+                "found kl_of_unsampled_mean with mixture 'stratified', expected one of them: both replace the KL"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +106,18 @@ class StudentConfig:
     labels: tuple[str, ...] = LABELS
     measures: tuple[str, ...] = ()
     n_samples: int = 2500
+    repeats: tuple[int, ...] = ()  # residual blocks after each strided convolution; empty: none
+    pool: str = "mean"  # over time: `mean`, or `mean_max` side by side, as the teacher's head has it
+    hint: int = 0  # channels of the teacher's map that a 1x1 projection learns to match in training; 0: no projection
+    hint_stage: int = 2  # after which convolution the projection reads
 
     def __post_init__(self) -> None:
+        if self.repeats and len(self.repeats) != len(self.channels):
+            raise FormatError(f"found {len(self.repeats)} repeats, expected {len(self.channels)} as channels, or none")
+        if self.pool not in ("mean", "mean_max"):
+            raise FormatError(f"found pool {self.pool!r}, expected one of mean, mean_max")
+        if not 0 <= self.hint_stage < len(self.channels) and self.hint:
+            raise FormatError(f"found hint_stage {self.hint_stage}, expected 0 to {len(self.channels) - 1}")
         if not len(self.channels) == len(self.kernels) == len(self.strides):
             found = (len(self.channels), len(self.kernels), len(self.strides))
             raise FormatError(f"found {found} channels, kernels and strides, expected equally many")
@@ -90,6 +138,11 @@ class TrainConfig:
     ema: float = 0.995
     seed: int = 0
     extra: dict[str, float] = field(default_factory=dict)
+    subsets: str = "in_use"  # pre-training, fine-tuning: the lead subsets met `in_use`, or always `all_leads`
+    lost_gradients: bool = False  # a defect of the reference: every second gradient is thrown away
+
+    def __post_init__(self) -> None:
+        check_choices(self, {"subsets": ("in_use", "all_leads")})
 
 
 def to_json(config: LsEmvaeConfig | StudentConfig | TrainConfig) -> dict[str, Any]:

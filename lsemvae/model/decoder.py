@@ -33,10 +33,16 @@ class FilmUp(nn.Module):
 
 
 class LeadDecoder(nn.Module):
-    """`z` `[batch, latent, steps]` and lead indices -> reconstructions in mV and a learned sd per lead."""
+    """`z` `[batch, latent, steps]` and lead indices -> reconstructions in mV and a learned sd per lead.
 
-    def __init__(self, n_leads: int, latent: int, channels: tuple[int, int, int], n_samples: int) -> None:
+    `lead_blind` draws one waveform for all leads (`lsemvae.model.switches`), with the same weights.
+    """
+
+    def __init__(
+        self, n_leads: int, latent: int, channels: tuple[int, int, int], n_samples: int, *, lead_blind: bool = False
+    ) -> None:
         super().__init__()
+        self.lead_blind = lead_blind
         embedding = 16
         c1, c2, c3 = channels
         self.leads = nn.Embedding(n_leads, embedding)
@@ -50,6 +56,12 @@ class LeadDecoder(nn.Module):
 
     def forward(self, z: Tensor, leads: Tensor) -> Tensor:
         """Draw the leads whose indices are in `leads` `[lead]`: float `[batch, lead, time]` in mV."""
+        if self.lead_blind:
+            return self.draw(z, leads.new_zeros(1)).expand(-1, len(leads), -1)
+        return self.draw(z, leads)
+
+    def draw(self, z: Tensor, leads: Tensor) -> Tensor:
+        """Each of `leads` through its own embedding."""
         n, count = len(z), len(leads)
         lead = self.leads(leads)
         mix = self.mix(lead).view(count, *self.shape)  # each lead looks at the latent from its own angle

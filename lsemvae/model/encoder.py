@@ -45,8 +45,9 @@ class LeadEncoders(nn.Module):
     def forward(self, x: Tensor, used: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`used` bool `[lead]`: encoders of leads that no recording of the batch has are not run; their output is zero."""
         pairs: list[tuple[Tensor, Tensor] | None] = []
+        runs = [True] * len(self.per_lead) if used is None else used.tolist()
         for k, encoder in enumerate(self.per_lead):
-            pairs.append(encoder(x[:, k : k + 1]) if used is None or bool(used[k]) else None)
+            pairs.append(encoder(x[:, k : k + 1]) if runs[k] else None)
         shape = next((pair[0] for pair in pairs if pair is not None), None)
         if shape is None:
             raise LeadError("found a batch in which no recording has a lead, expected at least one")

@@ -7,7 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from lsemvae.model.precision import in_float32
 
+
+@in_float32
 def gaussian_kl(mean_q: Tensor, logvar_q: Tensor, mean_p: Tensor, logvar_p: Tensor) -> Tensor:
     """KL(q || p) per element of two diagonal Gaussians (Kingma and Welling 2014, appendix B)."""
     ratio = (logvar_q - logvar_p).exp()
@@ -20,11 +23,16 @@ def standard_normal_kl(mean: Tensor, logvar: Tensor) -> Tensor:
     return gaussian_kl(mean, logvar, zero, zero)
 
 
+@in_float32
+def lead_nll(x: Tensor, drawn: Tensor, sd: Tensor) -> Tensor:
+    """Negative log-likelihood in nats per sample of each lead, `[batch, lead]`; `sd` `[batch or 1, lead, 1]`."""
+    nll = 0.5 * ((x - drawn) / sd).square() + sd.log() + 0.5 * math.log(2 * math.pi)
+    return nll.mean(-1)
+
+
 def gaussian_nll(x: Tensor, drawn: Tensor, sd: Tensor, target: Tensor) -> Tensor:
     """Negative log-likelihood in nats per sample over the leads marked in `target` `[batch, lead]`; `sd` `[batch or 1, lead, 1]`."""
-    scale = sd
-    nll = 0.5 * ((x - drawn) / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)
-    return nll.mean(-1)[target].mean()
+    return lead_nll(x, drawn, sd)[target].mean()
 
 
 def masked_bce(logits: Tensor, labels: Tensor, *, pos_weight: Tensor | None = None) -> Tensor:

@@ -13,7 +13,8 @@ from lsemvae.model.decoder import LeadDecoder
 from lsemvae.model.encoder import LeadEncoders
 from lsemvae.model.fusion import HierarchicalFusion
 from lsemvae.model.heads import MeasureHead, ScreenHead
-from lsemvae.model.losses import gaussian_kl, gaussian_nll, masked_bce, standard_normal_kl
+from lsemvae.model.losses import gaussian_kl, gaussian_nll, lead_nll, masked_bce, standard_normal_kl
+from lsemvae.model.switches import crossed, zscore
 
 N_SAMPLES = 2500
 
@@ -37,27 +38,47 @@ class Screen(NamedTuple):
 
 
 def sample(mean: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Reparametrized sample."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    """Reparametrized sample. Noise is drawn where the generator lives, so that a seed means the same on every device."""
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=device).to(mean.device)
     return mean + noise * (0.5 * logvar).exp()
+
+
+def unimodal_mean(mean: Tensor, logvar: Tensor, experts: Tensor) -> tuple[Tensor, Tensor]:
+    """Arithmetic mean over the experts `[batch, lead]` of means and of log-variances `[batch, lead, ...]`: what the reference's KL sees."""
+    weight = (experts / experts.sum(1, keepdim=True).clamp(min=1)).view(*experts.shape, *(1,) * (mean.dim() - 2))
+    return (weight * mean).sum(1), (weight * logvar).sum(1)
 
 
 class LsEmvae(nn.Module):
     """The full model. Input is always `[batch, 12, 2500]` mV in `config.leads` order plus presence `[batch, 12]`."""
 
+    pretrains = True
+
     def __init__(self, config: LsEmvaeConfig) -> None:
         super().__init__()
         self.config = config
+        self.labels = config.labels
         n_leads = len(config.leads)
         self.encoders = LeadEncoders(n_leads, config.channels, config.latent, config.logvar_bound)
         self.fusion = HierarchicalFusion(config)
-        self.decoder = LeadDecoder(n_leads, config.latent, config.channels, N_SAMPLES)
+        self.decoder = LeadDecoder(
+            n_leads, config.latent, config.channels, N_SAMPLES, lead_blind=config.lead_blind_decoder
+        )
         self.head = ScreenHead(config.latent, config.trunk, config.summary, len(config.labels), config.logvar_bound)
         self.measure = MeasureHead(config.summary, len(config.measures)) if config.measures else None
 
+    def prepared(self, x: Tensor) -> Tensor:
+        """What encoders see and the decoder draws: millivolts, or z-scores where that switch is on."""
+        return zscore(x) if self.config.per_lead_zscore else x
+
+    def encode(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances `[batch, lead, latent, steps]` of the leads that are experts in some recording; else zero."""
+        return self.encoders(self.prepared(x), self.fusion.experts(present).any(0))
+
     def posterior(self, x: Tensor, present: Tensor) -> Posterior:
         """Encode the present leads and fuse them; an absent lead cannot touch the result."""
-        return self.fuse(self.encoders(x, present.any(0)), present)
+        return self.fuse(self.encode(x, present), present)
 
     def fuse(self, leads: tuple[Tensor, Tensor], present: Tensor) -> Posterior:
         """Fuse encoded leads (means, log-variances) under a presence: encode once, fuse under as many subsets as wanted."""
@@ -71,24 +92,64 @@ class LsEmvae(nn.Module):
         The KL is that of the posterior that is sampled. `alignment` is KL(fused || lead), averaged over present leads:
         each lead alone should already cover what all leads say (Hwang 2021, MVTCAE).
         """
-        q = self.posterior(x, present)
-        leads = torch.arange(len(self.config.leads), device=x.device)
-        drawn = self.decoder(sample(q.mean, q.logvar, g), leads)
-        sd = self.decoder.sd_for(x) if self.config.noise == "relative" else self.decoder.sd().view(1, -1, 1)
-        nll = gaussian_nll(x, drawn, sd, target)
+        return self._bound(self.prepared(x), self.posterior(x, present), present, target, g)
+
+    def _bound(
+        self, x: Tensor, q: Posterior, present: Tensor, target: Tensor, g: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        if self.config.mixture == "stratified":
+            nll, kl = self._stratified(x, q, present, target, g)
+        else:
+            nll = gaussian_nll(x, self._draw(sample(q.mean, q.logvar, g)), self._sd(x), target)
+            kl = self._divergence(q, present)
         n_observed = target.sum(1).float().mean() * x.shape[-1]
-        kl = standard_normal_kl(q.mean, q.logvar).flatten(1).sum(1).mean() / n_observed
         each = gaussian_kl(q.mean.unsqueeze(1), q.logvar.unsqueeze(1), q.lead_mean, q.lead_logvar)
-        alignment = each.flatten(2).mean(2)[present].mean()
-        return {"nll": nll, "kl": kl, "alignment": alignment}
+        alignment = each.flatten(2).mean(2)[self.fusion.experts(present)].mean()
+        return {"nll": nll, "kl": kl.mean() / n_observed, "alignment": alignment}
+
+    def _draw(self, z: Tensor) -> Tensor:
+        return self.decoder(z, torch.arange(len(self.config.leads), device=z.device))
+
+    def _sd(self, x: Tensor) -> Tensor:
+        return self.decoder.sd_for(x) if self.config.noise == "relative" else self.decoder.sd().view(1, -1, 1)
+
+    def _divergence(self, q: Posterior, present: Tensor) -> Tensor:
+        """KL in nats `[batch]`: of the posterior that is sampled, or of the mean of the leads' parameters (a switch)."""
+        mean, logvar = q.mean, q.logvar
+        if self.config.kl_of_unsampled_mean:
+            mean, logvar = unimodal_mean(q.lead_mean, q.lead_logvar, self.fusion.experts(present))
+        return standard_normal_kl(mean, logvar).flatten(1).sum(1)
+
+    def _stratified(
+        self, x: Tensor, q: Posterior, present: Tensor, target: Tensor, g: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood with one sample of each group, weighted, and `sum_g w_g KL(q_g || p)` in nats `[batch]` (Shi 2019)."""
+        mean, logvar, weight = self.fusion.components(q.lead_mean, q.lead_logvar, present)
+        sd, nll = self._sd(x), torch.zeros_like(x[..., 0])
+        for k in weight.detach().gt(0).any(0).nonzero()[:, 0].tolist():
+            drawn = self._draw(sample(mean[:, k], logvar[:, k], g))
+            nll = nll + weight[:, k : k + 1] * lead_nll(x, drawn, sd)
+        return nll[target].mean(), (weight * standard_normal_kl(mean, logvar).flatten(2).sum(2)).sum(1)
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """The pre-training objective `loss` and its terms; `progress` 0 to 1 is the share of steps done."""
-        terms = self.elbo_terms(x, present, target, g)
+        """The pre-training objective `loss` and its terms; `progress` 0 to 1 is the share of steps done.
+
+        Where `latent_matching` weighs it and the leads seen are not all, the posterior of all leads (which gets no gradient from it) is
+        to be covered by that of the subset: KL(all || subset) per latent element.
+        """
+        matched = bool(self.config.latent_matching) and not torch.equal(present, target)
+        leads = self.encode(x, present | target if matched else present)
+        q = self.fuse(leads, present)
+        terms = self._bound(self.prepared(x), q, present, target, g)
         rise = min(1.0, progress / self.config.anneal) if self.config.anneal else 1.0
         penalty = self.config.beta * terms["kl"] + self.config.alignment * terms["alignment"]
+        if matched:
+            with torch.no_grad():
+                whole = self.fuse(leads, present | target)
+            terms["latent_matching"] = gaussian_kl(whole.mean, whole.logvar, q.mean, q.logvar).mean()
+            penalty = penalty + self.config.latent_matching * terms["latent_matching"]
         return {"loss": terms["nll"] + rise * penalty, **terms}
 
     def finetune_parameters(self) -> Iterator[nn.Parameter]:
@@ -109,7 +170,8 @@ class LsEmvae(nn.Module):
 
         Where they differ, the summary posterior of `seen` is pulled to that of all leads (which gets no gradient from it).
         """
-        leads = self.encoders(x, present.any(0))
+        x, present, seen = self._wired(x, present, seen)
+        leads = self.encode(x, present)
         q = self.read(self.fuse(leads, seen), g)
         terms = {
             "bce": masked_bce(q.logits, labels, pos_weight=weight),
@@ -127,7 +189,14 @@ class LsEmvae(nn.Module):
 
     def screen(self, x: Tensor, present: Tensor, g: torch.Generator | None = None) -> Screen:
         """Logits and uncertainty from what the present leads show."""
-        return self.read(self.posterior(x, present), g)
+        return self.read(self.posterior(*self._wired(x, present)), g)
+
+    def _wired(self, *by_lead: Tensor) -> tuple[Tensor, ...]:
+        """Tensors `[batch, lead, ...]` as the classifier's encoders get them: as they are, or with aVL and aVF crossed (a switch)."""
+        if not self.config.crossed_avl_avf:
+            return by_lead
+        order = crossed(self.config.leads)
+        return tuple(tensor[:, order] for tensor in by_lead)
 
     def read(self, q: Posterior, g: torch.Generator | None = None) -> Screen:
         """The head on a posterior; in training the summary is sampled, in evaluation its mean is read."""

@@ -6,11 +6,31 @@ separate encoders lose: the angle between them, which is the QRS axis.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lsemvae.model.config import StudentConfig
 from lsemvae.model.encoder import conv_block
 from lsemvae.model.heads import MeasureHead, ReadOut, SummaryPosterior
+
+RESIDUAL_KERNEL = 3
+
+
+class Residual(nn.Module):
+    """`relu(x + f(x))` with two convolutions in `f` (He 2016, the basic block). Quantized, it is one INT8 addition.
+
+    The sum passes a ReLU before it is stored, so it is non-negative like every other map here and keeps all 256 steps.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        k = RESIDUAL_KERNEL
+        self.first = conv_block(channels, channels, k, 1)
+        self.second = nn.Sequential(nn.Conv1d(channels, channels, k, 1, k // 2, bias=False), nn.BatchNorm1d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[batch, channel, time]`, shape unchanged."""
+        return torch.relu(x + self.second(self.first(x)))
 
 
 class StudentEncoder(nn.Module):
@@ -18,18 +38,37 @@ class StudentEncoder(nn.Module):
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
-        widths = (len(config.leads), *config.channels)
-        self.body = nn.Sequential(
-            *(
-                conv_block(widths[k], widths[k + 1], kernel, stride)
-                for k, (kernel, stride) in enumerate(zip(config.kernels, config.strides, strict=True))
-            )
-        )
-        self.summary = SummaryPosterior(config.channels[-1], config.summary, config.logvar_bound)
+        self.body = nn.Sequential(*(_stage(config, k) for k in range(len(config.channels))))
+        self.pool = config.pool
+        features = config.channels[-1] * (2 if config.pool == "mean_max" else 1)
+        self.summary = SummaryPosterior(features, config.summary, config.logvar_bound)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Global average over time, then the two linear layers of the summary posterior."""
-        return self.summary(self.body(x).mean(-1))
+        """Pooling over time, then the two linear layers of the summary posterior."""
+        return self.summary(self.pooled(self.body(x)))
+
+    def pooled(self, h: Tensor) -> Tensor:
+        """`[batch, channel, time]` -> `[batch, feature]`: mean over time, and the maximum beside it where asked for.
+
+        The maximum is a pooling window as long as the map: INT8 runtimes have that operator and no reduction by maximum.
+        """
+        if self.pool == "mean":
+            return h.mean(-1)
+        top = nn.functional.max_pool1d(h, h.shape[-1])
+        return torch.cat([h.mean(-1), top.mean(-1)], -1)
+
+    def with_map(self, x: Tensor, stage: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The map after convolution `stage` `[batch, channel, time]`, and what `forward` returns."""
+        seen = self.body[: stage + 1](x)
+        return seen, *self.summary(self.pooled(self.body[stage + 1 :](seen)))
+
+
+def _stage(config: StudentConfig, k: int) -> nn.Sequential:
+    """One strided convolution and, where the configuration asks for them, residual blocks behind it."""
+    widths = (len(config.leads), *config.channels)
+    first = conv_block(widths[k], widths[k + 1], config.kernels[k], config.strides[k])
+    repeats = config.repeats[k] if config.repeats else 0
+    return nn.Sequential(first, *(Residual(widths[k + 1]) for _ in range(repeats))) if repeats else first
 
 
 class StudentNet(nn.Module):
@@ -42,6 +81,7 @@ class StudentNet(nn.Module):
         self.head = ReadOut(config.summary, len(config.labels))
         # Only trained with: an exported graph holds encoder and head.
         self.measure = MeasureHead(config.summary, len(config.measures)) if config.measures else None
+        self.hint = nn.Conv1d(config.channels[config.hint_stage], config.hint, 1) if config.hint else None
 
     def forward(self, ecg: Tensor) -> tuple[Tensor, Tensor]:
         """`ecg` `[batch, 2, 2500]` mV (I, II) -> logits `[batch, label]`, uncertainty `[batch, 1]`."""

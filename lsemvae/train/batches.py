@@ -61,6 +61,18 @@ def draw_subsets(g: torch.Generator, n: int, leads: tuple[str, ...] = LEADS) -> 
     return masks[torch.multinomial(weights, n, replacement=True, generator=g)]
 
 
+def seen_in_training(
+    present: Tensor, g: torch.Generator, *, subsets: str, each: bool, leads: tuple[str, ...] = LEADS
+) -> Tensor:
+    """Presence `[batch, lead]` as a stage sees it: through one lead subset a batch or, with `each`, one a recording; or all leads.
+
+    `subsets` is `TrainConfig.subsets`: `in_use` or `all_leads`.
+    """
+    if subsets == "all_leads":
+        return present
+    return seen_through(present, draw_subsets(g, len(present), leads) if each else draw_subset(g, leads))
+
+
 def seen_through(present: Tensor, subset: Tensor) -> Tensor:
     """Presence `[batch, lead]` under a subset `[lead]` or `[batch, lead]`; a recording that has none of its subset keeps all it has."""
     seen = present & subset

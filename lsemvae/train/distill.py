@@ -1,98 +1,231 @@
-"""Distillation: the twelve-lead teacher's evidence into a student that sees two measured channels."""
+"""Distillation: the twelve-lead teacher's evidence into a student that sees two measured channels.
+
+Terms, each with its weight in `TrainConfig.extra`:
+
+- `bce` (1 where not given): labels, where they are known;
+- `soft` at `temperature`: the teacher's logits (Hinton 2015); of several teachers, their mean;
+- `posterior`: KL(summary posterior of the teacher || that of the student), in nats;
+- `feature`: the teacher's fused latent map, matched through a 1x1 projection of a map of the student (Romero 2015);
+- `measuring`: regression of the measures.
+
+A teacher's answer may be `cached`, once per recording as it is stored, or given on the `augmented` view that the student
+sees: same shift, same gain, same noise. A map has a place in time, so `feature` needs the second. Fresh views cost one run
+of the teacher a step; `views` of them, drawn once, cost that many epochs of it.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsemvae.data.augment import AugmentSpec, augment
+from lsemvae.data.augment import augment
+from lsemvae.data.splits import check_disjoint
 from lsemvae.data.store import RecordStore
-from lsemvae.model.config import StudentConfig, TrainConfig, to_json
+from lsemvae.ecg.errors import FormatError
+from lsemvae.ecg.leads import LEADS
+from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig, from_json, to_json
 from lsemvae.model.losses import gaussian_kl, masked_bce, soft_bce
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
-from lsemvae.train.batches import load_batch, rows_with
-from lsemvae.train.checkpoint import load_lsemvae, read_config
+from lsemvae.model.student_sizes import student_config
+from lsemvae.train.batches import Batch, load_batch, rows_with
+from lsemvae.train.checkpoint import read_config
 from lsemvae.train.finetune import positive_weight
+from lsemvae.train.hints import MapScale, feature_loss, feature_stage, map_scale
 from lsemvae.train.loop import Loop, Report, check_rows
-from lsemvae.train.run import check_labels, check_parent, start_run
+from lsemvae.train.recipes import DISTILL, PATIENT, PATIENT_OPTIONS, DistillOptions, recipe_of
+from lsemvae.train.run import check_labels, start_run
+from lsemvae.train.teachers import ask, load_teachers, teacher_targets
+from lsemvae.train.unlabelled import EXTERNAL_SPLIT, unlabelled_rows, without_truth
+from lsemvae.train.views import ViewBank
 
-DISTILL = TrainConfig(
-    epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
-    extra={"soft": 0.5, "temperature": 2.0, "posterior": 0.01, "measuring": 0.3},
-)  # fmt: skip
+__all__ = ["DISTILL", "PATIENT", "PATIENT_OPTIONS", "DistillOptions", "distill", "recipe_of", "student_for"]
+
+_WEIGHTS = frozenset({"bce", "soft", "temperature", "posterior", "feature", "measuring"})
+_LATER = frozenset({"repeats", "pool", "hint", "hint_stage", "subsets", "lost_gradients"})
+"""Fields that runs of version 0.1.0 did not note: written only where they are not the default, so that those resume."""
 
 
-@torch.no_grad()
-def teacher_targets(teacher: LsEmvae, store: RecordStore, rows: np.ndarray, batch: int = 64) -> dict[str, Tensor]:
-    """Logits and summary posterior of the teacher for `rows`, each recording with all leads it has."""
-    parts: dict[str, list[Tensor]] = {"logits": [], "mean": [], "logvar": []}
-    for k in range(0, len(rows), batch):
-        b = load_batch(store, rows[k : k + batch])
-        seen = teacher.screen(b.x, b.present)
-        parts["logits"].append(seen.logits)
-        parts["mean"].append(seen.summary_mean)
-        parts["logvar"].append(seen.summary_logvar)
-    return {name: torch.cat(values) for name, values in parts.items()}
+def student_for(store: RecordStore, teacher_dir: Path | Sequence[Path], size: str) -> StudentConfig:
+    """The student of a size for a store's labels and measures, with the summary of its (first) teacher."""
+    config = read_config(_folders(teacher_dir)[0], "lsemvae", stage="finetune")
+    summary = from_json(LsEmvaeConfig, config["model"]).summary
+    return student_config(size, store.label_names, store.measure_names, summary)
 
 
 def distill(
     store: RecordStore,
-    teacher_dir: Path,
+    teacher_dir: Path | Sequence[Path],
     run_dir: Path,
     rows: np.ndarray,
     *,
     student: StudentConfig | None = None,
     train: TrainConfig = DISTILL,
+    options: DistillOptions | None = None,
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
 ) -> StudentNet:
-    """Train a student on `rows`: labels, softened teacher logits, and the teacher's summary posterior.
+    """Train a student on `rows`: labels, and what one teacher or several (their run folders) say.
 
-    Recordings without one of the student's leads are left out: it would learn from a flat line.
+    Recordings without one of the student's leads are left out: it would learn from a flat line. `left_out` folds and
+    recordings of split `external_dev` are refused among the rows.
     """
-    check_parent(Path(teacher_dir), list(left_out), store)
-    read_config(Path(teacher_dir), "lsemvae", stage="finetune")
-    teacher, teacher_config = load_lsemvae(teacher_dir)
+    folders = _folders(teacher_dir)
+    options = options or DistillOptions()
+    _check_asked(train, options)
+    teachers, teacher_model = load_teachers(folders, store, left_out)
     student = student or StudentConfig(
-        labels=store.label_names, measures=store.measure_names, summary=teacher.config.summary
+        labels=store.label_names, measures=store.measure_names, summary=teachers[0].config.summary
     )
-    config = {
-        "kind": "student", "model": to_json(student), "train": to_json(train), "teacher": str(teacher_dir),
-        "teacher_model": teacher_config["model"], "labels": list(student.labels), "leads": list(student.leads),
-    }  # fmt: skip
-    for of, labels in ((str(store.root), store.label_names), (str(teacher_dir), teacher.config.labels)):
-        check_labels(labels, student.labels, of=of)
+    student = _with_hint(student, teachers[0], train)
+    check_labels(store.label_names, student.labels, of=str(store.root))
     rows = rows_with(store, rows, student.leads)
     check_rows(rows)
+    extra_rows = unlabelled_rows(store, rows) if options.unlabelled else rows[:0]
+    _check_held_out(store, np.concatenate([rows, extra_rows]), left_out)
+    config = {
+        "kind": "student", "model": _noted(student), "train": _noted(train),
+        "teacher": str(folders[0]) if len(folders) == 1 else [str(folder) for folder in folders],
+        "teacher_model": teacher_model, "labels": list(student.labels), "leads": list(student.leads),
+        **_noted_options(options, len(extra_rows)),
+    }  # fmt: skip
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = StudentNet(student)
     if net.measure is not None:
         net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
-    targets = teacher_targets(teacher, store, rows)
-    place = {int(row): k for k, row in enumerate(rows)}
-    weight, spec = positive_weight(store.labels[rows]), AugmentSpec()
+    step = Objective(
+        net=net, teachers=teachers, store=without_truth(store, extra_rows), options=options, train=train,
+        rows=np.concatenate([rows, extra_rows]), label_weight=positive_weight(store.labels[rows]),
+    )  # fmt: skip
+    Loop(net, train, run_dir, step.rows, step, report).run()
+    return net.eval()
 
-    def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
-        batch = load_batch(store, batch_rows, leads=student.leads)
-        x = augment(batch.x, leads=student.leads, gain_known=batch.gain_known, spec=spec, g=g)
-        want = torch.tensor([place[int(row)] for row in batch_rows])
-        mean, logvar = net.encoder(x)
-        logits, _ = net.head(mean, logvar)
-        matched = gaussian_kl(targets["mean"][want], targets["logvar"][want], mean, logvar).sum(1).mean()
+
+@dataclass(kw_only=True)
+class Objective:
+    """The terms of one batch. Called by the loop with row indices, a generator and the share of steps done."""
+
+    net: StudentNet
+    teachers: Sequence[LsEmvae]
+    store: RecordStore
+    rows: np.ndarray
+    options: DistillOptions
+    train: TrainConfig
+    label_weight: Tensor
+
+    def __post_init__(self) -> None:
+        self._cached: dict[str, Tensor] = {}
+        self._bank = ViewBank(
+            teachers=self.teachers, store=self.store, rows=self.rows, leads=self.net.config.leads,
+            spec=self.options.augment, seed=self.train.seed, with_map=self.net.hint is not None,
+        )  # fmt: skip
+        self._scale: MapScale | None = None
+        self._place = {int(row): k for k, row in enumerate(self.rows)}
+
+    def __call__(self, batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """`loss` and its terms."""
+        batch, x, told = self._view(batch_rows, g, progress)
+        if self.net.hint is None:
+            mean, logvar = self.net.encoder(x)
+        else:
+            seen, mean, logvar = self.net.encoder.with_map(x, self.net.config.hint_stage)
+        logits, _ = self.net.head(mean, logvar)
+        matched = gaussian_kl(told["mean"], told["logvar"], mean, logvar).sum(1).mean()
         terms = {
-            "bce": masked_bce(logits, batch.labels, pos_weight=weight),
-            "soft": soft_bce(logits, targets["logits"][want], train.extra["temperature"]),
+            "bce": masked_bce(logits, batch.labels, pos_weight=self.label_weight),
+            "soft": soft_bce(logits, told["logits"], self.train.extra["temperature"]),
             "posterior": matched,
         }
-        if net.measure is not None:
-            terms["measuring"] = net.measure.loss(mean, batch.measures)
-        weights = {"bce": 1.0, **train.extra}
+        if self.net.hint is not None:
+            target = self._map_scale()(told["latent"])
+            terms["feature"] = feature_loss(self.net.hint(seen), target, match=self.options.feature_match)
+        if self.net.measure is not None:
+            terms["measuring"] = self.net.measure.loss(mean, batch.measures)
+        weights = {"bce": 1.0, **self.train.extra}
         return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
-    Loop(net, train, run_dir, rows, step, report).run()
-    return net.eval()
+    def _view(
+        self, batch_rows: np.ndarray, g: torch.Generator, progress: float
+    ) -> tuple[Batch, Tensor, dict[str, Tensor]]:
+        """The batch, what the student sees of it `[batch, 2, time]`, and what the teachers say."""
+        leads, spec = self.net.config.leads, self.options.augment
+        if self.options.teacher_view == "augmented" and not self.options.views:
+            batch = load_batch(self.store, batch_rows)
+            x = augment(batch.x, leads=LEADS, gain_known=batch.gain_known, spec=spec, g=g)
+            told = ask(self.teachers, x, batch.present)._asdict()
+            return batch, x[:, [LEADS.index(lead) for lead in leads]], told
+        batch = load_batch(self.store, batch_rows, leads=leads)
+        places = torch.tensor([self._place[int(row)] for row in batch_rows])
+        if self.options.views:
+            epoch = int(progress * self.train.epochs + 1e-6)  # progress is a quotient: 3 may read 2.9999999
+            told = self._bank.pick(epoch % self.options.views, places)
+            return batch, told.pop("x"), told
+        x = augment(batch.x, leads=leads, gain_known=batch.gain_known, spec=spec, g=g)
+        return batch, x, {name: values[places] for name, values in self._targets().items()}
+
+    def _targets(self) -> dict[str, Tensor]:
+        if not self._cached:
+            self._cached = teacher_targets(self.teachers, self.store, self.rows)
+        return self._cached
+
+    def _map_scale(self) -> MapScale:
+        if self._scale is None:
+            self._scale = map_scale(self.teachers[0], self.store, self.rows)
+        return self._scale
+
+
+def _folders(teacher_dir: Path | Sequence[Path]) -> list[Path]:
+    folders = [teacher_dir] if isinstance(teacher_dir, str | Path) else list(teacher_dir)
+    if not folders:
+        raise FormatError("found no teacher, expected the run folder of at least one")
+    return [Path(folder) for folder in folders]
+
+
+def _check_asked(train: TrainConfig, options: DistillOptions) -> None:
+    if unknown := set(train.extra) - _WEIGHTS:
+        raise FormatError(f"found weights {sorted(unknown)}, expected some of {sorted(_WEIGHTS)}")
+    if missing := {"soft", "temperature", "posterior", "measuring"} - set(train.extra):
+        raise FormatError(f"found no weight of {sorted(missing)}, expected one (0 leaves a term out of the sum)")
+    if train.extra.get("feature", 0.0) > 0 and options.teacher_view == "cached":
+        raise FormatError(
+            "found a weight of feature with cached teachers, expected teachers on the augmented view",
+            advice="Set teacher_view to augmented: a cached map does not know by how much the student's view is shifted.",
+        )
+
+
+def _with_hint(student: StudentConfig, teacher: LsEmvae, train: TrainConfig) -> StudentConfig:
+    """The student with a projection to the teacher's map, if the map is to be matched."""
+    if student.summary != teacher.config.summary:
+        raise FormatError(
+            f"found a student of {student.summary} summary dimensions, expected {teacher.config.summary} as its teacher has",
+            advice="Give the student the summary of its teacher: it learns to match it.",
+        )
+    if not train.extra.get("feature", 0.0) > 0:
+        return replace(student, hint=0)
+    return replace(student, hint=teacher.config.latent, hint_stage=feature_stage(student))
+
+
+def _check_held_out(store: RecordStore, rows: np.ndarray, left_out: tuple[int, ...]) -> None:
+    """No patient of a left-out fold or of the external test is among the rows."""
+    held = np.flatnonzero(np.isin(store.fold, list(left_out)) | (store.split == EXTERNAL_SPLIT))
+    check_disjoint([str(patient) for patient in store.patient], rows, held)
+
+
+def _noted(config: StudentConfig | TrainConfig) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(config) if f.name in _LATER}
+    kept = {f.name for f in fields(config) if getattr(config, f.name) != defaults.get(f.name, object())}
+    return {name: value for name, value in to_json(config).items() if name in kept}
+
+
+def _noted_options(options: DistillOptions, n_unlabelled: int) -> dict[str, Any]:
+    if options == DistillOptions():
+        return {}
+    return {"distill": {**json.loads(json.dumps(asdict(options))), "unlabelled_recordings": n_unlabelled}}

@@ -13,7 +13,8 @@ from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import draw_subsets, load_batch, seen_through
+from lsemvae.train.batches import load_batch, seen_in_training
+from lsemvae.train.begun import as_begun
 from lsemvae.train.checkpoint import load_weights, read_config
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import check_labels, check_parent, start_run
@@ -58,7 +59,13 @@ def finetune(
         "kind": "lsemvae", "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
     }  # fmt: skip
     check_labels(store.label_names, model.labels, of=str(store.root))
-    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
+    start_run(
+        run_dir,
+        as_begun(run_dir, config, model=LsEmvaeConfig, train=TrainConfig),
+        store=store,
+        left_out=list(left_out),
+        seed=train.seed,
+    )
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
     load_weights(net, Path(pretrained) / "model.safetensors")
@@ -71,7 +78,7 @@ def finetune(
     def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
         x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
-        seen = seen_through(batch.present, draw_subsets(g, len(x)))
+        seen = seen_in_training(batch.present, g, subsets=train.subsets, each=True)
         return net.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
 
     Loop(net, train, run_dir, rows, step, report).run()

@@ -122,11 +122,19 @@ class Loop:
                 f"found loss {float(terms['loss'])} at step {step}, expected a finite number",
                 advice="Lower the learning rate, or look for broken recordings in the store.",
             )
-        terms["loss"].backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self._update_average(step)
+        if not self._is_lost(step):
+            terms["loss"].backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            self._update_average(step)
         return {name: float(value.detach()) for name, value in terms.items()}
+
+    def _is_lost(self, step: int) -> bool:
+        """Whether this batch's gradient never reaches the optimizer: with `lost_gradients`, that of each first of two in an epoch.
+
+        The reference accumulates over two batches but clears the gradient before each, so only the second one is left at the step.
+        """
+        return self.config.lost_gradients and step % self.steps_per_epoch % 2 == 0
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:

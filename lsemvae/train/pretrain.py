@@ -12,13 +12,14 @@ from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import draw_subset, load_batch, seen_through
+from lsemvae.train.batches import load_batch, seen_in_training
+from lsemvae.train.begun import as_begun
 from lsemvae.train.loop import Loop, Report
 from lsemvae.train.run import check_labels, start_run
 
 PRETRAIN = TrainConfig(epochs=6, batch=16, lr=2e-3)
 """Small batches: the decoder needs steps, about a thousand, more than it needs recordings in each."""
-_AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
+AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
 """Gain and shift only: noise that is drawn must not become something to reconstruct."""
 
 
@@ -36,14 +37,20 @@ def pretrain(
     model = model or LsEmvaeConfig(labels=store.label_names, measures=store.measure_names)
     config = {"kind": "lsemvae", "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
     check_labels(store.label_names, model.labels, of=str(store.root))
-    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
+    start_run(
+        run_dir,
+        as_begun(run_dir, config, model=LsEmvaeConfig, train=TrainConfig),
+        store=store,
+        left_out=list(left_out),
+        seed=train.seed,
+    )
     torch.manual_seed(train.seed)
     net = LsEmvae(model)
 
     def step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
-        x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=_AUGMENT, g=g)
-        present = seen_through(batch.present, draw_subset(g))
+        x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=AUGMENT, g=g)
+        present = seen_in_training(batch.present, g, subsets=train.subsets, each=False)
         return net.pretrain_terms(x, present, batch.present, g, progress=progress)
 
     Loop(net, train, run_dir, rows, step, report).run()

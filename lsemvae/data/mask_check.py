@@ -1,0 +1,103 @@
+"""Zeros that stand where nobody measured: the check that refuses them, and the counts that show what a mask takes out.
+
+EchoNext is the pattern: `pasp_gte_45_flag` is 0 in 43,424 of 100,000 rows because no pressure was measured. Taken at
+their word these zeros more than halve the prevalence (0.190 instead of 0.336) and teach that an unmeasured heart is healthy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from lsemvae.data.labels import Label
+from lsemvae.data.table import Table
+from lsemvae.data.task_toml import TRAP, ParsedTasks
+from lsemvae.data.tasks import TaskSet
+from lsemvae.ecg.errors import FormatError
+
+CHANCE: Final = 1e-6
+"""No positive among the rows without a measurement, where chance would leave so few less often than this: not chance."""
+_TRUTHS: Final = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
+
+
+def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) -> None:
+    """Refuse a mask column that masks nothing, and a trusted flag whose zeros follow the gaps of a measurement."""
+    for label in parsed.tasks.labels:
+        place = parsed.places.get(label.name)
+        if place is None:
+            continue
+        for key in ("measured", "negative_needs"):
+            column = getattr(label, key)
+            if column and table.filled[column].all() and _only_truths(table, column):
+                raise place.error(
+                    key,
+                    f"the column {column}, which holds 1 and 0 and is nowhere empty",
+                    "a column that is empty where nothing was measured",
+                    f"Name the measurement itself; or write the 0 of {column} as a missing text: missing = [...].",
+                )
+        if label.name in parsed.trusted:
+            known = {*label.columns, *rows_only, *parsed.trusted[label.name]}
+            if error := _trap(label, table, [column for column in table.filled if column not in known]):
+                raise place.error("complete", *error)
+
+
+def _only_truths(table: Table, column: str) -> bool:
+    found = {row[column].lower() for row in table.rows}
+    return found <= _TRUTHS and len(found) > 1
+
+
+def _trap(label: Label, table: Table, columns: Sequence[str]) -> tuple[str, str, str] | None:
+    """Found, expected and advice, where a column of numbers is empty exactly where the label has no positive.
+
+    The column must be filled for positives and negatives alike: one that is filled for positives only describes the
+    finding (a date, a grade), it does not measure it.
+    """
+    y = np.array([label.own_value(row) for row in table.rows])
+    suspects: list[tuple[float, str]] = []
+    for column in columns:
+        filled = table.filled[column]
+        if column not in table.numeric or filled.all() or not filled.any():
+            continue
+        share = float(np.mean(y[filled & ~np.isnan(y)] == 1.0)) if (filled & ~np.isnan(y)).any() else 0.0
+        without = y[~filled & ~np.isnan(y)]
+        if 0.0 < share < 1.0 and not (without == 1.0).any():
+            suspects.append((len(without) * math.log1p(-share), column))
+    if not suspects or min(suspects)[0] > math.log(CHANCE):
+        return None
+    column = min(suspects)[1]
+    filled = table.filled[column]
+    found = (
+        f"no positive in the {int((~filled).sum())} rows where {column} is empty, "
+        f"but {float(np.nanmean(y[filled])):.1%} positive in the {int(filled.sum())} where it is filled"
+    )
+    return found, "positives in both", f'{TRAP} If {column} has nothing to do with the task: unrelated = ["{column}"].'
+
+
+def mask_notes(tasks: TaskSet, table: Table) -> tuple[str, ...]:
+    """What the masks take out: for each masked flag its prevalence in all rows and in the measured ones."""
+    notes = (_note(label, table) for label in tasks.labels if label.measured)
+    return tuple(note for note in notes if note)
+
+
+def _note(label: Label, table: Table) -> str:
+    """A sentence on the rows of one label that hold a value although nothing was measured; empty where there are none."""
+    filled = table.filled[label.measured]
+    at_its_word = np.array([_unmasked(label, row) for row in table.rows])
+    zeros, ones = (int((at_its_word[~filled] == y).sum()) for y in (0.0, 1.0))
+    if not zeros and not ones:
+        return ""
+    return (
+        f"{label.name}: {zeros} rows hold a 0 and {ones} a 1 where {label.measured} is empty; they are left out as unknown. "
+        f"Prevalence {float(np.nanmean(at_its_word)):.3f} with them, {float(np.nanmean(at_its_word[filled])):.3f} without."
+    )
+
+
+def _unmasked(label: Label, row: dict[str, str]) -> float:
+    """The label's value as if there were no mask; NaN where a cell cannot be read, which a mask may hide."""
+    try:
+        return label.rule.value(row, label.quantity)
+    except FormatError:
+        return math.nan

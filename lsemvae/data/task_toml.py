@@ -1,0 +1,209 @@
+"""The `[[task]]` tables of a cohort file as labels and measures. docs/cohorts.md describes each key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lsemvae.data.labels import LABELS, PRIMARY_NAME, Label
+from lsemvae.data.measures import TRANSFORMS, Measure
+from lsemvae.data.rules import OTHERS, Bound, Flag, Quantity, Range, Rule, Words, bound
+from lsemvae.data.tasks import TaskSet, check_names, ordered
+from lsemvae.data.tomlfile import TomlTable
+from lsemvae.ecg.errors import FormatError
+
+_BOTH: Final = ("name", "kind", "description", "column", "linear", "measured", "range", "unit")
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "binary": (
+        *_BOTH, "positive", "negative", "negative_needs", "among", "threshold_of", "complete", "unrelated", "primary",
+    ),
+    "regression": (*_BOTH, "transform", "amplitude"),
+}  # fmt: skip
+TRAP: Final = (
+    "A 0 that stands where nobody measured is no negative. Name the column that is empty there (measured = \"...\"), "
+    "derive the task from the measurement (threshold_of = \"...\"), or, if each row was looked at, write complete = true."
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedTasks:
+    """The task set, and for labels whose 0 is taken at its word the columns that have nothing to do with them."""
+
+    tasks: TaskSet
+    trusted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    places: Mapping[str, TomlTable] = field(default_factory=dict)
+
+
+def parse_tasks(tables: Sequence[TomlTable], *, name: str, statement: str, licence: str) -> ParsedTasks:
+    """The task set of a cohort; `tables` are its `[[task]]` entries."""
+    places: dict[str, TomlTable] = {}
+    for table in tables:
+        _check_head(table, places)
+    measures = {n: _measure(table, n) for n, table in places.items() if table.values["kind"] == "regression"}
+    binary = {n: table for n, table in places.items() if table.values["kind"] == "binary"}
+    labels = [_label(table, n, measures) for n, table in binary.items()]
+    _check_among(binary)
+    tasks = TaskSet(
+        name=name,
+        statement=statement,
+        licence=licence,
+        labels=ordered(labels, _primary(binary)),
+        measures=tuple(measures.values()),
+    )
+    trusted = {n: table.texts("unrelated") for n, table in binary.items() if table.values.get("complete") is True}
+    return ParsedTasks(tasks, trusted, places)
+
+
+def _check_head(table: TomlTable, places: dict[str, TomlTable]) -> None:
+    """Name and kind of a task, and that no key is unknown."""
+    kind, name = table.text_of("kind"), table.text_of("name")
+    if kind not in _KEYS:
+        raise table.error("kind", repr(kind), f"one of {', '.join(_KEYS)}")
+    table.check_keys(_KEYS[kind])
+    if name in places:
+        raise table.error("name", f"{name!r} a second time (first in line {places[name].line()})", "each name once")
+    if name in (*LABELS, PRIMARY_NAME):
+        raise table.error(
+            "name",
+            f"{name!r}, the name of a built-in reader statement",
+            "another name",
+            'A label of that name would be described as what ECG readers stated. To use the built-in ones: tasks = "built-in".',
+        )
+    try:
+        check_names([name])
+    except FormatError as error:
+        raise table.error("name", repr(name), "letters, digits and underscores, a letter first", error.advice) from None
+    places[name] = table
+
+
+def _quantity(table: TomlTable) -> Quantity:
+    given = [key for key in ("column", "linear", "threshold_of") if key in table.values]
+    if len(given) != 1:
+        raise table.error("", " and ".join(given) or "no column", "exactly one of column, linear and threshold_of")
+    if given == ["column"]:
+        return Quantity.of(table.text_of("column"))
+    factors = table.factors("linear")
+    intercept = factors.pop("intercept", 0.0)
+    if not factors:
+        raise table.error("linear", "an intercept alone", "at least one column with its factor")
+    return Quantity(tuple(factors.items()), intercept)
+
+
+def _range(table: TomlTable) -> Range:
+    low, high = table.numbers("range", count=2)
+    if not low < high:
+        raise table.error("range", f"[{low:g}, {high:g}]", "[lowest, highest plausible value]")
+    return Range(low, high, table.text_of("unit"))
+
+
+def _measure(table: TomlTable, name: str) -> Measure:
+    transform = table.text_of("transform", "") if "transform" in table.values else ""
+    if transform not in TRANSFORMS:
+        raise table.error("transform", repr(transform), f"one of {', '.join(filter(None, TRANSFORMS))}")
+    return Measure(
+        name=name,
+        quantity=_quantity(table),
+        unit=table.text_of("unit"),
+        transform=transform,
+        amplitude=table.truth("amplitude", default=False),
+        limits=_range(table),
+        measured=table.text_of("measured", ""),
+        description=table.text_of("description"),
+    )
+
+
+def _label(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> Label:
+    texts = {key: table.text_of(key, "") for key in ("measured", "negative_needs", "among", "threshold_of")}
+    if texts["threshold_of"]:
+        quantity, limits, texts["measured"] = _threshold_of(table, texts["threshold_of"], measures)
+    else:
+        quantity, limits = _quantity(table), _range(table) if "range" in table.values else None
+    rule = _rule(table)
+    if not isinstance(rule, Bound) and (not quantity.is_column or texts["threshold_of"]):
+        raise table.error("positive", f"the rule {rule.text!r}", 'a comparison such as ">20" for a computed quantity')
+    if not isinstance(rule, Bound) and limits is not None:
+        raise table.error("range", "a range", "one only where positive is a comparison")
+    _check_zeros(table, rule, texts["measured"])
+    return Label(
+        name=name, quantity=quantity, rule=rule, limits=limits, description=table.text_of("description"), **texts
+    )
+
+
+def _threshold_of(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> tuple[Quantity, Range | None, str]:
+    """Quantity, range and mask of the regression that a label is a threshold of."""
+    for key in ("column", "linear", "measured", "range", "unit"):
+        if key in table.values:
+            raise table.error(key, f"{key} beside threshold_of", f"neither: {key} is that of the regression {name}")
+    if name not in measures:
+        raise table.error(
+            "threshold_of", repr(name), f"a regression of this file ({', '.join(measures) or 'there is none'})"
+        )
+    measure = measures[name]
+    if measure.transform:
+        raise table.error(
+            "threshold_of", f"{name!r}, which is transformed ({measure.transform})", "one without transform"
+        )
+    return measure.quantity, measure.limits, measure.measured
+
+
+def _rule(table: TomlTable) -> Rule:
+    positive = table.values.get("positive")
+    if not isinstance(positive, list) and "negative" in table.values:
+        raise table.error("negative", "a list of negatives", "one only beside a list of positives")
+    if positive is None:
+        return Flag()
+    if isinstance(positive, str):
+        try:
+            return bound(positive)
+        except FormatError as error:
+            raise table.error("positive", repr(positive), 'a comparison such as ">20"', error.advice) from None
+    words, others = table.texts("positive"), table.values.get("negative") == OTHERS
+    negative = () if others else table.texts("negative")
+    if not words or not (negative or others):
+        raise table.error("negative", "none", f'a list of the texts that are negative, or "{OTHERS}"')
+    if both := sorted(set(words) & set(negative)):
+        raise table.error("negative", f"{both[0]!r} in both lists", "each text in one")
+    return Words(words, negative)
+
+
+def _check_zeros(table: TomlTable, rule: Rule, measured: str) -> None:
+    """A column whose 0 may mean "nobody looked" has to say where somebody did."""
+    complete, open_zero = table.truth("complete", default=False), zero_is_open(rule)
+    if not open_zero and (complete or "unrelated" in table.values):
+        key = "complete" if complete else "unrelated"
+        raise table.error(key, key, 'it only beside a column of 1 and 0 or negative = "others"')
+    if open_zero and not (measured or complete or "negative_needs" in table.values):
+        raise table.error(
+            "", "neither measured nor complete for a column whose 0 may be unmeasured", "one of them", TRAP
+        )
+    if complete and measured:
+        raise table.error("complete", "both measured and complete", "one of them", TRAP)
+    if "unrelated" in table.values and not complete:
+        raise table.error("unrelated", "unrelated without complete", "complete = true beside it")
+
+
+def zero_is_open(rule: Rule) -> bool:
+    """Whether a 0 may mean that nobody looked: a column of 1 and 0, or every text outside a list."""
+    return isinstance(rule, Flag) or (isinstance(rule, Words) and not rule.negative)
+
+
+def _check_among(binary: Mapping[str, TomlTable]) -> None:
+    """Each `among` names a binary task, and no chain of them closes."""
+    for name, table in binary.items():
+        chain = [name]
+        while (among := binary[chain[-1]].values.get("among")) is not None:
+            if among not in binary:
+                raise binary[chain[-1]].error("among", repr(among), f"a binary task of this file ({', '.join(binary)})")
+            chain.append(among)
+            if among in chain[:-1]:
+                raise table.error("among", f"a circle ({' -> '.join(chain)})", "it to end at a task without among")
+
+
+def _primary(binary: Mapping[str, TomlTable]) -> str:
+    """The one task marked primary, or the only one."""
+    marked = [name for name, table in binary.items() if table.truth("primary", default=False)]
+    if len(marked) == 1 or len(binary) <= 1:
+        return next(iter(marked or binary), "")
+    table = binary[marked[1]] if marked else next(iter(binary.values()))
+    raise table.error("primary", f"{len(marked)} of {len(binary)} binary tasks marked", "primary = true on exactly one")
