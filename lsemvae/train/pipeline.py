@@ -10,7 +10,7 @@ import numpy as np
 from lsemvae.data.splits import group_folds, held_out
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import TrainConfig
-from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.distill import PATIENT, PATIENT_OPTIONS, DistillOptions, distill
 from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import Report
 from lsemvae.train.pretrain import PRETRAIN, pretrain
@@ -19,21 +19,29 @@ N_CV_GROUPS = 3
 """Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
 
 
+SHIPPED_DISTILL = replace(PATIENT, epochs=60)
+SHIPPED_OPTIONS = replace(PATIENT_OPTIONS, views=8, unlabelled=True)
+"""Half of the patient recipe's epochs and two thirds of its views: four chains of it fit into an hour on two cores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Epochs of the three stages, fixed beforehand and the same for every fold."""
 
     pretrain: TrainConfig = PRETRAIN
     finetune: TrainConfig = FINETUNE
-    distill: TrainConfig = DISTILL
+    distill: TrainConfig = SHIPPED_DISTILL
+    options: DistillOptions = SHIPPED_OPTIONS
 
     def quick(self) -> Budget:
         """One epoch a stage: for a smoke test, never for a number."""
-        return Budget(*(replace(stage, epochs=1) for stage in (self.pretrain, self.finetune, self.distill)))
+        one = [replace(stage, epochs=1) for stage in (self.pretrain, self.finetune, self.distill)]
+        return Budget(one[0], one[1], one[2], replace(self.options, views=1))
 
     def seeded(self, seed: int) -> Budget:
         """The same budget with another seed."""
-        return Budget(*(replace(stage, seed=seed) for stage in (self.pretrain, self.finetune, self.distill)))
+        own = [replace(stage, seed=seed) for stage in (self.pretrain, self.finetune, self.distill)]
+        return Budget(own[0], own[1], own[2], self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +78,5 @@ def train_chain(
     common = {"left_out": left_out, "report": report}
     pretrain(store, stages["pretrain"], rows, train=budget.pretrain, **common)  # type: ignore[arg-type]
     finetune(store, stages["pretrain"], stages["finetune"], rows, train=budget.finetune, **common)  # type: ignore[arg-type]
-    distill(store, stages["finetune"], stages["student"], rows, train=budget.distill, **common)  # type: ignore[arg-type]
+    distill(store, stages["finetune"], stages["student"], rows, train=budget.distill, options=budget.options, **common)  # type: ignore[arg-type]
     return stages["student"]
