@@ -31,6 +31,7 @@ _EXTRA_PACKAGES = {
     "edge": ("ai_edge_litert", "bleak", "bleak_retry_connector", "cryptography"),
     "dicom": ("pydicom",),
     "train": ("torch", "safetensors", "sklearn", "wfdb", "matplotlib"),
+    "explain": ("captum",),
     "export": ("litert_torch", "litert_quantizer", "onnx", "onnxscript", "onnxruntime"),
 }
 

@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 FILE_IDENTIFIER: Final = b"TFL3"
@@ -21,8 +22,13 @@ OPERATORS: Final[dict[int, str]] = {v: k for k, v in vars(schema.BuiltinOperator
 
 
 def parse(data: bytes) -> Any:
-    """Return the object form (`ModelT`) of a `.tflite` file."""
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    """Return the object form (`ModelT`) of a `.tflite` file, with all weights inside it."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for buffer in model.buffers:
+        if buffer.offset:  # litert-quantizer lays the weights of a larger model behind the flatbuffer
+            buffer.data = np.frombuffer(data, np.uint8, count=buffer.size, offset=buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: Any) -> bytes:

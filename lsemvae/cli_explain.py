@@ -90,7 +90,8 @@ def _say_set(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
                 f"  map against random weights, voltage held fixed: {check['rank_correlation_given_voltage'][0]:.2f}, {_word(check)}"
             )
     for check in found["sanity"]["deletion"]:
-        moved = f"{check['attributed'][0]:.2f} where attributed, {check['elsewhere'][0]:.2f} elsewhere"
+        values = [check[name][0] for name in ("attributed", "elsewhere", "largest")]
+        moved = "{:.2f} where attributed, {:.2f} elsewhere, {:.2f} at the largest voltage".format(*values)
         say(f"  a tenth of the time replaced by {check['filled_with']}: logit moves {moved}, {_word(check)}")
     say(f"picture and numbers: {out}")
 

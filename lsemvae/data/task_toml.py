@@ -118,6 +118,8 @@ def _label(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> Labe
     if texts["threshold_of"]:
         quantity, limits, texts["measured"] = _threshold_of(table, texts["threshold_of"], measures)
     else:
+        if "unit" in table.values and "range" not in table.values:
+            raise table.error("unit", "unit without range", "both, or neither")
         quantity, limits = _quantity(table), _range(table) if "range" in table.values else None
     rule = _rule(table)
     if not isinstance(rule, Bound) and (not quantity.is_column or texts["threshold_of"]):

@@ -107,6 +107,8 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 def _pareto_panel(
     axes: Axes, points: Sequence[tuple[str, float, Estimate]], looks: Mapping[str, tuple[str, str]]
 ) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     if not points:
         axes.text(0.5, 0.5, "not there", transform=axes.transAxes, ha="center", color="0.4")
         return
@@ -124,6 +126,9 @@ def _pareto_panel(
         below, above = max(0.0, e.value - e.low), max(0.0, e.high - e.value)
         axes.errorbar(cost, e.value, [[below], [above]], marker=marker, ms=6, lw=1, capsize=2, color=colour, ls="")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="0.92", lw=0.7)
     axes.set_axisbelow(True)
 
@@ -156,8 +161,8 @@ def latent(found: Latent, category: np.ndarray, names: Sequence[str]) -> Plot:
             for k in range(len(names) - 1, -1, -1):
                 here = category == k
                 panel.scatter(
-                    plane[here, 0], plane[here, 1], s=(14, 9, 5, 4)[min(k, 3)], alpha=(0.95, 0.7, 0.35, 0.25)[min(k, 3)],
-                    color=(PALETTE[1], PALETTE[3], PALETTE[0], "0.7")[min(k, 3)], lw=0, label=f"{names[k]} ({int(here.sum())})",
+                    plane[here, 0], plane[here, 1], s=(14, 9, 5, 4)[min(k, 3)], alpha=(0.95, 0.75, 0.35, 0.45)[min(k, 3)],
+                    color=(PALETTE[1], PALETTE[3], PALETTE[0], "0.6")[min(k, 3)], lw=0, label=f"{names[k]} ({int(here.sum())})",
                     zorder=len(names) - k,
                 )  # fmt: skip
             panel.set(title=title, xlabel=f"component 1 ({100 * shares[0]:.0f} % of the twelve-lead variance)")

@@ -106,9 +106,8 @@ def write_pdf(path: Path, title: str, statement: str, sections: Sequence[Section
 
 
 def _section(pages: _Pages, section: Section) -> None:
-    pages.room(110)
-    if not section.prose and section.blocks and isinstance(section.blocks[0], Plot):
-        pages.open()  # a heading stays with its figure
+    figure_first = not section.prose and bool(section.blocks) and isinstance(section.blocks[0], Plot)
+    pages.room(PAGE_PT[1] if figure_first else 110)  # a heading stays with its figure
     pages.y -= 8
     pages.paragraph(section.title, _H1, weight="bold", after=6)
     for text in section.prose:

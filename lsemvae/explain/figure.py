@@ -103,10 +103,10 @@ def _strip(
         edges, [low, high], shown[None], cmap=COLOURS, vmin=-scale, vmax=scale, alpha=0.85, rasterized=True
     )
     for step, line_width, colour in ((1.0, 0.25, "0.80"), (5.0, 0.5, "0.66")):
-        for t in np.arange(0, row.size / fs_hz + 1e-9, step / PAPER_MM_PER_S):
-            axes.axvline(t, color=colour, lw=line_width, zorder=1)
-        for v in np.arange(low, high + 1e-9, step / PAPER_MM_PER_MV):
-            axes.axhline(v, color=colour, lw=line_width, zorder=1)
+        seconds = np.arange(0, row.size / fs_hz + 1e-9, step / PAPER_MM_PER_S)
+        axes.vlines(seconds, low, high, colors=colour, lw=line_width, zorder=1)
+        volts = np.arange(low, high + 1e-9, step / PAPER_MM_PER_MV)
+        axes.hlines(volts, 0, row.size / fs_hz, colors=colour, lw=line_width, zorder=1)
     axes.plot(np.arange(row.size) / fs_hz, row, color="black", lw=0.9, zorder=3)
     axes.set(xlim=(0, row.size / fs_hz), ylim=(low, high), xticks=[], yticks=[])
     return mesh
@@ -157,12 +157,12 @@ def draw_summary(
     """Write a PNG: shares per wave and per channel of each group with intervals, and channel by wave for the first group."""
     first = next(iter(groups.values()))
     rows = len(first.channels)
-    figure = _figure(265.0, 118.0 + 4.2 * len(notes))
+    figure = _figure(265.0, 124.0 + 4.2 * len(notes))
     from matplotlib.gridspec import GridSpec
 
-    top = 1 - (15.0 + 4.2 * len(notes)) / (118.0 + 4.2 * len(notes))
+    top = 1 - (19.0 + 4.2 * len(notes)) / (124.0 + 4.2 * len(notes))
     grid = GridSpec(
-        1, 3, figure, left=0.055, right=0.985, top=top, bottom=0.27, wspace=0.28, width_ratios=(1.25, 1.2, 1.0)
+        1, 3, figure, left=0.055, right=0.985, top=top, bottom=0.29, wspace=0.28, width_ratios=(1.25, 1.2, 1.0)
     )
     _bars(figure.add_subplot(grid[0]), groups, WAVES, "by_wave", "amplitude_by_wave", times=first.time_by_wave)
     figure.axes[0].set_title("by wave", fontsize=9.5)
@@ -174,10 +174,10 @@ def draw_summary(
     figure.axes[0].legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=2)
     figure.text(0.02, 0.975, title, fontsize=12, weight="bold", va="top")
     for k, note in enumerate(notes):
-        figure.text(0.02, 1 - (10.0 + 4.2 * k) / (118.0 + 4.2 * len(notes)), note, fontsize=8.5, va="top")
+        figure.text(0.02, 1 - (10.0 + 4.2 * k) / (124.0 + 4.2 * len(notes)), note, fontsize=8.5, va="top")
     words = textwrap.fill(statement, 150) + "\n" + MAP_STATEMENT
     if rows == 2:
-        words += " The split between I and II belongs to this choice of two limb leads; the sum over both does not."
+        words += "\nThe split between I and II belongs to this choice of two limb leads; the sum over both does not."
     figure.text(0.02, 0.022, words, fontsize=8.5, va="bottom", weight="bold", color="#7a1f1f")
     _save(figure, path)
 

@@ -7,7 +7,9 @@ from typing import Final
 from lsemvae.data.tasks import BUILT_IN, TaskSet
 
 MAP_STATEMENT: Final = "The map shows what moved this model, not what is wrong with the heart."
-UNKNOWN: Final = "an output that neither this record store nor this toolkit knows: ask who trained the model what it was taught"
+UNKNOWN: Final = (
+    "an output that neither this record store nor this toolkit knows: ask who trained the model what it was taught"
+)
 
 
 def label_statement(label: str, *, tasks: TaskSet) -> str:

@@ -40,7 +40,7 @@ QUIET_LEVEL: Final = 0.07
 QUIET_S: Final = 0.012
 # Half of the widest complex looked for: bundle branch block rarely passes 200 ms.
 QRS_REACH_S: Final = 0.14
-# A PR interval of more than 300 ms is a marked first-degree block (Surawicz 2009 calls 200 ms the normal limit).
+# A PR interval of more than 300 ms is a marked first-degree block; 200 ms is the usual limit of normal.
 P_REACH_S: Final = 0.30
 # QT up to 0.55 sqrt(RR / 1 s) seconds: beyond any but the longest (Bazett 1920; 0.46 is the upper normal limit).
 QT_BAZETT_S: Final = 0.55

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsemvae.data.labels import LABELS
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _T = TypeVar("_T")
 
@@ -21,13 +24,19 @@ BASE_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Named by the heart's side they look at. The six limb leads share one group, for they are two physical channels."""
 
 
-_CHOICES = {
+FUSION_CHOICES = {
     "group_weights": ("learned", "uniform"),
-    "noise": ("relative", "absolute"),
     "hierarchy": ("hime", "poe", "moe"),
     "mixture": ("moments", "stratified", "parameter_average"),
     "limb_experts": ("all", "measured"),
 }
+
+
+def check_groups(groups: tuple[tuple[str, tuple[str, ...]], ...], leads: tuple[str, ...]) -> None:
+    """Refuse groups that do not hold each lead exactly once."""
+    named = [lead for _, members in groups for lead in members]
+    if sorted(named) != sorted(leads):
+        raise FormatError(f"found groups over {sorted(named)}, expected each of {sorted(leads)} exactly once")
 
 
 def check_choices(config: object, choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -81,10 +90,8 @@ class LsEmvaeConfig:
     crossed_avl_avf: bool = False
 
     def __post_init__(self) -> None:
-        named = [lead for _, members in self.groups for lead in members]
-        if sorted(named) != sorted(self.leads):
-            raise FormatError(f"found groups over {sorted(named)}, expected each of {sorted(self.leads)} exactly once")
-        check_choices(self, _CHOICES)
+        check_groups(self.groups, self.leads)
+        check_choices(self, {**FUSION_CHOICES, "noise": ("relative", "absolute")})
         if self.positional_groups and self.hierarchy != "hime":
             raise FormatError(f"found positional_groups with hierarchy {self.hierarchy!r}, expected 'hime'")
         if self.kl_of_unsampled_mean and self.mixture == "stratified":
@@ -107,7 +114,7 @@ class StudentConfig:
     measures: tuple[str, ...] = ()
     n_samples: int = 2500
     repeats: tuple[int, ...] = ()  # residual blocks after each strided convolution; empty: none
-    pool: str = "mean"  # over time: `mean`, or `mean_max` side by side, as the teacher's head has it
+    pool: str = "mean"  # over time: `mean`, or `mean_max`: beside it the mean of the maxima of four parts
     hint: int = 0  # channels of the teacher's map that a 1x1 projection learns to match in training; 0: no projection
     hint_stage: int = 2  # after which convolution the projection reads
 
@@ -125,6 +132,13 @@ class StudentConfig:
             raise FormatError(f"found kernels {self.kernels}, expected odd ones (symmetric padding)")
 
 
+_TRAIN_CHOICES = {
+    "subsets": ("in_use", "all_leads"),
+    "schedule": ("cosine", "constant"),
+    "optimizer": ("adamw", "adam", "fused_adamw", "fused_adam"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """One stage of training. `epochs` is fixed beforehand: no test fold chooses it."""
@@ -140,12 +154,17 @@ class TrainConfig:
     extra: dict[str, float] = field(default_factory=dict)
     subsets: str = "in_use"  # pre-training, fine-tuning: the lead subsets met `in_use`, or always `all_leads`
     lost_gradients: bool = False  # a defect of the reference: every second gradient is thrown away
+    augment: bool = True
+    schedule: str = "cosine"  # after the warm-up; or `constant`
+    optimizer: str = (
+        "adamw"  # or `adam`, which adds the decay to the gradient; `fused_...` is the same in one pass over memory
+    )
 
     def __post_init__(self) -> None:
-        check_choices(self, {"subsets": ("in_use", "all_leads")})
+        check_choices(self, _TRAIN_CHOICES)
 
 
-def to_json(config: LsEmvaeConfig | StudentConfig | TrainConfig) -> dict[str, Any]:
+def to_json(config: DataclassInstance) -> dict[str, Any]:
     """A configuration as JSON-able data."""
     return json.loads(json.dumps(asdict(config)))
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from lsemvae.ecg.leads import LIMB_LEADS, MEASURED_LEADS
 from lsemvae.model.config import LsEmvaeConfig
+from lsemvae.model.paper_config import PaperConfig
 from lsemvae.model.precision import in_float32
 from lsemvae.model.switches import N_POSITIONAL_GROUPS, positional_members
 
@@ -73,6 +74,9 @@ def average_parameters(mean: Tensor, logvar: Tensor, weight: Tensor) -> tuple[Te
     return (w * mean).sum(1), (w * logvar).sum(1)
 
 
+FusionConfig = LsEmvaeConfig | PaperConfig
+
+
 class Mixture(NamedTuple):
     """Gaussians `[batch, group, ...]` and their weights `[batch, group]` or `[batch, group, channel]`; an absent group weighs 0."""
 
@@ -89,7 +93,7 @@ class HierarchicalFusion(nn.Module):
     derived: Tensor
     measured: Tensor
 
-    def __init__(self, config: LsEmvaeConfig) -> None:
+    def __init__(self, config: FusionConfig) -> None:
         super().__init__()
         for name, value in (
             ("groups", _members(config)),
@@ -106,7 +110,7 @@ class HierarchicalFusion(nn.Module):
         self.measured_only = config.limb_experts == "measured"
         self.group_logits = self._group_logits(config)
 
-    def _group_logits(self, config: LsEmvaeConfig) -> nn.Parameter | None:
+    def _group_logits(self, config: FusionConfig) -> nn.Parameter | None:
         """Mixture weights `[group, channel]` before the softmax. They start so that each group leads in a share of the channels.
 
         Where groups see different things, the spread between their means is noise in the mixture: a channel that one group owns has
@@ -188,11 +192,11 @@ class HierarchicalFusion(nn.Module):
         return weight / weight.sum(1, keepdim=True)
 
 
-def _named(config: LsEmvaeConfig, leads: tuple[str, ...]) -> Tensor:
+def _named(config: FusionConfig, leads: tuple[str, ...]) -> Tensor:
     return torch.tensor([lead in leads for lead in config.leads])
 
 
-def _members(config: LsEmvaeConfig) -> Tensor:
+def _members(config: FusionConfig) -> Tensor:
     """Which lead is in which group, bool `[group, lead]`: by name, whatever order the leads are in."""
     groups: dict[str, list[tuple[str, ...]]] = {
         "hime": [leads for _, leads in config.groups],

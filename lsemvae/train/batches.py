@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ class Batch:
     labels: Tensor
     measures: Tensor
     gain_known: Tensor
+
+    def to(self, device: str) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] = LEADS) -> Batch:

@@ -49,8 +49,11 @@ from lsemvae.train.views import ViewBank
 __all__ = ["DISTILL", "PATIENT", "PATIENT_OPTIONS", "DistillOptions", "distill", "recipe_of", "student_for"]
 
 _WEIGHTS = frozenset({"bce", "soft", "temperature", "posterior", "feature", "measuring"})
-_LATER = frozenset({"repeats", "pool", "hint", "hint_stage", "subsets", "lost_gradients"})
-"""Fields that runs of version 0.1.0 did not note: written only where they are not the default, so that those resume."""
+_FIRST = frozenset({
+    "leads", "channels", "kernels", "strides", "summary", "logvar_bound", "labels", "measures", "n_samples",
+    "epochs", "batch", "lr", "weight_decay", "warmup", "clip_norm", "ema", "seed", "extra",
+})  # fmt: skip
+"""Fields that runs of version 0.1.0 note. Others are written only where they are not the default, so that those resume."""
 
 
 def student_for(store: RecordStore, teacher_dir: Path | Sequence[Path], size: str) -> StudentConfig:
@@ -220,8 +223,7 @@ def _check_held_out(store: RecordStore, rows: np.ndarray, left_out: tuple[int, .
 
 
 def _noted(config: StudentConfig | TrainConfig) -> dict[str, Any]:
-    defaults = {f.name: f.default for f in fields(config) if f.name in _LATER}
-    kept = {f.name for f in fields(config) if getattr(config, f.name) != defaults.get(f.name, object())}
+    kept = {f.name for f in fields(config) if f.name in _FIRST or getattr(config, f.name) != f.default}
     return {name: value for name, value in to_json(config).items() if name in kept}
 
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
-from lsemvae.model.config import LsEmvaeConfig, TrainConfig, from_json, to_json
+from lsemvae.model.build import Model
+from lsemvae.model.config import TrainConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import load_batch, seen_in_training
 from lsemvae.train.begun import as_begun
-from lsemvae.train.checkpoint import load_weights, read_config
-from lsemvae.train.loop import Loop, Report
+from lsemvae.train.checkpoint import load_weights
+from lsemvae.train.loading import fresh_model
+from lsemvae.train.loop import Loop, Report, check_device
 from lsemvae.train.run import check_labels, check_parent, start_run
 
 FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
@@ -47,39 +49,41 @@ def finetune(
     train: TrainConfig = FINETUNE,
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
-) -> LsEmvae:
-    """Fine-tune the run `pretrained` on the labelled `rows`.
+    device: str = "cpu",
+) -> Model:
+    """Fine-tune the run `pretrained` on the labelled `rows`; of `paper`, train its probe.
 
-    Each recording of a batch is seen through a lead subset of its own.
+    Each recording of a batch is seen through a lead subset of its own. `device` is `cpu`, or `cuda` (bfloat16 autocast).
     """
+    check_device(device)
     check_parent(Path(pretrained), list(left_out), store)
-    before = read_config(Path(pretrained), "lsemvae")
-    model = from_json(LsEmvaeConfig, before["model"])
+    net, before = fresh_model(Path(pretrained))
+    model = net.config
     config = {
-        "kind": "lsemvae", "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
+        "kind": before["kind"], "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
     }  # fmt: skip
     check_labels(store.label_names, model.labels, of=str(store.root))
-    start_run(
-        run_dir,
-        as_begun(run_dir, config, model=LsEmvaeConfig, train=TrainConfig),
-        store=store,
-        left_out=list(left_out),
-        seed=train.seed,
-    )
+    config = as_begun(run_dir, config, model=type(model), train=TrainConfig)
+    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
-    net = LsEmvae(model)
     load_weights(net, Path(pretrained) / "model.safetensors")
     train_only(net, net.finetune_parameters())
-    if net.measure is not None:
+    if isinstance(net, LsEmvae) and net.measure is not None:
         net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
-    weight = positive_weight(store.labels[rows])
+    net.to(device)
+    weight = positive_weight(store.labels[rows]).to(device)
     spec = AugmentSpec()
 
     def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
-        x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
-        seen = seen_in_training(batch.present, g, subsets=train.subsets, each=True)
-        return net.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
+        x = (
+            augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=spec, g=g)
+            if train.augment
+            else batch.x
+        )
+        seen = seen_in_training(batch.present, g, subsets=train.subsets, each=True).to(device)
+        there = batch.to(device)
+        return net.finetune_terms(x.to(device), there.present, seen, there.labels, weight, g, there.measures)
 
-    Loop(net, train, run_dir, rows, step, report).run()
+    Loop(net, train, run_dir, rows, step, report, device).run()
     return net.eval()

@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lsemvae.ecg.errors import SampleError
+from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.model.config import TrainConfig
 from lsemvae.train.checkpoint import (
     load_tensors,
@@ -44,17 +45,40 @@ def check_rows(rows: np.ndarray) -> None:
 
 
 def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
-    """Linear warm-up, then cosine to zero (Loshchilov and Hutter 2017)."""
+    """Linear warm-up, then cosine to zero (Loshchilov and Hutter 2017), or constant."""
     warm = max(1, int(config.warmup * n_steps))
     if step < warm:
         return config.lr * (step + 1) / warm
+    if config.schedule == "constant":
+        return config.lr
     return 0.5 * config.lr * (1 + math.cos(math.pi * (step - warm) / max(1, n_steps - warm)))
+
+
+def make_optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW or Adam; the fused one makes one pass over memory, which is five times as fast for 256 million weights on a CPU."""
+    fused = config.optimizer.startswith("fused_")
+    kind = torch.optim.AdamW if config.optimizer.endswith("adamw") else torch.optim.Adam
+    return kind(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=fused or None)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine or this build of torch does not have."""
+    if device not in ("cpu", "cuda"):
+        raise FormatError(f"found device {device!r}, expected cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FormatError(
+            "found no GPU that this torch can use, expected one for device cuda",
+            advice="Train on the CPU, or install the CUDA build of torch on a machine with a GPU.",
+        )
 
 
 @dataclass
 class Loop:
     """Trains `model` on row indices `rows`; `step(batch_rows, generator, progress)` returns terms, `loss` among them;
-    `progress` is the share of all steps that are done, 0 to 1."""
+    `progress` is the share of all steps that are done, 0 to 1.
+
+    The model lies on `device` beforehand. On `cuda` the step runs under bfloat16 autocast; weights, fusion and divergences stay
+    float32, and the generator stays on the CPU, so that a seed draws the same subsets and noise on every device."""
 
     model: nn.Module
     config: TrainConfig
@@ -62,15 +86,14 @@ class Loop:
     rows: np.ndarray
     step: Step
     report: Report | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_rows(self.rows)
-        self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
-            lr=self.config.lr,
-            weight_decay=self.config.weight_decay,
-        )
-        self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.optimizer = make_optimizer(self.config, [p for p in self.model.parameters() if p.requires_grad])
+        self.average = self.model  # without averaging no second copy of the weights is kept
+        if self.config.ema:
+            self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
         self.epoch = 0
 
     @property
@@ -116,7 +139,8 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, step, n_steps)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.step(batch, g, step / n_steps)
+        with self._autocast():
+            terms = self.step(batch, g, step / n_steps)
         if not torch.isfinite(terms["loss"]):
             raise SampleError(
                 f"found loss {float(terms['loss'])} at step {step}, expected a finite number",
@@ -129,6 +153,9 @@ class Loop:
             self._update_average(step)
         return {name: float(value.detach()) for name, value in terms.items()}
 
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device == "cuda" else nullcontext()
+
     def _is_lost(self, step: int) -> bool:
         """Whether this batch's gradient never reaches the optimizer: with `lost_gradients`, that of each first of two in an epoch.
 
@@ -139,6 +166,8 @@ class Loop:
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
         """Exponential average of weights; early steps count little, so the start does not linger."""
+        if self.average is self.model:
+            return
         decay = min(self.config.ema, (1 + step) / (10 + step))
         for mean, now in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
             if mean.is_floating_point():

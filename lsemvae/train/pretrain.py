@@ -10,11 +10,11 @@ from torch import Tensor
 
 from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
+from lsemvae.model.build import Model, ModelConfig, build_model, kind_of
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, to_json
-from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import load_batch, seen_in_training
 from lsemvae.train.begun import as_begun
-from lsemvae.train.loop import Loop, Report
+from lsemvae.train.loop import Loop, Report, check_device
 from lsemvae.train.run import check_labels, start_run
 
 PRETRAIN = TrainConfig(epochs=6, batch=16, lr=2e-3)
@@ -28,30 +28,34 @@ def pretrain(
     run_dir: Path,
     rows: np.ndarray,
     *,
-    model: LsEmvaeConfig | None = None,
+    model: ModelConfig | None = None,
     train: TrainConfig = PRETRAIN,
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
-) -> LsEmvae:
-    """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see."""
+    device: str = "cpu",
+) -> Model:
+    """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
+
+    `model` is the configuration of `base` or of `paper`; `device` is `cpu`, or `cuda` (bfloat16 autocast).
+    """
     model = model or LsEmvaeConfig(labels=store.label_names, measures=store.measure_names)
-    config = {"kind": "lsemvae", "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
+    config = {"kind": kind_of(model), "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
+    check_device(device)
     check_labels(store.label_names, model.labels, of=str(store.root))
-    start_run(
-        run_dir,
-        as_begun(run_dir, config, model=LsEmvaeConfig, train=TrainConfig),
-        store=store,
-        left_out=list(left_out),
-        seed=train.seed,
-    )
+    config = as_begun(run_dir, config, model=type(model), train=TrainConfig)
+    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
-    net = LsEmvae(model)
+    net = build_model(model).to(device)
 
     def step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
-        x = augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=AUGMENT, g=g)
+        x = (
+            augment(batch.x, leads=model.leads, gain_known=batch.gain_known, spec=AUGMENT, g=g)
+            if train.augment
+            else batch.x
+        )
         present = seen_in_training(batch.present, g, subsets=train.subsets, each=False)
-        return net.pretrain_terms(x, present, batch.present, g, progress=progress)
+        return net.pretrain_terms(x.to(device), present.to(device), batch.present.to(device), g, progress=progress)
 
-    Loop(net, train, run_dir, rows, step, report).run()
+    Loop(net, train, run_dir, rows, step, report, device).run()
     return net.eval()

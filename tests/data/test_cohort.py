@@ -1,4 +1,4 @@
-"""A cohort as one TOML file and one CSV: from WFDB files, the folder format and EchoNext's arrays to a model's logits."""
+"""A cohort as one TOML file and one CSV: from WFDB files or the folder format to a model's logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,13 +19,12 @@ from typer.testing import CliRunner
 from lsemvae.cli import app
 from lsemvae.data.cohort import CheckedCohort, check_cohort, convert_cohort, read_cohort
 from lsemvae.data.convert import convert_folder
-from lsemvae.data.signals import ArraySignals
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import RecordStore, open_store
 from lsemvae.data.tasks import BUILT_IN
-from lsemvae.ecg.errors import FormatError, TruncatedError
+from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.frontend import apply_array
-from lsemvae.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS, derive_limb_leads
+from lsemvae.ecg.leads import LEADS, derive_limb_leads
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.losses import masked_bce
 from lsemvae.train.batches import load_batch
@@ -34,8 +32,6 @@ from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.pretrain import PRETRAIN, pretrain
 from tests.data.test_folder_format import write_folder
 
-ROOT = Path(__file__).resolve().parents[2]
-READY = ROOT / "docs/cohorts"
 N = 12
 HEAD = """
 [cohort]
@@ -482,239 +478,3 @@ def test_no_gap_of_a_measurement_ever_becomes_a_known_label(
     checked = check(tmp_path_factory.getbasetemp() / "gaps", flag('measured = "value"'), rows)
     y = np.array([row.labels[2] for row in checked.values])
     np.testing.assert_array_equal(np.isnan(y), gaps)
-
-
-# EchoNext's arrays
-
-
-MEAN = tuple(np.linspace(-5, 5, 12))
-STD = (32.0, 31.0, 30.0, 28.0, 27.0, 26.0, 38.0, 53.0, 57.0, 50.0, 45.0, 39.0)
-LSB_UV = 4.88
-
-
-def z_scores(x_mv: np.ndarray) -> np.ndarray:
-    """What EchoNext ships of `[record, lead, time]` mV: counts, z-scored by lead, as float64 `[record, 1, time, lead]`."""
-    counts = np.moveaxis(x_mv, 1, 2) * 1e3 / LSB_UV
-    return ((counts - np.array(MEAN)) / np.array(STD))[:, None]
-
-
-def array_signals(root: Path, **changes: object) -> ArraySignals:
-    keys: dict[str, object] = {
-        "files": {"train": root / "train.npy", "val": root / "val.npy"}, "part": "split", "fs_hz": 250.0,
-        "leads": LEADS, "mean": MEAN, "std": STD, "lsb_uv": LSB_UV, **changes,
-    }  # fmt: skip
-    return ArraySignals(**keys)  # type: ignore[arg-type]
-
-
-def echonext_text() -> str:
-    return (
-        (HEAD + TASKS)
-        .replace('{ kind = "wfdb", root = "signals", column = "path" }', "{ kind = \"npy\", part = \"split\", files = "
-            "{ train = \"train.npy\", val = \"val.npy\" }, fs_hz = 250, "
-            f"mean = {list(map(float, MEAN))}, std = {list(STD)}, lsb_uv = {LSB_UV} }}")
-        .replace('uid = "uid"', 'uid = "uid"\nsplit = "split"')
-    )  # fmt: skip
-
-
-@pytest.fixture
-def echonext(tmp_path: Path) -> Path:
-    """Two parts whose rows alternate in the table."""
-    x = np.stack([beats_mv(k, 2500, 250.0) for k in range(N)])
-    rows = [{**row, "split": "val" if k % 3 == 1 else "train"} for k, row in enumerate(rows_of())]
-    path = write_cohort(tmp_path / "en", echonext_text(), rows)
-    for part in ("train", "val"):
-        chosen = [k for k, row in enumerate(rows) if row["split"] == part]
-        np.save(path.parent / f"{part}.npy", z_scores(x[chosen]))
-    return path
-
-
-def test_row_i_of_an_array_is_the_i_th_row_of_its_part(echonext: Path, tmp_path: Path) -> None:
-    store = convert_cohort(echonext, tmp_path / "store")
-    assert store.split.tolist() == ["val" if k % 3 == 1 else "train" for k in range(N)]
-    for k in range(N):
-        expected = apply_array(beats_mv(k, 2500, 250.0), fs_hz=250)
-        np.testing.assert_allclose(store.millivolts([k])[0], expected, atol=1.5e-3, err_msg=f"row {k}")
-
-
-def test_limb_leads_are_derived_from_i_and_ii_and_chest_leads_kept(tmp_path: Path) -> None:
-    """In EchoNext III and aV* were filtered apart: what they hold does not matter, what I and II hold does."""
-    x = beats_mv(4, 2500, 250.0)
-    broken = x.copy()
-    broken[2:6] += np.random.default_rng(0).normal(0, 0.2, (4, 2500))
-    record = array_signals(tmp_path).record(z_scores(broken[None])[0, 0], uid="e")
-    assert record.leads == LIMB_LEADS + CHEST_LEADS
-    np.testing.assert_allclose(record.to_mv(np.float64), x, atol=1.1e-3)
-    kept = array_signals(tmp_path, derive_limb=False).record(z_scores(broken[None])[0, 0], uid="e")
-    np.testing.assert_allclose(kept.to_mv(np.float64), broken, atol=1.1e-3)
-
-
-def test_an_array_of_another_length_is_refused(echonext: Path, tmp_path: Path) -> None:
-    path = echonext.parent / "val.npy"
-    np.save(path, np.load(path)[:-1])
-    with pytest.raises(FormatError, match=r"val.npy: found 3 recordings, expected 4, the rows of .* with split = val"):
-        convert_cohort(echonext, tmp_path / "store")
-
-
-def test_constants_of_other_data_are_refused_by_the_limb_leads(echonext: Path, tmp_path: Path) -> None:
-    text = echonext.read_text()
-    echonext.write_text(text.replace(str(list(STD)), str(list(STD[::-1]))))
-    with pytest.raises(FormatError, match="found III further from II - I with the constants") as caught:
-        convert_cohort(echonext, tmp_path / "store")
-    assert "check = false" in caught.value.advice
-    echonext.write_text(echonext.read_text().replace("lsb_uv", "check = false, lsb_uv"))
-    assert len(convert_cohort(echonext, tmp_path / "store")) == N
-
-
-def test_an_array_is_mapped_not_read_and_never_unpickled(echonext: Path, tmp_path: Path) -> None:
-    np.save(echonext.parent / "val.npy", np.array([{"a": 1}], object), allow_pickle=True)
-    with pytest.raises(TruncatedError, match=r"val.npy: cannot be read as .npy"):
-        convert_cohort(echonext, tmp_path / "store")
-    (echonext.parent / "val.npy").write_bytes((echonext.parent / "train.npy").read_bytes()[:-100])
-    with pytest.raises(TruncatedError, match=r"val.npy: cannot be read as .npy"):
-        convert_cohort(echonext, tmp_path / "store")
-    np.save(echonext.parent / "val.npy", np.zeros((4, 2500, 8)))
-    with pytest.raises(FormatError, match=r"found float64 \(4, 2500, 8\), expected floating-point"):
-        convert_cohort(echonext, tmp_path / "store")
-    (echonext.parent / "val.npy").unlink()
-    with pytest.raises(FormatError, match=r"val.npy: found no such file") as caught:
-        convert_cohort(echonext, tmp_path / "store")
-    assert "--data" in caught.value.advice
-
-
-def test_a_part_without_a_file_is_refused(echonext: Path, tmp_path: Path) -> None:
-    table = echonext.parent / "table.csv"
-    table.write_text(table.read_text().replace("val", "test", 1))
-    with pytest.raises(FormatError, match=r"table.csv, line 3: found split 'test', expected one of train, val"):
-        convert_cohort(echonext, tmp_path / "store")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "found"),
-    [
-        ("lsb_uv = 4.88", "lsb_uv = 0", "lsb_uv: found 0, expected numbers above 0"),
-        ("fs_hz = 250", "fs_hz = nan", "fs_hz: found nan, expected a finite number"),
-        (", part = \"split\"", "", "part: found nothing beside 2 files"),
-        ("mean = [", "mean = [1, ", "mean: found .*expected a list of 12 finite numbers"),
-        ("fs_hz = 250", 'leads = ["I", "I"], fs_hz = 250', "leads: found I, I, expected known lead names"),
-        ('files = { train = "train.npy", val = "val.npy" }', "files = {}", "files: found {}"),
-    ],
-)  # fmt: skip
-def test_an_array_that_is_not_described_is_refused(tmp_path: Path, old: str, new: str, found: str) -> None:
-    text = echonext_text()
-    assert old in text
-    with pytest.raises(FormatError, match=found):
-        read_cohort(write_cohort(tmp_path, text.replace(old, new, 1), rows_of()))
-
-
-# The ready-made files
-
-
-def published(name: str, n: int = 60) -> list[dict[str, object]]:
-    """A synthetic table with the columns that the data set publishes (research notes, public layouts) or the file asks for."""
-    gap = [k % 3 == 0 for k in range(n)]
-    if name == "echonext":
-        flags = ("lvef_lte_45", "lvwt_gte_13", "aortic_stenosis_moderate_or_greater", "pasp_gte_45", "tr_max_gte_32",
-                 "rv_systolic_dysfunction_moderate_or_greater", "shd_moderate_or_greater")  # fmt: skip
-        return [
-            {
-                "ecg_key": f"k{k}", "patient_key": f"p{k // 2}", "age_at_ecg": 40 + k, "sex": "Male" if k % 2 else "Female",
-                "acquisition_year": 2015, "most_recent_ecg": 1, "split": ("train", "val", "test", "train")[k // 2 % 4],
-                "ventricular_rate": 70, "qt_corrected": 420,
-                **{f"{flag}_flag": 0 if gap[k] else k % 2 for flag in flags},
-                "lvef_value": "" if gap[k] else 20 + k, "pasp_value": "" if gap[k] else 20 + k,
-                "tr_max_velocity_value": "" if gap[k] else 1.5 + k / 20,
-                "rv_systolic_function_value": "" if gap[k] else ("normal", "moderate")[k % 2],
-            }
-            for k in range(n)
-        ]  # fmt: skip
-    person = [{"path": f"r{k}", "age": 40 + k, "sex": k % 2 if name == "ukb" else "MF"[k % 2]} for k in range(n)]
-    if name == "ukb":
-        return [
-            {"eid": 1000000 + k, **row, "lav_ml": "" if gap[k] else 40 + 2 * k, "lvm_g": 70 + 2 * k}
-            for k, row in enumerate(person)
-        ]
-    return [
-        {
-            "ecg_id": f"e{k}", "patient_id": f"p{k}", **row,
-            "mpap_mmhg": "" if gap[k] else 12 + k, "pawp_mmhg": "" if k % 5 == 0 else 8 + k % 20,
-        }
-        for k, row in enumerate(person)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "table", "primary"),
-    [
-        ("aspire", "aspire.csv", "ph"),
-        ("ukb", "ukb.csv", "cmr_pawp_equation_gt_15"),
-        ("echonext", "echonext_metadata_100k.csv", "pasp_ge_45"),
-    ],
-)
-def test_a_ready_made_file_reads_the_published_columns(tmp_path: Path, name: str, table: str, primary: str) -> None:
-    rows = published(name)
-    write_csv(tmp_path / table, rows)
-    checked = check_cohort(read_cohort(READY / f"{name}.toml", data=tmp_path))
-    tasks = checked.cohort.tasks
-    assert tasks.primary == primary
-    y = np.array([row.labels[0] for row in checked.values])
-    np.testing.assert_array_equal(np.isnan(y), [k % 3 == 0 for k in range(len(rows))], "unmeasured is unknown")
-    assert {row.sex_male for row in checked.values} == {0.0, 1.0}
-    assert "pressure" in tasks.statement
-
-
-def test_echonext_flags_are_read_only_where_they_were_measured(tmp_path: Path) -> None:
-    write_csv(tmp_path / "echonext_metadata_100k.csv", published("echonext"))
-    checked = check_cohort(read_cohort(READY / "echonext.toml", data=tmp_path))
-    assert not any(column in ("pasp_gte_45_flag", "tr_max_gte_32_flag") for column in checked.cohort.tasks.columns)
-    (note,) = checked.notes
-    assert note.startswith("rv_dysfunction: 20 rows hold a 0 and 0 a 1 where rv_systolic_function_value is empty")
-    rv = checked.cohort.tasks.label_names.index("rv_dysfunction")
-    assert np.isnan([row.labels[rv] for row in checked.values[::3]]).all()
-    assert {row.fold for row in checked.values} == {1, 9, 10}
-    assert checked.cohort.gain_known is False
-
-
-def test_the_uk_biobank_file_computes_the_equation_and_says_that_it_is_no_pressure(tmp_path: Path) -> None:
-    rows = published("ukb")
-    write_csv(tmp_path / "ukb.csv", rows)
-    checked = check_cohort(read_cohort(READY / "ukb.toml", data=tmp_path))
-    expected = 6.1352 + 0.07204 * float(str(rows[40]["lav_ml"])) + 0.02256 * float(str(rows[40]["lvm_g"]))
-    assert checked.values[40].measures[0] == pytest.approx(expected, rel=1e-6)
-    assert "No pressure was measured in anybody" in checked.cohort.tasks.statement
-    assert "not a measured pressure" in checked.cohort.tasks.descriptions[checked.cohort.tasks.primary]
-
-
-def test_the_mimic_file_reads_what_its_sql_makes_of_the_published_tables(tmp_path: Path) -> None:
-    """record_list.csv and structured_measurement.csv, as published, through the SQL beside the file."""
-    if sqlite3.sqlite_version_info < (3, 25):
-        pytest.fail(f"found SQLite {sqlite3.sqlite_version}, expected 3.25 for window functions")
-    with sqlite3.connect(":memory:") as base:
-        base.execute("CREATE TABLE record_list (subject_id, study_id, file_name, ecg_time, path)")
-        base.execute(
-            "CREATE TABLE structured_measurement "
-            "(subject_id, measurement_id, measurement_datetime, test_type, measurement, result, unit)"
-        )
-        for k in range(20):
-            path = f"files/p1000/p1000000{k}/s{k}/{k}"
-            base.execute("INSERT INTO record_list VALUES (?,?,?,?,?)", (k, 100 + k, k, "2150-01-10 08:00:00", path))
-            for day, velocity in (("2150-01-05", 9), ("2150-01-20", 2 + k / 10), ("2150-03-01", 7), ("2152-01-01", 6)):
-                study = (k, f"{k}-{day}", f"{day} 09:00:00", "TTE")
-                result = "unable to assess" if k % 4 == 0 else str(velocity)
-                base.execute(
-                    "INSERT INTO structured_measurement VALUES (?,?,?,?,'tr_velocity',?,'m/s')", (*study, result)
-                )
-                base.execute("INSERT INTO structured_measurement VALUES (?,?,?,?,'tr_mmhg',?,'mmHg')", (*study, "25"))
-        cursor = base.execute((READY / "mimic_echo.sql").read_text(encoding="utf-8"))
-        rows = [dict(zip([c[0] for c in cursor.description], row, strict=True)) for row in cursor]
-    base.close()
-    assert [row["days_to_echo"] for row in rows] == [10.042] * 20, "the nearest that follows, not one before"
-    write_csv(tmp_path / "mimic_echo.csv", rows)
-    checked = check_cohort(read_cohort(READY / "mimic_echo.toml", data=tmp_path))
-    y = np.array([row.labels[0] for row in checked.values])
-    expected = [np.nan if k % 4 == 0 else float(2 + k / 10 > 2.8) for k in range(20)]
-    np.testing.assert_array_equal(y, expected)
-    assert checked.cohort.signals.columns == ("path",)
-
-
-def test_every_ready_made_file_is_tested() -> None:
-    assert sorted(path.stem for path in READY.glob("*.toml")) == ["aspire", "echonext", "mimic_echo", "ukb"]

@@ -301,6 +301,7 @@ def test_a_computed_quantity_is_nan_exactly_where_a_term_is(a: str, b: str, limi
         ({"positive": None, "complete": "yes"}, "complete: found 'yes'", "true or false"),
         ({"positive": None, "complete": True, "range": [0, 1], "unit": "1"}, "range: found a range", "a comparison"),
         ({"range": [5, 200]}, "unit: found nothing", "a text"),
+        ({"unit": "mmHg"}, "unit: found unit without range", "both, or neither"),
         ({"range": [200, 5], "unit": "mmHg"}, "range: found [200, 5]", "[lowest, highest"),
         ({"range": [1], "unit": "mmHg"}, "range: found [1]", "a list of 2 finite numbers"),
         ({"among": "ph2"}, "line 7: [task] among: found 'ph2'", "a binary task of this file (ph)"),

@@ -154,9 +154,10 @@ def annealed(epoch: int, config: ReferenceConfig) -> float:
     return min(epoch / config.anneal_epochs, 1.0)
 
 
-def reference_optimizer(model: ReferenceModel) -> torch.optim.AdamW:
-    """AdamW as published, with torch's default implementation for the device."""
-    return torch.optim.AdamW(model.parameters(), lr=model.config.lr, weight_decay=model.config.weight_decay)
+def reference_optimizer(model: ReferenceModel, *, fused: bool = False) -> torch.optim.AdamW:
+    """AdamW as published, with torch's default implementation for the device unless `fused`."""
+    config = model.config
+    return torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def train_epoch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -39,11 +40,19 @@ def _tiny_peer(device: str, *, fused: bool) -> Any:
     model = ref.ReferenceModel(TINY).to(device)
     return peers.Peer(
         model,
-        peers.adamw(model, 1e-3, 0.0, fused=fused),
+        ref.reference_optimizer(model, fused=fused),
         lambda x: ref.reference_loss(x, model(x), beta=1.0, config=TINY),
         lambda x: peers.standardized(x[..., : TINY.n_samples]),
         1.0,
     )
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """The commands set the number of threads of the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -87,6 +96,29 @@ def test_candidates_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     data = _run(tmp_path, "reference", "base", "--warm-up", "2")
     assert order == ["reference", "base"] * 5
     assert data["turns"] == 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_was_measured_survives_an_interruption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    step, seen = throughput.train_step, []
+
+    def interrupted(candidate: Any, device: str) -> Any:
+        seen.append(candidate.name)
+        if len(seen) == 4:  # one turn of warm-up, two kept ones, then this
+            raise KeyboardInterrupt
+        return step(candidate, device)
+
+    monkeypatch.setattr(throughput, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, "reference")
+    data = json.loads((tmp_path / "out.json").read_text())
+    assert data["turns"] == 2
+
+
+@pytest.mark.parametrize("words", [["--batch", "0"], ["--steps", "0"], ["--threads", "0"], ["--warm-up", "-1"]])
+def test_impossible_numbers_are_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit, match="expected at least 1"):
+        throughput.main(words)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -153,6 +185,62 @@ def test_recordings_are_standardized_for_the_reference_and_halved_for_base() -> 
     torch.testing.assert_close(z.mean(-1), torch.zeros(2, 12), rtol=0, atol=1e-4)
     torch.testing.assert_close(z.std(-1), torch.ones(2, 12))
     torch.testing.assert_close(peers.halved(x)[0, 0, 0], (x[0, 0, 0] + x[0, 0, 1]) / 2)
+
+
+def _same_weights(model: nn.Module, reference: nn.Module) -> dict[str, Tensor]:
+    """Copy the peer's weights into our model; the peer's gradients under our names, once it has some."""
+    names: dict[str, Any] = {}
+    for k, encoder in enumerate(reference.encoders):
+        for j in range(3):
+            for kind in ("weight", "bias"):
+                names[f"encoders.per_lead.{k}.body.{j}.{kind}"] = [getattr(encoder, f"conv{j + 1}")], kind
+        for kind in ("weight", "bias"):
+            names[f"encoders.per_lead.{k}.heads.{kind}"] = [encoder.mean, encoder.logvar], kind
+    for kind in ("weight", "bias"):
+        names[f"decoder.dense.{kind}"] = [reference.decoder.dense], kind
+        for j in range(3):
+            names[f"decoder.up.{j}.{kind}"] = [getattr(reference.decoder, f"up{j + 1}")], kind
+    ours = {name: p for name, p in model.named_parameters() if not name.startswith("probe.")}
+    assert set(ours) == set(names)
+    for name, (modules, kind) in names.items():
+        ours[name].data.copy_(torch.cat([getattr(module, kind).detach() for module in modules]))
+    return {
+        name: torch.cat([getattr(module, kind).grad for module in modules])
+        for name, (modules, kind) in names.items()
+        if getattr(modules[0], kind).grad is not None
+    }
+
+
+def test_paper_with_its_switches_on_computes_what_the_reference_computes() -> None:
+    from lsemvae.model.paper import LsEmvaePaper
+    from lsemvae.model.paper_config import PaperConfig
+
+    config = PaperConfig(n_samples=80, channels=(2, 3, 4), latent=5, prior=False, kl_of_unsampled_mean=True)
+    torch.manual_seed(0)
+    reference, model = ref.ReferenceModel(TINY), LsEmvaePaper(config)
+    x, present = peers.recordings(3)[..., :80], torch.ones(3, 12, dtype=torch.bool)
+    torch.manual_seed(1)
+    wanted = ref.reference_loss(peers.standardized(x), reference(peers.standardized(x)), beta=1.0, config=TINY)
+    wanted.backward()
+    gradients = _same_weights(model, reference)
+    torch.manual_seed(1)
+    got = model.pretrain_terms(x, present, present, progress=1.0)["loss"]
+    got.backward()
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+    ours = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert set(ours) == set(gradients)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_paper_peer_has_the_published_size_and_its_presets_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        peer = peers.paper_peer("meta", fused=False)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in peer.model.named_children()}
+    assert count["encoders"] + count["decoder"] == 256_150_577
+    assert sum(p.numel() for group in peer.optimizer.param_groups for p in group["params"]) == sum(count.values())
+    assert peer.optimizer.defaults["fused"] is True
+    assert peer.clip_norm == 1.0
 
 
 def test_base_is_the_default_model_with_its_pre_training_objective() -> None:

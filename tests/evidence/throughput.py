@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -126,14 +127,20 @@ def train_step(candidate: Candidate, device: str) -> tuple[dict[str, float], dic
     return dict(zip(PHASES, wall, strict=True)), dict(zip(PHASES, (b - a for (_, a), (_, b) in pairs), strict=True))
 
 
-def take_turns(candidates: list[Candidate], *, steps: int, warm_up: int, device: str) -> None:
-    """Steps of all candidates in turn; those of the warm-up are not kept."""
+def take_turns(candidates: list[Candidate], *, steps: int, warm_up: int, device: str) -> Iterator[int]:
+    """Steps of all candidates in turn; those of the warm-up are not kept. Yields the number of kept turns after each."""
     for turn in range(warm_up + steps):
         for candidate in candidates:
             wall, cpu = train_step(candidate, device)
+            words = (
+                f"turn {turn + 1}, {candidate.name}: {sum(wall.values()):.3f} s, processor {sum(cpu.values()):.3f} s"
+            )
+            print(words, file=sys.stderr, flush=True)
             if turn >= warm_up:
                 candidate.wall_s.append(wall)
                 candidate.cpu_s.append(cpu)
+        if turn >= warm_up:
+            yield turn + 1 - warm_up
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
@@ -217,7 +224,7 @@ def report(candidates: list[Candidate], *, device: str, arguments: argparse.Name
     data: dict[str, Any] = {
         "what": "training step = forward + loss + backward + clip + AdamW; recordings of 10 s, 12 leads",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "batch": arguments.batch, "turns": arguments.steps, "warm_up_turns": arguments.warm_up, "device": device,
+        "batch": arguments.batch, "turns": len(candidates[0].wall_s), "warm_up_turns": arguments.warm_up, "device": device,
         "machine": machine(device),
         "gpu": NO_GPU if device == "cpu" else torch.cuda.get_device_name(),
         "candidates": {c.name: summary(c, candidates[0], device=device) for c in candidates},
@@ -261,6 +268,10 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Measure, print, write."""
     arguments = parse(words)
+    if min(arguments.batch, arguments.steps, arguments.threads) < 1 or arguments.warm_up < 0:
+        raise SystemExit(
+            "found a batch, steps or threads below 1, or a negative warm-up, expected at least 1, and 0 for the warm-up"
+        )
     torch.set_num_threads(arguments.threads)
     found = "cuda" if torch.cuda.is_available() else "cpu"
     device = found if arguments.device == "auto" else arguments.device
@@ -270,11 +281,12 @@ def main(words: list[str] | None = None) -> int:
     names = arguments.candidates or (GPU_CANDIDATES if device == "cuda" else CPU_CANDIDATES)
     x_mv = recordings(arguments.batch)
     candidates = [build(name, x_mv, device=device) for name in names]
-    take_turns(candidates, steps=arguments.steps, warm_up=arguments.warm_up, device=device)
-    data = report(candidates, device=device, arguments=arguments)
+    data: dict[str, Any] = {}
+    for _ in take_turns(candidates, steps=arguments.steps, warm_up=arguments.warm_up, device=device):
+        data = report(candidates, device=device, arguments=arguments)
+        if arguments.json:  # after each turn: what is measured survives an interruption
+            arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     show(data)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from reference_loop import ReferenceConfig, ReferenceModel, reference_loss, reference_optimizer
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lsemvae.model.config import TrainConfig
+    from lsemvae.model.lsemvae import LsEmvae
+    from lsemvae.model.paper import LsEmvaePaper
 
 N_LEADS, N_SAMPLES = 12, 5000
 """10 s at 500 Hz."""
@@ -41,34 +47,48 @@ def halved(x_mv: Tensor) -> Tensor:
     return x_mv.unflatten(-1, (-1, 2)).mean(-1)
 
 
-def adamw(model: nn.Module, lr: float, weight_decay: float, *, fused: bool) -> torch.optim.AdamW:
-    """AdamW; without `fused`, torch's default implementation for the device."""
-    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused or None)
-
-
 def reference_peer(device: str, *, fused: bool) -> Peer:
     """The plain re-creation with the KL at full weight."""
     config = ReferenceConfig()
     model = ReferenceModel(config).to(device)
-    optimizer = adamw(model, config.lr, config.weight_decay, fused=True) if fused else reference_optimizer(model)
+    optimizer = reference_optimizer(model, fused=fused)
     return Peer(
         model, optimizer, lambda x: reference_loss(x, model(x), beta=1.0, config=config), standardized, config.clip_norm
     )
 
 
-def base_peer(device: str, *, fused: bool) -> Peer:
-    """Our default model with its own pre-training objective; all leads are there and seen."""
-    from lsemvae.model.config import LsEmvaeConfig
-    from lsemvae.model.lsemvae import LsEmvae
-    from lsemvae.train.pretrain import PRETRAIN
+def preset_peer(
+    model: LsEmvae | LsEmvaePaper, train: TrainConfig, prepare: Callable[[Tensor], Tensor], device: str, *, fused: bool
+) -> Peer:
+    """One of our models with its own pre-training objective, KL and alignment at full weight; all leads are there and seen."""
+    from lsemvae.train.loop import make_optimizer
 
-    model = LsEmvae(LsEmvaeConfig()).to(device)
+    model.to(device)
+    train = replace(train, optimizer="fused_adamw") if fused else train
 
     def loss(x: Tensor) -> Tensor:
         present = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         return model.pretrain_terms(x, present, present, progress=1.0)["loss"]
 
-    return Peer(model, adamw(model, PRETRAIN.lr, PRETRAIN.weight_decay, fused=fused), loss, halved, PRETRAIN.clip_norm)
+    return Peer(model, make_optimizer(train, list(model.parameters())), loss, prepare, train.clip_norm)
 
 
-PEERS: dict[str, Callable[..., Peer]] = {"reference": reference_peer, "base": base_peer}
+def paper_peer(device: str, *, fused: bool) -> Peer:
+    """Our preset in the published sizes. It standardizes its input itself, inside the step; its own AdamW is the fused one."""
+    from lsemvae.data.labels import LABELS
+    from lsemvae.model.paper import LsEmvaePaper
+    from lsemvae.model.presets import PAPER_PRETRAIN, preset
+
+    return preset_peer(LsEmvaePaper(preset("paper", labels=LABELS)), PAPER_PRETRAIN, lambda x: x, device, fused=fused)
+
+
+def base_peer(device: str, *, fused: bool) -> Peer:
+    """Our default model."""
+    from lsemvae.model.config import LsEmvaeConfig
+    from lsemvae.model.lsemvae import LsEmvae
+    from lsemvae.train.pretrain import PRETRAIN
+
+    return preset_peer(LsEmvae(LsEmvaeConfig()), PRETRAIN, halved, device, fused=fused)
+
+
+PEERS: dict[str, Callable[..., Peer]] = {"reference": reference_peer, "paper": paper_peer, "base": base_peer}

@@ -21,6 +21,7 @@ THREE = ("RHS", "MI", "NORM")
 TINY = LsEmvaeConfig(channels=(4, 6, 8), latent=5, trunk=(8, 8), summary=6)
 NAMES = ("resnet1d", "xresnet1d", "transformer", "multimodal_cnn", "beta_vae", "mvae", "mopoe", "mmvae_plus")
 VAES = ("beta_vae", "mvae", "mopoe", "mmvae_plus")
+N = 6
 WEIGHT = torch.tensor([2.0, 1.0, 1.0])
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -36,15 +37,15 @@ def _g(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _x(n: int = 16, seed: int = 5) -> torch.Tensor:
+def _x(n: int = N, seed: int = 5) -> torch.Tensor:
     return 0.3 * torch.randn(n, 12, 2500, generator=_g(seed))
 
 
-def _present(*leads: str, n: int = 16) -> torch.Tensor:
+def _present(*leads: str, n: int = N) -> torch.Tensor:
     return torch.tensor([lead in leads for lead in LEADS]).repeat(n, 1)
 
 
-def _labels(n: int = 16) -> torch.Tensor:
+def _labels(n: int = N) -> torch.Tensor:
     labels = (torch.rand(n, 3, generator=_g(6)) < 0.4).float()
     labels[0, 1] = float("nan")
     return labels
@@ -128,11 +129,11 @@ def test_logits_for_each_lead_set_are_finite_and_differ(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize("garbage", [1e3, float("nan"), float("inf")])
-def test_an_absent_lead_cannot_touch_logits_or_losses(name: str, garbage: float) -> None:
-    x, present, some = _x(), _present(*LEADS), _present(*LIMB_LEADS, "V1")
+def test_an_absent_lead_cannot_touch_logits_or_losses(name: str) -> None:
+    x, some = _x(), _present(*LIMB_LEADS, "V1")
     some[0] = _present("II", n=1)[0]  # absence is decided per recording
-    dirty = x.masked_fill(~some.unsqueeze(-1), garbage)
+    garbage = torch.tensor([1e3, float("nan"), float("inf")]).repeat(4).view(1, 12, 1)
+    dirty = torch.where(some.unsqueeze(-1), x, garbage)
     results = []
     for data in (x, dirty):
         model = _model(name)
@@ -144,7 +145,6 @@ def test_an_absent_lead_cannot_touch_logits_or_losses(name: str, garbage: float)
         results.append(torch.stack(parts))
     assert torch.equal(*results)
     assert torch.isfinite(results[0]).all()
-    assert present.all()
 
 
 @variational
@@ -182,11 +182,8 @@ def test_fine_tuning_reaches_every_parameter_it_should_and_no_other(name: str) -
 @variational
 def test_pre_training_reaches_encoders_and_decoder_and_not_the_head(name: str) -> None:
     model = _settle(_model(name)).train()
-    # MVAE draws some single leads a step: a few steps reach all.
-    for k in range(3):
-        model.pretrain_terms(_x(24), _present(*LEADS, n=24), _present(*LEADS, n=24), _g(k), progress=1.0)[
-            "loss"
-        ].backward()
+    present = _present(*LEADS, n=12)  # one recording for each component of the mixture over leads
+    model.pretrain_terms(_x(12), present, present, _g(), progress=1.0)["loss"].backward()
     for key, p in model.named_parameters():
         reached = p.grad is not None and bool(p.grad.any())
         assert reached is (not key.startswith("head.")), key
@@ -206,7 +203,7 @@ def test_every_present_lead_gets_a_gradient_and_no_other(name: str) -> None:
 @every
 def test_a_statement_nobody_made_is_not_learned_from(name: str) -> None:
     model = _model(name).train()
-    labels = torch.full((16, 3), float("nan"))
+    labels = torch.full((N, 3), float("nan"))
     labels[:, 0] = 1.0
     model.finetune_terms(_x(), _present(*LEADS), _present(*LEADS), labels, WEIGHT, _g())["loss"].backward()
     weight = (model.head.logits if name not in VAES else model.head.read_out.logits).weight
@@ -217,7 +214,7 @@ def test_a_statement_nobody_made_is_not_learned_from(name: str) -> None:
 @every
 def test_measures_are_regressed_from_the_same_evidence_and_an_unmeasured_cell_teaches_nothing(name: str) -> None:
     model = _model(name, measures=("axis", "rate")).train()
-    measured = torch.randn(16, 2, generator=_g(7)) * 5 + 70
+    measured = torch.randn(N, 2, generator=_g(7)) * 5 + 70
     measured[3:, 1] = float("nan")
     model.measure.fit_scale(measured)
     terms = model.finetune_terms(_x(), _present(*LEADS), _present("I", "II"), _labels(), WEIGHT, _g(), measured)
@@ -226,7 +223,7 @@ def test_measures_are_regressed_from_the_same_evidence_and_an_unmeasured_cell_te
     assert model.measure.linear.weight.grad.any(1).all()
     assert next(iter(model.finetune_parameters())).grad is not None
     model.zero_grad()
-    nothing = torch.full((16, 2), float("nan"))
+    nothing = torch.full((N, 2), float("nan"))
     nothing[:, 0] = 70.0
     model.finetune_terms(_x(), _present(*LEADS), _present("I"), _labels(), WEIGHT, _g(), nothing)[
         "measuring"
@@ -323,7 +320,7 @@ def _descend(model: nn.Module, loss: Callable[[int], torch.Tensor], steps: int, 
 
 @every
 def test_the_supervised_loss_decreases(name: str) -> None:
-    model, (x, labels) = _model(name).train(), _beats(16)
+    model, (x, labels) = _model(name).train(), _beats(N)
     present = _present(*LEADS)
     values = _descend(
         model, lambda _: model.finetune_terms(x, present, present, labels, WEIGHT, _g())["loss"], 12, 1e-2
@@ -333,7 +330,7 @@ def test_the_supervised_loss_decreases(name: str) -> None:
 
 @variational
 def test_the_bound_improves_and_so_does_the_drawing(name: str) -> None:
-    model, (x, _) = _model(name).train(), _beats(16)
+    model, (x, _) = _model(name).train(), _beats(N)
     present = _present(*LEADS)
     nlls: list[float] = []
 
