@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from export.errors import ExportError, ExportTargetError
-from export.identity import BundleIdentity, describe
+from export.identity import BundleIdentity
 from export.signing import SigningKey
 from export.source import DecisionSource, RunSource
 from lsemvae.data.labels import prediction_column
@@ -64,7 +64,7 @@ def build_manifest(
                 label=label,
                 column=prediction_column(label),
                 primary=label == decision.rule.primary,
-                description=describe(label),
+                description=identity.describe(label),
             )
             for label in source.labels
         ),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from export.errors import ExportModelError
 from export.source import parse_json
-from lsemvae.data.labels import DESCRIPTIONS, LABELS
+from lsemvae.data.tasks import BUILT_IN
 from lsemvae.ecg.bundle_parts import version_tuple
 from lsemvae.ecg.errors import EcgError
+from lsemvae.train.run import tasks_of
 
 IDENTITY_FILE: Final = "bundle.json"
 _READERS: Final = (
@@ -24,6 +25,10 @@ _OWN_LABELS: Final = (
 )
 _INTENDED_USE: Final = (
     "Research and development: screening of resting limb-lead ECGs of adults for right-heart-strain statements. "
+    "Not a medical device, not a diagnosis."
+)
+_OWN_USE: Final = (
+    "Research and development: screening of resting ECGs for what the owner of the training data labelled. "
     "Not a medical device, not a diagnosis."
 )
 _NOT_FOR: Final = (
@@ -45,20 +50,39 @@ class BundleIdentity:
     label_statement: str = _READERS
     not_for: tuple[str, ...] = _NOT_FOR
     licence: str = "Apache-2.0"
+    descriptions: Mapping[str, str] = field(default_factory=lambda: dict(BUILT_IN.descriptions))
+
+    def describe(self, label: str) -> str:
+        """What a 1 of a label means, or its name where the task set does not say."""
+        return self.descriptions.get(label) or label
+
+
+_TEXTS: Final = tuple(entry.name for entry in fields(BundleIdentity) if entry.name != "descriptions")
+"""What `bundle.json` may override."""
 
 
 def load_identity(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
-    """Return the texts for a run: own labels get a statement of their own, `bundle.json` has the last word."""
-    identity = BundleIdentity() if set(labels) <= set(LABELS) else BundleIdentity(label_statement=_OWN_LABELS)
+    """Return the texts for a run: a cohort's own statement where it brought one, and `bundle.json` has the last word."""
+    identity = _of_tasks(run_dir, labels)
     path = run_dir / IDENTITY_FILE
     if not path.is_file():
         return identity
     values = parse_json(path)
-    known = {field.name for field in fields(BundleIdentity)}
+    known = set(_TEXTS)
     if not isinstance(values, dict) or not set(values) <= known:
         raise ExportModelError(f"{path}: found {sorted(values)}; expected some of {sorted(known)}")
     texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return _checked(replace(identity, **texts), path)
+
+
+def _of_tasks(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
+    """The texts that follow from the task set of the run."""
+    tasks = tasks_of(run_dir)
+    if set(labels) <= set(tasks.label_names):
+        if tasks.statement == BUILT_IN.statement:
+            return BundleIdentity()
+        return BundleIdentity(intended_use=_OWN_USE, label_statement=tasks.statement, descriptions=tasks.descriptions)
+    return BundleIdentity(intended_use=_OWN_USE, label_statement=_OWN_LABELS)
 
 
 def _checked(identity: BundleIdentity, path: Path) -> BundleIdentity:
@@ -77,9 +101,4 @@ def _checked(identity: BundleIdentity, path: Path) -> BundleIdentity:
 
 
 def _texts(identity: BundleIdentity) -> dict[str, object]:
-    return {field.name: getattr(identity, field.name) for field in fields(identity) if field.name != "not_for"}
-
-
-def describe(label: str) -> str:
-    """Return the description of a label, or its name where the project does not know it."""
-    return DESCRIPTIONS.get(label, label)
+    return {name: getattr(identity, name) for name in _TEXTS if name != "not_for"}

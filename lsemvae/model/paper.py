@@ -7,9 +7,9 @@ Objective (a sum over the latent, a mean over recordings)::
 `q` is the posterior that is sampled (`kl_of_unsampled_mean` takes the reference's other one). `rise` goes from 0 to 1 over the first
 `anneal` of all steps. Afterwards a probe reads the frozen means of the leads: dense, ReLU, dropout, dense.
 
-What makes it faster than the plain form, with the same results: a decoder that knows no lead draws once, not once a lead; the two dense
-XX
-take twice its time, and one batched product of all heads loses more in its 1 GB gradient than it saves.
+What makes it faster than the plain form, with the same results: a decoder that knows no lead draws once, not once a lead; the two
+dense heads of a lead are one product; the probe's pass through the frozen encoders keeps no graph. A loop over leads stays: on a CPU
+grouped convolutions take twice its time, and one batched product of all heads loses more in its 1 GB gradient than it saves.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 ::
 
     config.json          kind, model, train, labels, leads (JSON)
+    tasks.json           the task set: what each label and measure is, and the statement of the cohort
     run.json             command, git revision, data hash, versions, seed, folds left out
     metrics.jsonl        one line per epoch
     model.safetensors    averaged weights of the last epoch (what is used)
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from lsemvae.data.store import RecordStore
+from lsemvae.data.tasks import BUILT_IN, TaskSet, task_set_from_json
 from lsemvae.ecg.errors import FormatError
 
+TASKS_FILE = "tasks.json"
 _RUN_ADVICE = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."
 
 
@@ -120,7 +123,14 @@ def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_ou
         "versions": versions(),
     }
     write_json(root / "run.json", run)
+    write_json(root / TASKS_FILE, store.tasks.to_json())
     write_json(path, config)
+
+
+def tasks_of(run_dir: Path) -> TaskSet:
+    """The task set that a run was trained on; runs of version 0.1.0 noted none and had the built-in one."""
+    path = Path(run_dir) / TASKS_FILE
+    return task_set_from_json(read_object(path), of=str(path)) if path.is_file() else BUILT_IN
 
 
 def store_of(run_dir: Path) -> Path:

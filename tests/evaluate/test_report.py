@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.errors import FormatError, LeadError
-from lsemvae.evaluate import report_pdf
+from lsemvae.evaluate import report, report_html, report_pdf
 from lsemvae.evaluate.blocks import Plot, Section, TextTable
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.evidence import gather
@@ -105,8 +105,12 @@ def predictions(tmp_path_factory: pytest.TempPathFactory, tables: dict[str, Pred
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, cohort_folder: Path, predictions: Path, extras: Path) -> Path:
+    """A whole report with coarse pictures, its PDF without the tables, which are most of its pages."""
     out = tmp_path_factory.mktemp("out")
-    write_report(ReportJob(cohort_folder, predictions, (extras,), n_bootstrap=30), out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_html, "_DPI", 40)
+        patch.setattr(report, "write_pdf", lambda path, *texts: write_pdf(path, *texts[:2], texts[2][-4:]))
+        write_report(ReportJob(cohort_folder, predictions, (extras,), n_bootstrap=20), out)
     return out
 
 
@@ -149,7 +153,7 @@ def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch
         return pages[-1]
 
     monkeypatch.setattr(report_pdf._Pages, "open", spy)
-    table = TextTable("Long", ("a", "b"), tuple((str(k), "x\ny") for k in range(60)))
+    table = TextTable("Long", ("a", "b"), tuple((str(k), "x\ny") for k in range(40)))
     plot = Plot("P", lambda figure: figure.subplots().plot([1, 2]), "a line", size_in=(10, 5))
     count = write_pdf(
         tmp_path / "x.pdf",
@@ -219,10 +223,9 @@ def test_the_command_takes_a_shells_pattern(
     import typer
 
     from lsemvae import cli_report
-    from lsemvae.evaluate import report as module
 
     asked: list[ReportJob] = []
-    monkeypatch.setattr(module, "write_report", lambda job, out: asked.append(job) or {})
+    monkeypatch.setattr(report, "write_report", lambda job, out: asked.append(job) or {})
     app = typer.Typer()
     app.command("report")(cli_report.report)
     app.command("card")(cli_report.card)
