@@ -39,7 +39,7 @@ MODEL_SWITCHES = (
 )  # fmt: skip
 N_POSITIONAL_GROUPS = 4
 """The reference cuts the experts into at most this many groups."""
-FLAT_SD = 1e-8  # of a lead that is all zero: it stays zero
+FLAT_SD = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale
 
 
 def with_defects(config: _Config, *names: str) -> _Config:
@@ -59,7 +59,8 @@ def with_defects(config: _Config, *names: str) -> _Config:
 def zscore(x: Tensor) -> Tensor:
     """Each lead of `[batch, lead, time]` to mean 0 and standard deviation 1 (n - 1 in the divisor); a flat lead becomes zero."""
     centred = x - x.mean(-1, keepdim=True)
-    return centred / centred.square().sum(-1, keepdim=True).div(x.shape[-1] - 1).sqrt().clamp(min=FLAT_SD)
+    sd = centred.square().sum(-1, keepdim=True).div(x.shape[-1] - 1).sqrt()
+    return (centred / sd.clamp(min=FLAT_SD)).masked_fill(sd < FLAT_SD, 0.0)
 
 
 def crossed(leads: tuple[str, ...]) -> list[int]:

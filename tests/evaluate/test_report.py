@@ -161,7 +161,7 @@ def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch
         LABEL_STATEMENT,
         [Section("One", ("text",), (table, plot, plot)), Section("Two", (), (plot,))],
     )
-    assert count == len(pages) == 7
+    assert count == len(pages) == 6
     for figure in pages:
         first = max(figure.texts, key=lambda text: text.get_position()[1])
         assert LABEL_STATEMENT.startswith(first.get_text())

@@ -13,7 +13,7 @@ from lsemvae.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
 from lsemvae.model.baselines import beta_vae, mixture, mmvae_plus, mopoe, mvae
 from lsemvae.model.baselines.beta_vae import BetaVae
 from lsemvae.model.baselines.mixture import component_weights, pick, stratified_component
-from lsemvae.model.baselines.mmvae_plus import PRIVATE, MmvaePlus, log_mixture, log_normal
+from lsemvae.model.baselines.mmvae_plus import MmvaePlus, log_mixture, log_normal
 from lsemvae.model.baselines.mopoe import Mopoe, subset_family
 from lsemvae.model.baselines.mvae import Mvae
 from lsemvae.model.config import LsEmvaeConfig
@@ -22,6 +22,7 @@ from lsemvae.model.lsemvae import sample
 
 TINY = LsEmvaeConfig(channels=(4, 6, 8), latent=5, trunk=(8, 8), summary=6)
 LABELS = ("RHS",)
+PRIVATE = 1  # channels of w beside the 5 of u
 
 
 def _g(seed: int = 0) -> torch.Generator:

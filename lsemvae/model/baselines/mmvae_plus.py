@@ -25,7 +25,7 @@ from lsemvae.model.baselines.vae import MultimodalVae, n_observed, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-PRIVATE = 8  # channels of w, next to the 24 that are shared: what one lead adds is less than what all have
+SHARED_PER_PRIVATE = 3  # 24 channels of u, 8 of w: what one lead adds is less than what all have
 
 
 def log_normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -50,9 +50,11 @@ class MmvaePlus(MultimodalVae):
         self, labels: tuple[str, ...], measures: tuple[str, ...] = (), *, config: LsEmvaeConfig | None = None
     ) -> None:
         config = config or LsEmvaeConfig()
-        super().__init__(labels, measures, config, private=PRIVATE)
-        self.private_mean = nn.Parameter(torch.zeros(len(LEADS), PRIVATE, 1))  # r_n: one Gaussian a lead and channel
-        self.private_logvar = nn.Parameter(torch.zeros(len(LEADS), PRIVATE, 1))
+        private = max(1, config.latent // SHARED_PER_PRIVATE)
+        super().__init__(labels, measures, config, private=private)
+        self.private = private
+        self.private_mean = nn.Parameter(torch.zeros(len(LEADS), self.private, 1))  # r_n: a Gaussian a lead and channel
+        self.private_logvar = nn.Parameter(torch.zeros(len(LEADS), self.private, 1))
 
     def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Shared and private channels of `[batch, lead, latent + private, step]`."""
@@ -72,7 +74,7 @@ class MmvaePlus(MultimodalVae):
 
     def draw_private(self, n: int, steps: int, g: torch.Generator | None = None) -> Tensor:
         """`w` of every lead from its learned prior: `[batch, lead, private, step]`."""
-        shape = (n, len(LEADS), PRIVATE, steps)
+        shape = (n, len(LEADS), self.private, steps)
         return sample(self.private_mean.expand(shape), self.private_logvar.expand(shape), g)
 
     def draw_leads(self, u: Tensor, w: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ from lsemvae.model.baselines.screen import BaselineScreen
 from lsemvae.model.config import LsEmvaeConfig
 
 HIDDEN = 64  # units of the head's one hidden layer
-
-
 _STEP = 8  # widths are multiples of it: the heads of the transformer share them out
 
 
