@@ -215,7 +215,8 @@ def _results(card: HubCard, facts: Mapping[str, Any]) -> Iterator[str]:
         yield "None recorded."
         return
     if not facts["left_out"]:
-        yield "Figures of cross-validated models of the same recipe; this one has seen all folds."
+        yield "Figures of cross-validated models of the same recipe (as INT8 bundles, where `lsemvae reproduce` recorded them)."
+        yield "This very model has seen all folds."
         yield ""
     yield from ("| label | leads | n | positive | AUROC (95 % interval) |", "| --- | --- | --- | --- | --- |")
     for r in card.results:

@@ -39,7 +39,10 @@ def student_config(
 ) -> StudentConfig:
     """The student of a size (`xs`, `s`, `m`, `l`, `xl`) for these labels and measures; `summary` is the teacher's."""
     if size not in _SIZES:
-        raise FormatError(f"found the student size {size!r}, expected one of {', '.join(SIZES)}")
+        raise FormatError(
+            f"found the student size {size!r}, expected one of {', '.join(SIZES)}",
+            advice="Choose --size; m is the size that ships.",
+        )
     return replace(StudentConfig(labels=labels, measures=measures, summary=summary), **_SIZES[size])
 
 

@@ -49,6 +49,7 @@ from lsemvae.train.views import ViewBank
 __all__ = ["DISTILL", "PATIENT", "PATIENT_OPTIONS", "DistillOptions", "distill", "recipe_of", "student_for"]
 
 _WEIGHTS = frozenset({"bce", "soft", "temperature", "posterior", "feature", "measuring"})
+_WEIGHTS_ADVICE = "Start from DISTILL or PATIENT and change the weights in their `extra`."
 _FIRST = frozenset({
     "leads", "channels", "kernels", "strides", "summary", "logvar_bound", "labels", "measures", "n_samples",
     "epochs", "batch", "lr", "weight_decay", "warmup", "clip_norm", "ema", "seed", "extra",
@@ -188,15 +189,22 @@ class Objective:
 def _folders(teacher_dir: Path | Sequence[Path]) -> list[Path]:
     folders = [teacher_dir] if isinstance(teacher_dir, str | Path) else list(teacher_dir)
     if not folders:
-        raise FormatError("found no teacher, expected the run folder of at least one")
+        raise FormatError(
+            "found no teacher, expected the run folder of at least one", advice="Name a run folder of lsemvae finetune."
+        )
     return [Path(folder) for folder in folders]
 
 
 def _check_asked(train: TrainConfig, options: DistillOptions) -> None:
     if unknown := set(train.extra) - _WEIGHTS:
-        raise FormatError(f"found weights {sorted(unknown)}, expected some of {sorted(_WEIGHTS)}")
+        raise FormatError(
+            f"found weights {sorted(unknown)}, expected some of {sorted(_WEIGHTS)}", advice=_WEIGHTS_ADVICE
+        )
     if missing := {"soft", "temperature", "posterior", "measuring"} - set(train.extra):
-        raise FormatError(f"found no weight of {sorted(missing)}, expected one (0 leaves a term out of the sum)")
+        raise FormatError(
+            f"found no weight of {sorted(missing)}, expected one (0 leaves a term out of the sum)",
+            advice=_WEIGHTS_ADVICE,
+        )
     if train.extra.get("feature", 0.0) > 0 and options.teacher_view == "cached":
         raise FormatError(
             "found a weight of feature with cached teachers, expected teachers on the augmented view",

@@ -25,6 +25,7 @@ teacher of the chain. The average of weights spans about ten epochs.
 """
 
 _VIEWS = ("cached", "augmented")
+_ADVICE = "See DistillOptions in lsemvae/train/recipes.py for what may be combined."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +55,13 @@ class DistillOptions:
     def __post_init__(self) -> None:
         for name, allowed in (("teacher_view", _VIEWS), ("feature_match", ("cosine", "standardized"))):
             if getattr(self, name) not in allowed:
-                raise FormatError(f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+                raise FormatError(
+                    f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}", advice=_ADVICE
+                )
         if self.views < 0 or (self.views and self.teacher_view == "cached"):
             raise FormatError(
-                f"found {self.views} views of a {self.teacher_view} teacher, expected 0, or some augmented"
+                f"found {self.views} views of a {self.teacher_view} teacher, expected 0, or some augmented",
+                advice=_ADVICE,
             )
 
 
@@ -76,7 +80,10 @@ def recipe_of(
     Views or a feature weight put the teacher on the augmented view.
     """
     if name not in _RECIPES:
-        raise FormatError(f"found the recipe {name!r}, expected one of {', '.join(_RECIPES)}")
+        raise FormatError(
+            f"found the recipe {name!r}, expected one of {', '.join(_RECIPES)}",
+            advice="Choose --recipe: quick for a first look, patient for a student that is to be used.",
+        )
     train, options = _RECIPES[name]
     if feature is not None:
         train = replace(train, extra={**train.extra, "feature": feature})

@@ -51,7 +51,10 @@ TERMINAL_S = (0.02, 0.08)
 CHEST = ("V1", "V2", "V3")
 READ_IN_V1 = ("m_R_V1", "m_S_V1", "m_RS_V1")
 LABELS = ("RBBB_any", "CRBBB", "IRBBB")
-LABEL_STATEMENT = "CRBBB, IRBBB and RBBB_any are statements of ECG readers (PTB-XL), made from the same twelve-lead ECG. None is pulmonary hypertension."
+LABEL_STATEMENT = (
+    "CRBBB, IRBBB and RBBB_any are statements of ECG readers (PTB-XL), made from the same twelve-lead ECG. "
+    "None is pulmonary hypertension."
+)
 N_GROUPS = 3
 N_DRAWS = 1000
 
@@ -70,8 +73,8 @@ class Cohort:
         Cross-validation group `[record]`, disjoint by patient.
     patient
         str `[record]`.
-    complete, incomplete
-        Whether a reader stated that block `[record]`.
+    complete, incomplete, neither
+        Whether a reader stated that block, or for both that there is none `[record]`.
     """
 
     store: RecordStore
@@ -81,11 +84,7 @@ class Cohort:
     patient: np.ndarray
     complete: np.ndarray
     incomplete: np.ndarray
-
-    @property
-    def neither(self) -> np.ndarray:
-        """Recordings without any right bundle branch block statement."""
-        return ~self.complete & ~self.incomplete
+    neither: np.ndarray
 
 
 def cohort_of(store: RecordStore, folder: EcgFolder) -> Cohort:
@@ -97,7 +96,9 @@ def cohort_of(store: RecordStore, folder: EcgFolder) -> Cohort:
     groups = group_folds(sorted(set(folds.tolist())), N_GROUPS)
     group = np.array([next(g for g, members in enumerate(groups) if fold in members) for fold in folds])
     stated = {name: np.array([float(row[f"y_{name}"] or "nan") for row in meta]) for name in LABELS}
-    return Cohort(store, rows, meta, group, store.patient[rows], stated["CRBBB"] == 1, stated["IRBBB"] == 1)
+    complete, incomplete = stated["CRBBB"], stated["IRBBB"]
+    neither = (complete == 0) & (incomplete == 0)
+    return Cohort(store, rows, meta, group, store.patient[rows], complete == 1, incomplete == 1, neither)
 
 
 def estimate(y: np.ndarray, p: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
@@ -155,24 +156,23 @@ def solve(train: Moments) -> np.ndarray:
     """Ridge coefficients `[tap, lead]`; the constant is not shrunk."""
     penalty = np.full(len(train.xx), RIDGE * np.trace(train.xx[:-1, :-1]) / (len(train.xx) - 1))
     penalty[-1] = 0.0
-    return np.linalg.solve(train.xx + np.diag(penalty), train.xy)
+    return np.asarray(np.linalg.solve(train.xx + np.diag(penalty), train.xy))
 
 
-def r2(test: Moments, b: np.ndarray) -> np.ndarray:
-    """Explained share of variance of each lead, from the test's sums alone: `|y - x b|^2 = yy - 2 b xy + b xx b`."""
+def squares(test: Moments, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squared error and squared deviation from the mean `[lead]`, from sums alone: `|y - x b|^2 = yy - 2 b xy + b xx b`."""
     error = test.yy - 2 * (b * test.xy).sum(0) + (b * (test.xx @ b)).sum(0)
-    return 1 - error / (test.yy - test.y**2 / test.n)
+    return error, test.yy - test.y**2 / test.n
 
 
 def held_out_r2(parts: Sequence[Moments]) -> np.ndarray:
-    """R2 `[lead]` pooled over groups, each judged by what the others fit."""
-    errors, totals = 0.0, 0.0
+    """Explained share of variance `[lead]` pooled over groups, each judged by what the others fit."""
+    both = []
     for g, test in enumerate(parts):
         others = [part for k, part in enumerate(parts) if k != g]
-        b = solve(sum(others[1:], others[0]))
-        total = test.yy - test.y**2 / test.n
-        errors, totals = errors + (1 - r2(test, b)) * total, totals + total
-    return np.asarray(1 - errors / totals)
+        both.append(squares(test, solve(sum(others[1:], others[0]))))
+    error, total = np.sum(both, axis=0)
+    return np.asarray(1 - error / total)
 
 
 def taps(two: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import Normal
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS
 from lsemvae.model.config import LsEmvaeConfig, from_json, to_json
 from lsemvae.model.fusion import HierarchicalFusion, match_moments, product_of_experts
+from lsemvae.model.losses import gaussian_kl
 
 FUSION = HierarchicalFusion(LsEmvaeConfig(latent=4))
 
@@ -154,6 +156,137 @@ def test_extreme_log_variances_stay_finite_and_their_gradients_too() -> None:
 def test_groups_must_name_every_lead_once() -> None:
     with pytest.raises(FormatError, match="each of"):
         LsEmvaeConfig(groups=(("a", ("I", "II")),))
+
+
+def _uniform(**changes: object) -> HierarchicalFusion:
+    return HierarchicalFusion(dataclasses.replace(LsEmvaeConfig(latent=4, group_weights="uniform"), **changes))
+
+
+def _density(grid: torch.Tensor, mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    return Normal(mean.double(), (0.5 * logvar.double()).exp()).log_prob(grid)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), (1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3), (0.4, 1.0)])
+def test_product_is_the_normalized_product_of_densities_on_a_grid(weights: tuple[float, ...], *, prior: bool) -> None:
+    """Each expert's density raised to its weight (the rank temperature), times the prior's: mean and variance by summation."""
+    g = torch.Generator().manual_seed(len(weights))
+    mean, logvar = torch.randn(2, 1, len(weights), 1, generator=g)
+    grid = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    log_density = _density(grid, torch.tensor(0.0), torch.tensor(0.0)) if prior else torch.zeros_like(grid)
+    for k, weight in enumerate(weights):
+        log_density = log_density + weight * _density(grid, mean[0, k], logvar[0, k])
+    p = (log_density - log_density.max()).exp()
+    p = p / p.sum()
+    expected_mean = (p * grid).sum()
+    expected_variance = (p * (grid - expected_mean).square()).sum()
+    got_mean, got_logvar = product_of_experts(mean, logvar, torch.tensor([weights]).log(), prior=prior)
+    assert got_mean.item() == pytest.approx(expected_mean.item(), abs=1e-4)
+    assert got_logvar.exp().item() == pytest.approx(expected_variance.item(), rel=1e-4)
+
+
+def test_six_limb_leads_are_a_product_of_densities_at_the_temperature_of_two() -> None:
+    mean, logvar = _posteriors()
+    got = FUSION(mean, logvar, _present(*LIMB_LEADS))
+    precision = (2 / 6) * (-logvar[:, :6]).exp()
+    torch.testing.assert_close(got[1].exp(), 1 / (1 + precision.sum(1)))
+    torch.testing.assert_close(got[0], (precision * mean[:, :6]).sum(1) / (1 + precision.sum(1)))
+
+
+def test_one_flat_product_takes_all_leads_and_one_prior() -> None:
+    mean, logvar = _posteriors()
+    got = HierarchicalFusion(LsEmvaeConfig(latent=4, hierarchy="poe"))(mean, logvar, _present(*LEADS))
+    precision = (-logvar).exp()
+    precision[:, :6] *= 2 / 6
+    torch.testing.assert_close(got[1].exp(), 1 / (1 + precision.sum(1)))
+    torch.testing.assert_close(got[0], (precision * mean).sum(1) / (1 + precision.sum(1)))
+
+
+def test_a_flat_mixture_is_that_of_the_present_leads() -> None:
+    mean, logvar = _posteriors()
+    present = _present("I", "aVR", "V6")
+    got = _uniform(hierarchy="moe", prior=False)(mean, logvar, present)
+    chosen = [0, 3, 11]
+    want = match_moments(mean[:, chosen], logvar[:, chosen], torch.full((3, 3), 1 / 3))
+    torch.testing.assert_close(got[0], want[0])
+    torch.testing.assert_close(got[1], want[1])
+
+
+def test_a_flat_mixture_keeps_the_prior_in_each_lead() -> None:
+    mean, logvar = _posteriors()
+    got = _uniform(hierarchy="moe")(mean, logvar, _present("III"))
+    want = product_of_experts(mean[:, 2:3], logvar[:, 2:3], torch.zeros(3, 1), prior=True)
+    torch.testing.assert_close(got, want)
+
+
+def test_parameter_average_is_no_mixture() -> None:
+    mean, logvar = _posteriors()
+    mixture = _uniform().components(mean, logvar, _present(*LEADS))
+    got = _uniform(mixture="parameter_average")(mean, logvar, _present(*LEADS))
+    torch.testing.assert_close(got[0], mixture.mean.mean(1))
+    torch.testing.assert_close(got[1], mixture.logvar.mean(1))
+    assert (_uniform()(mean, logvar, _present(*LEADS))[1] > got[1]).all(), (
+        "the mixture's variance holds the disagreement too"
+    )
+
+
+def test_measured_experts_leave_derived_limb_leads_out_only_where_both_are_measured() -> None:
+    mean, logvar = _posteriors()
+    measured, plain = HierarchicalFusion(LsEmvaeConfig(latent=4, limb_experts="measured")), FUSION
+    torch.testing.assert_close(
+        measured(mean, logvar, _present(*LIMB_LEADS)), plain(mean, logvar, _present("I", "II")), rtol=0, atol=0
+    )
+    without_i = _present(*LIMB_LEADS[1:])
+    assert torch.equal(measured.experts(without_i), without_i)
+    assert torch.equal(measured(mean, logvar, without_i)[0], plain(mean, logvar, without_i)[0])
+
+
+def test_limb_rank_six_is_six_independent_experts() -> None:
+    mean, logvar = _posteriors()
+    naive = HierarchicalFusion(LsEmvaeConfig(latent=4, limb_rank=6))
+    got = naive(mean, logvar, _present(*LIMB_LEADS))[1]
+    torch.testing.assert_close((-got).exp(), 1 + (-logvar[:, :6]).exp().sum(1))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(3)))
+def test_the_order_of_groups_changes_nothing(order: list[int]) -> None:
+    mean, logvar = _posteriors()
+    config = LsEmvaeConfig(latent=4)
+    other = HierarchicalFusion(dataclasses.replace(config, groups=tuple(config.groups[k] for k in order)))
+    with torch.no_grad():
+        other.group_logits.copy_(FUSION.group_logits[order])  # type: ignore[union-attr, index]
+    for present in (_present(*LEADS), _present(*LIMB_LEADS), _present("V2")):
+        a, b = FUSION(mean, logvar, present), other(mean, logvar, present)
+        torch.testing.assert_close(a[0], b[0])
+        torch.testing.assert_close(a[1], b[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"mixture": "stratified"}, {"mixture": "parameter_average"}, {"hierarchy": "poe"}, {"hierarchy": "moe"},
+     {"limb_experts": "measured"}, {"positional_groups": True}],
+)  # fmt: skip
+def test_a_recording_without_leads_is_the_prior_whatever_the_fusion(changes: dict[str, object]) -> None:
+    mean, logvar = _posteriors()
+    got = _uniform(**changes)(mean, logvar, torch.zeros(3, 12, dtype=torch.bool))
+    torch.testing.assert_close(got, (torch.zeros_like(got[0]), torch.zeros_like(got[1])))
+
+
+def test_fusion_and_divergence_keep_float32_under_autocast() -> None:
+    """Log-variances of -6 in 16 bits: a product of twelve would lose its third digit."""
+    mean, logvar = _posteriors()
+    half_mean, half_logvar = mean.bfloat16(), (2 * logvar).bfloat16()
+    present = _present(*LEADS)
+    want = FUSION(half_mean.float(), half_logvar.float(), present)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = FUSION(half_mean, half_logvar, present)
+        kl = gaussian_kl(half_mean, half_logvar, 0 * half_mean, 0 * half_logvar)
+        fused_kl = gaussian_kl(*got, torch.zeros_like(got[0]), torch.zeros_like(got[0]))
+    assert {t.dtype for t in (*got, kl, fused_kl)} == {torch.float32}
+    assert torch.equal(got[0], want[0])
+    assert torch.equal(got[1], want[1])
+    assert torch.equal(kl, gaussian_kl(half_mean.float(), half_logvar.float(), 0 * mean, 0 * logvar))
 
 
 def test_configuration_survives_json_and_refuses_unknown_keys() -> None:

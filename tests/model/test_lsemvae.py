@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -181,3 +184,151 @@ def test_the_likelihoods_width_follows_the_leads_own_voltage() -> None:
     ratio = decoder.sd_for(x)[:, :, 0] / x.square().mean(-1).sqrt()
     torch.testing.assert_close(ratio, decoder.sd().expand(2, 12) / 0.15)
     assert (decoder.sd_for(torch.zeros(1, 12, 10)) > 0).all()
+
+
+def _stratified(**changes: object) -> LsEmvae:
+    torch.manual_seed(0)
+    return LsEmvae(replace(TINY, mixture="stratified", group_weights="uniform", **changes)).eval()
+
+
+@torch.no_grad()
+def test_stratified_likelihood_is_that_of_the_mixture_by_monte_carlo() -> None:
+    """One sample a group, weighted, against samples whose group is drawn: the same expectation, with less spread."""
+    model, x, present = _stratified(), _x(1), _all(1)
+    q = model.posterior(x, present)
+    mix = model.fusion.components(q.lead_mean, q.lead_logvar, present)
+    g, n = torch.Generator().manual_seed(0), 100
+    got = torch.tensor([float(model.elbo_terms(x, present, present, g)["nll"]) for _ in range(n)])
+    pick = torch.multinomial(mix.weight[0], n, replacement=True, generator=g)
+    z = mix.mean[0, pick] + torch.randn(n, *mix.mean.shape[2:], generator=g) * (0.5 * mix.logvar[0, pick]).exp()
+    sd = model.decoder.sd_for(x)
+    drawn = torch.cat([model.decoder(part, torch.arange(12)) for part in z.split(50)])
+    want = -Normal(drawn, sd).log_prob(x).mean((1, 2))
+    spread = float((got.var() + want.var()).div(n).sqrt())
+    assert abs(float(got.mean() - want.mean())) < 4 * spread
+    assert got.std() < want.std()
+
+
+@torch.no_grad()
+def test_stratified_divergence_bounds_that_of_the_mixture() -> None:
+    """sum_g w_g KL(q_g || p) is no less than KL(mixture || p), and no more than that plus the entropy of the weights."""
+    model, x, present = _stratified(), _x(1), _all(1)
+    with torch.no_grad():
+        for k, encoder in enumerate(model.encoders.per_lead):
+            encoder.mean.bias += 2.0 * (k // 6 - 0.5)  # type: ignore[operator, union-attr]
+    q = model.posterior(x, present)
+    mean, logvar, weight = model.fusion.components(q.lead_mean, q.lead_logvar, present)
+    g, n = torch.Generator().manual_seed(0), 2000
+    pick = torch.multinomial(weight[0], n, replacement=True, generator=g)
+    z = mean[0, pick] + torch.randn(n, *mean.shape[2:], generator=g) * (0.5 * logvar[0, pick]).exp()
+    each = Normal(mean[0], (0.5 * logvar[0]).exp()).log_prob(z.unsqueeze(1)).flatten(2).sum(2)
+    log_q = torch.logsumexp(each + weight[0].log(), 1)
+    estimate = log_q - Normal(0.0, 1.0).log_prob(z).flatten(1).sum(1)
+    bound = float(model.elbo_terms(x, present, present)["kl"]) * 12 * 2500
+    error = 4 * float(estimate.std()) / n**0.5
+    assert float(estimate.mean()) - error < bound < float(estimate.mean()) + math.log(3) + error
+
+
+@torch.no_grad()
+def test_stratified_head_reads_the_mean_of_the_mixture_and_absent_groups_are_not_drawn() -> None:
+    model, x, present = _stratified(), _x(), _all()
+    q = model.posterior(x, present)
+    mix = model.fusion.components(q.lead_mean, q.lead_logvar, present)
+    torch.testing.assert_close(q.mean, mix.mean.mean(1))
+    limb = present.clone()
+    limb[:, 6:] = False
+    calls: list[int] = []
+    model.decoder.register_forward_hook(lambda *_: calls.append(1))
+    model.elbo_terms(x, limb, present)
+    assert len(calls) == 1
+    model.elbo_terms(x, present, present)
+    assert len(calls) == 4
+
+
+def test_stratified_weights_are_one_a_group_and_get_a_gradient() -> None:
+    model = LsEmvae(replace(TINY, mixture="stratified"))
+    assert model.fusion.group_logits.shape == (3, 1)  # type: ignore[union-attr]
+    model.pretrain_terms(_x(), _all(), _all(), progress=1.0)["loss"].backward()
+    assert model.fusion.group_logits.grad.abs().min() > 0  # type: ignore[union-attr]
+
+
+def test_gaussian_divergence_is_the_monte_carlo_average_of_the_log_ratio() -> None:
+    g = torch.Generator().manual_seed(0)
+    mean_q, logvar_q, mean_p, logvar_p = (torch.tensor(v) for v in (0.7, -1.0, -0.4, 0.5))
+    q, p = Normal(mean_q, (0.5 * logvar_q).exp()), Normal(mean_p, (0.5 * logvar_p).exp())
+    z = mean_q + torch.randn(200_000, generator=g) * (0.5 * logvar_q).exp()
+    ratio = q.log_prob(z) - p.log_prob(z)
+    assert float(gaussian_kl(mean_q, logvar_q, mean_p, logvar_p)) == pytest.approx(float(ratio.mean()), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"hierarchy": "poe"}, {"hierarchy": "moe"}, {"mixture": "stratified"}, {"mixture": "parameter_average"}],
+)
+def test_gradients_reach_the_encoder_of_every_lead(changes: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    model = LsEmvae(replace(TINY, alignment=0.0, **changes))
+    model.pretrain_terms(_x(), _all(), _all(), torch.Generator().manual_seed(0), progress=1.0)["loss"].backward()
+    for lead, encoder in zip(LEADS, model.encoders.per_lead, strict=True):
+        for name, parameter in encoder.named_parameters():
+            assert parameter.grad is not None, (lead, name)
+            assert parameter.grad.abs().sum() > 0, (lead, name)
+
+
+def test_measured_experts_train_no_derived_limb_lead() -> None:
+    model = LsEmvae(replace(TINY, limb_experts="measured"))
+    model.pretrain_terms(_x(), _all(), _all(), progress=1.0)["loss"].backward()
+    trained = [lead for lead, e in zip(LEADS, model.encoders.per_lead, strict=True) if e.mean.weight.grad is not None]
+    assert trained == ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
+
+
+@torch.no_grad()
+def test_exchanging_avl_and_avf_changes_the_answer() -> None:
+    model, x = _model(), _x()
+    exchanged = x[:, [0, 1, 2, 3, 5, 4, *range(6, 12)]]
+    assert (model(x, _all()) - model(exchanged, _all())).abs().max() > 1e-6
+
+
+@torch.no_grad()
+def test_latent_matching_is_the_divergence_of_the_subset_from_all_leads() -> None:
+    torch.manual_seed(0)
+    model, x, limb = LsEmvae(replace(TINY, latent_matching=0.5)).eval(), _x(), _all()
+    limb[:, 6:] = False
+    terms = model.pretrain_terms(x, limb, _all(), torch.Generator().manual_seed(0), progress=1.0)
+    whole, part = model.posterior(x, _all()), model.posterior(x, limb)
+    expected = kl_divergence(
+        Normal(whole.mean, (0.5 * whole.logvar).exp()), Normal(part.mean, (0.5 * part.logvar).exp())
+    )
+    torch.testing.assert_close(terms["latent_matching"], expected.mean(), rtol=1e-4, atol=1e-6)
+    plain = _model().pretrain_terms(x, limb, _all(), torch.Generator().manual_seed(0), progress=1.0)
+    assert "latent_matching" not in plain
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 0.5 * terms["latent_matching"])
+    assert "latent_matching" not in model.pretrain_terms(x, _all(), _all(), progress=1.0)
+
+
+def test_latent_matching_sends_no_gradient_through_the_posterior_of_all_leads() -> None:
+    torch.manual_seed(0)
+    model, limb = LsEmvae(replace(TINY, latent_matching=0.5)), _all()
+    limb[:, 6:] = False
+    model.pretrain_terms(_x(), limb, _all(), progress=1.0)["latent_matching"].backward()
+    moved = [lead for lead, e in zip(LEADS, model.encoders.per_lead, strict=True) if e.mean.weight.grad is not None]
+    for lead, encoder in zip(LEADS, model.encoders.per_lead, strict=True):
+        gradient = encoder.mean.weight.grad
+        assert (gradient is not None and bool(gradient.abs().sum() > 0)) == (lead in LEADS[:6]), (lead, moved)
+
+
+@torch.no_grad()
+def test_absolute_noise_does_not_follow_the_voltage() -> None:
+    model = LsEmvae(replace(TINY, noise="absolute"))
+    assert torch.equal(model._sd(_x()), model._sd(10 * _x()))
+    assert not torch.equal(_model()._sd(_x()), _model()._sd(10 * _x()))
+
+
+def test_bfloat16_autocast_gives_the_objective_in_float32() -> None:
+    model, x = _model(), _x()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.pretrain_terms(x, _all(), _all(), torch.Generator().manual_seed(0), progress=1.0)
+    full = model.pretrain_terms(x, _all(), _all(), torch.Generator().manual_seed(0), progress=1.0)
+    for name, value in full.items():
+        assert half[name].dtype == torch.float32, name
+        torch.testing.assert_close(half[name], value, rtol=0.05, atol=1e-3)
