@@ -32,7 +32,7 @@ def report(
         Optional[list[Path]],  # noqa: UP045
         typer.Argument(help="More extras, as a shell's pattern leaves them.", show_default=False),
     ] = None,
-    reference: Annotated[str, typer.Option(help="Row that the others are compared with.")] = "base",
+    reference: Annotated[str, typer.Option(help="Row that the others are compared with.")] = "ls_emvae",
     row: Annotated[str, typer.Option(help="Row shown in depth [default: the reference].", show_default=False)] = "",
     lead_set: Annotated[str, typer.Option("--lead-set", help="Leads of the row in depth: 12, 6, I+II or I.")] = "6",
     as_json: Json = False,

@@ -59,10 +59,15 @@ class TableJob:
         return replace(first, epochs=0), replace(second, epochs=first.epochs + second.epochs)
 
 
+def complete(store: RecordStore, rows: np.ndarray) -> np.ndarray:
+    """The part of `rows` whose gain is known and that has all twelve leads: lead sets and models then compare on the same recordings."""
+    counts: np.ndarray = store.gain_known[rows].astype(bool) & store.present[rows].all(1)
+    return np.asarray(rows[counts])
+
+
 def scored_rows(store: RecordStore, plan: FoldPlan) -> np.ndarray:
-    """Held-out recordings that count in the table: gain known and all twelve leads, so that lead sets compare on the same ones."""
-    counts: np.ndarray = store.gain_known[plan.test].astype(bool) & store.present[plan.test].all(1)
-    return np.asarray(plan.test[counts])
+    """Held-out recordings of a group that count in the table."""
+    return complete(store, plan.test)
 
 
 @torch.no_grad()
@@ -86,13 +91,14 @@ def _train(job: TableJob, row: Row, plan: FoldPlan, seed: int) -> nn.Module:
     first, second = job.budget(row, seed)
     common: dict[str, Any] = {"left_out": plan.left_out}
     labels, measures = job.store.label_names, job.store.measure_names
+    rows = complete(job.store, plan.train)
     base = preset("base", labels=labels, measures=measures, size=row.size)
     if row.kind == "baseline":
         return train_baseline(
-            job.store, out, plan.train, name=row.name, config=base, pretrain=first, finetune=second, **common
+            job.store, out, rows, name=row.name, config=base, pretrain=first, finetune=second, **common
         )
-    pretrain(job.store, out / "pretrain", plan.train, model=replace(base, **row.model), train=first, **common)
-    return finetune(job.store, out / "pretrain", out / "finetune", plan.train, train=second, **common)
+    pretrain(job.store, out / "pretrain", rows, model=replace(base, **row.model), train=first, **common)
+    return finetune(job.store, out / "pretrain", out / "finetune", rows, train=second, **common)
 
 
 def _run_dir(job: TableJob, row: str, plan: FoldPlan, seed: int) -> Path:
@@ -156,7 +162,7 @@ def record_logits(
 
 def _about(job: TableJob, row: Row, n_parameters: int, seconds: Sequence[float]) -> dict[str, Any]:
     first, second = job.budget(row, 0)
-    epochs = f"{first.epochs} + {second.epochs} epochs of {len(job.plans[0].train)} recordings"
+    epochs = f"{first.epochs} + {second.epochs} epochs of {len(complete(job.store, job.plans[0].train))} recordings"
     return {
         "group": row.group,
         "title": row.title,

@@ -43,7 +43,7 @@ class ReportJob:
     data: Path
     predictions: Path
     extras: tuple[Path, ...] = ()
-    reference: str = "base"
+    reference: str = "ls_emvae"
     row: str = ""
     lead_set: str = "6"
     n_bootstrap: int = N_BOOTSTRAP
