@@ -34,6 +34,7 @@ from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
 from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
 from lsemvae.evaluate.report import ReportJob, write_report
+from lsemvae.model.student_sizes import student_cost
 from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.table import TableJob, run_table
 from lsemvae.table_extras import record_chain
@@ -245,7 +246,7 @@ def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores:
     trained = store.fold > 0
     facts = CardFacts(
         version=job.version,
-        n_parameters=sum(p.numel() for p in load_student(job.final)[0].parameters()),
+        n_parameters=student_cost(load_student(job.final)[0]).parameters,
         n_train=int(trained.sum()),
         n_patients=len(set(store.patient[trained].tolist())),
         rows=rows,

@@ -11,8 +11,11 @@ from lsemvae.model.config import TrainConfig
 
 PRETRAIN_BUDGET = TrainConfig(epochs=2, batch=16, lr=2e-3)
 FINETUNE_BUDGET = TrainConfig(epochs=5, batch=32, lr=1.5e-3, weight_decay=1e-2)
-"""Fixed before any row was run, so that all of them fit into hours on two cores. Training takes the recordings with twelve leads. A row without pre-training fine-tunes for the epochs of
-both, so each row sees every recording equally often. No row has its own learning rate: nothing was tuned for any of them."""
+"""Fixed before any row was run, so that all of them fit into hours on two cores. Training takes the recordings with twelve leads.
+
+A row without pre-training fine-tunes for the epochs of both, so each row sees every recording equally often. No row has its own
+learning rate: nothing was tuned for any of them.
+"""
 
 SIZE = 0.5
 """The dial of `base` for the rows of this table: half of all widths. The full size, with its own longer budget, is a group of its own."""

@@ -29,6 +29,16 @@ def config_kind(name: object, *, of: str) -> type[LsEmvaeConfig] | type[PaperCon
     return KINDS[str(name)]
 
 
+def compile_parts(model: Model, *, backend: str = "inductor") -> None:
+    """Compile encoders and decoder in place (torch.compile); names of weights stay as they are.
+
+    What chooses between leads and groups stays as it is: it branches on which leads a batch has.
+    """
+    for encoder in model.encoders.per_lead:
+        encoder.compile(backend=backend)
+    model.decoder.compile(backend=backend)
+
+
 def build_model(config: ModelConfig) -> Model:
     """A model with fresh weights."""
     return LsEmvaePaper(config) if isinstance(config, PaperConfig) else LsEmvae(config)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsemvae.data.augment import AugmentSpec, augment
 from lsemvae.data.store import RecordStore
-from lsemvae.model.build import Model, ModelConfig, build_model, kind_of
+from lsemvae.model.build import Model, ModelConfig, build_model, compile_parts, kind_of
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, to_json
 from lsemvae.train.batches import load_batch, seen_in_training
 from lsemvae.train.begun import as_begun
@@ -33,10 +33,12 @@ def pretrain(
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
     device: str = "cpu",
+    compiled: bool = False,
 ) -> Model:
     """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
 
-    `model` is the configuration of `base` or of `paper`; `device` is `cpu`, or `cuda` (bfloat16 autocast).
+    `model` is the configuration of `base` or of `paper`; `device` is `cpu`, or `cuda` (bfloat16 autocast);
+    `compiled` puts torch.compile to encoders and decoder, which pays on a GPU.
     """
     model = model or LsEmvaeConfig(labels=store.label_names, measures=store.measure_names)
     config = {"kind": kind_of(model), "stage": "pretrain", "model": to_json(model), "train": to_json(train)}
@@ -46,6 +48,8 @@ def pretrain(
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = build_model(model).to(device)
+    if compiled:
+        compile_parts(net)
 
     def step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         batch = load_batch(store, batch_rows)
