@@ -39,6 +39,7 @@ from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_fol
 from lsemvae.table import TableJob, run_table
 from lsemvae.table_extras import record_chain
 from lsemvae.table_rows import REFERENCE_ROW, Row
+from lsemvae.table_sizes import run_sizes
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
 from lsemvae.train.run import check_labels, read_object, write_json, write_text
@@ -107,7 +108,8 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     table = TableJob(job.data, job.out, store, plans, job.say, epochs=1 if job.quick else None)
     run_table(table, job.rows)
     if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
-        record_chain(table)
+        record_chain(table, [job.cv_bundles / plan.name for plan in plans])
+        run_sizes(table, key=job.key)
     report = job.out / "report"
     write_report(
         ReportJob(job.data, job.out / "predictions", extras=(job.out / "extras",), reference=REFERENCE_ROW), report

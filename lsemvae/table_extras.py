@@ -19,6 +19,7 @@ from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.evaluate.resampling import patient_weights
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.table import TableJob, record_logits, scored_rows
+from lsemvae.table_sizes import int8_row
 from lsemvae.train.batches import LEAD_SUBSETS, load_batch, subset_mask
 from lsemvae.train.checkpoint import load_lsemvae
 from lsemvae.train.pipeline import FoldPlan
@@ -108,14 +109,18 @@ def student_row(store: RecordStore, plans: Sequence[FoldPlan], runs: Sequence[Pa
     return rows, out
 
 
-def record_chain(job: TableJob) -> None:
-    """Record the chains of the shipped bundle as rows of their own (another budget), and the extras of the report."""
+def record_chain(job: TableJob, bundles: Sequence[Path]) -> None:
+    """Record the chains of the shipped bundle as rows of their own (another budget), and the extras of the report.
+
+    `bundles` are those of the cross-validation, in the order of the groups.
+    """
     root, extras = job.out / "cv", job.out / "extras"
     extras.mkdir(parents=True, exist_ok=True)
     students = [root / plan.name / "student" for plan in job.plans]
     for name, title, (rows, logits) in (
         ("base_full", "LS-EMVAE `base`, full size and budget", teacher_row(job.store, job.plans, root)),
-        ("student_fp32", "Student on I and II, fp32", student_row(job.store, job.plans, students)),
+        ("student_fp32", "Shipped student on I and II, fp32", student_row(job.store, job.plans, students)),
+        ("student_int8", "Shipped student on I and II, INT8", int8_row(job.store, job.plans, bundles)),
     ):
         about = {"group": "shipped", "title": title, "budget": "of the shipped bundle", "git_revision": git_revision()}
         record_logits(job.out / "predictions" / f"{name}.npz", job.store, rows, logits[None], seeds=(0,), about=about)
