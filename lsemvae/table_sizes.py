@@ -19,7 +19,7 @@ from lsemvae.evaluate.heldout import calibrate_run
 from lsemvae.evaluate.metrics import auroc, bootstrap
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.model.student_sizes import SIZES, student_cost
-from lsemvae.table import TableJob, complete, record_logits, scored_rows
+from lsemvae.table import TableJob, record_logits, scored_rows
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.distill import DISTILL, distill, student_for
 from lsemvae.train.pipeline import FoldPlan
@@ -97,7 +97,7 @@ def _epochs(job: TableJob) -> int:
 def _student(job: TableJob, size: str, plan: FoldPlan) -> Path:
     out, teacher = job.out / "sizes" / size / plan.name, job.out / "cv" / plan.name / "finetune"
     distill(
-        job.store, teacher, out, complete(job.store, plan.train), student=student_for(job.store, teacher, size),
+        job.store, teacher, out, plan.train, student=student_for(job.store, teacher, size),
         train=replace(DISTILL, epochs=_epochs(job)), left_out=plan.left_out,
     )  # fmt: skip
     if not (out / "decision.json").is_file():
