@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -25,7 +26,12 @@ Out = Annotated[
 ]
 Epochs = Annotated[Optional[int], typer.Option(help="Epochs, fixed beforehand [default: the preset's].", min=1)]  # noqa: UP045
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda: bfloat16 where it is safe.")]
 LeftOut = Annotated[str, typer.Option("--leave-out", help="Folds that this run must not see, as 1,2,3.")]
+
+
+LOST_GRADIENTS = "lost_gradients"
+"""The one defect of the reference that belongs to the optimizer, not to the model."""
 
 
 def _folds(text: str) -> tuple[int, ...]:
@@ -170,13 +176,41 @@ def _say_store(store: RecordStore, *, as_json: bool) -> None:
 
 @ends_well
 def pretrain(
-    data: Data, out: Out, epochs: Epochs = None, seed: Seed = 0, leave_out: LeftOut = "", as_json: Json = False
+    data: Data,
+    out: Out,
+    preset: Annotated[
+        str, typer.Option(help="base (this project's), or paper (the published sizes and schedule).")
+    ] = "base",
+    size: Annotated[
+        float, typer.Option(help="One factor on all widths; 0.5 is the small model of the evidence table.")
+    ] = 1.0,
+    switch: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="A defect of the reference to switch on, for an ablation: its name; may be repeated."),
+    ] = None,
+    epochs: Epochs = None,
+    seed: Seed = 0,
+    leave_out: LeftOut = "",
+    device: Device = "cpu",
+    as_json: Json = False,
 ) -> None:
     """Pre-train LS-EMVAE on recordings without labels, under the lead sets met in use."""
+    from lsemvae.data.store import open_store
+    from lsemvae.model.config import LsEmvaeConfig
+    from lsemvae.model.presets import PAPER_PRETRAIN
+    from lsemvae.model.presets import preset as configured
+    from lsemvae.model.switches import with_defects
     from lsemvae.train.pretrain import PRETRAIN
     from lsemvae.train.pretrain import pretrain as run
 
-    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, PRETRAIN)
+    store = open_store(data)
+    wanted = switch or []
+    model = configured(preset, labels=store.label_names, measures=store.measure_names, size=size)
+    defects = [name for name in wanted if name != LOST_GRADIENTS]
+    model = with_defects(model, *defects) if isinstance(model, LsEmvaeConfig) else with_defects(model, *defects)
+    train = replace(PAPER_PRETRAIN if preset == "paper" else PRETRAIN, lost_gradients=LOST_GRADIENTS in wanted)
+    asked = _Asked(data, out, epochs, seed, leave_out, as_json)
+    _train(asked, partial(run, model=model, device=device), train)
 
 
 @ends_well
@@ -187,13 +221,18 @@ def finetune(
     epochs: Epochs = None,
     seed: Seed = 0,
     leave_out: LeftOut = "",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pre-trained LS-EMVAE on labels, for 12, 6, two or one leads at once."""
+    """Fine-tune a pre-trained LS-EMVAE on labels, for 12, 6, two or one leads at once; of paper, train its probe."""
+    from lsemvae.model.presets import PAPER_PROBE
     from lsemvae.train.finetune import FINETUNE
     from lsemvae.train.finetune import finetune as run
+    from lsemvae.train.run import read_object
 
-    _train(_Asked(data, out, epochs, seed, leave_out, as_json), run, FINETUNE, parent=pretrained)
+    of_paper = read_object(pretrained / "config.json").get("kind") == "paper"
+    asked = _Asked(data, out, epochs, seed, leave_out, as_json)
+    _train(asked, partial(run, device=device), PAPER_PROBE if of_paper else FINETUNE, parent=pretrained)
 
 
 @ends_well

@@ -92,12 +92,13 @@ def _train(job: TableJob, row: Row, plan: FoldPlan, seed: int) -> nn.Module:
     common: dict[str, Any] = {"left_out": plan.left_out}
     labels, measures = job.store.label_names, job.store.measure_names
     rows = complete(job.store, plan.train)
-    base = preset("base", labels=labels, measures=measures, size=row.size)
     if row.kind == "baseline":
+        base = preset("base", labels=labels, measures=measures, size=row.size)
         return train_baseline(
             job.store, out, rows, name=row.name, config=base, pretrain=first, finetune=second, **common
         )
-    pretrain(job.store, out / "pretrain", rows, model=replace(base, **row.model), train=first, **common)
+    model = preset(row.preset, labels=labels, measures=measures, size=row.size)
+    pretrain(job.store, out / "pretrain", rows, model=replace(model, **row.model), train=first, **common)
     return finetune(job.store, out / "pretrain", out / "finetune", rows, train=second, **common)
 
 

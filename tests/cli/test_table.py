@@ -61,7 +61,11 @@ def test_each_baseline_and_each_change_has_one_row() -> None:
     assert len(set(names)) == len(names)
     assert {row.name for row in ROWS if row.kind == "baseline"} == set(BASELINES)
     assert len(
-        {json.dumps([row.model, row.train, row.pretrains], sort_keys=True) for row in ROWS if row.kind == "lsemvae"}
+        {
+            json.dumps([row.model, row.train, row.pretrains, row.preset], sort_keys=True)
+            for row in ROWS
+            if row.kind == "lsemvae"
+        }
     ) == sum(row.kind == "lsemvae" for row in ROWS)
 
 
