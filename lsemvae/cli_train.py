@@ -196,7 +196,6 @@ def pretrain(
 ) -> None:
     """Pre-train LS-EMVAE on recordings without labels, under the lead sets met in use."""
     from lsemvae.data.store import open_store
-    from lsemvae.model.config import LsEmvaeConfig
     from lsemvae.model.presets import PAPER_PRETRAIN
     from lsemvae.model.presets import preset as configured
     from lsemvae.model.switches import with_defects
@@ -207,7 +206,7 @@ def pretrain(
     wanted = switch or []
     model = configured(preset, labels=store.label_names, measures=store.measure_names, size=size)
     defects = [name for name in wanted if name != LOST_GRADIENTS]
-    model = with_defects(model, *defects) if isinstance(model, LsEmvaeConfig) else with_defects(model, *defects)
+    model = with_defects(model, *defects)
     train = replace(PAPER_PRETRAIN if preset == "paper" else PRETRAIN, lost_gradients=LOST_GRADIENTS in wanted)
     asked = _Asked(data, out, epochs, seed, leave_out, as_json)
     _train(asked, partial(run, model=model, device=device), train)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lsemvae.model.config import LsEmvaeConfig
     from lsemvae.model.paper_config import PaperConfig
 
-    _Config = TypeVar("_Config", LsEmvaeConfig, PaperConfig)
+    _Config = TypeVar("_Config", bound=LsEmvaeConfig | PaperConfig)
 
 MODEL_SWITCHES = (
     "lead_blind_decoder", "dropped_prior", "kl_of_unsampled_mean", "per_lead_zscore", "positional_groups",
