@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from lsemvae.data.splits import group_folds, held_out
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import TrainConfig
-from lsemvae.train.distill import PATIENT, PATIENT_OPTIONS, DistillOptions, distill
+from lsemvae.train.distill import DISTILL, DistillOptions, distill
 from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import Report
 from lsemvae.train.pretrain import PRETRAIN, pretrain
@@ -19,24 +19,19 @@ N_CV_GROUPS = 3
 """Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
 
 
-SHIPPED_DISTILL = replace(PATIENT, epochs=60)
-SHIPPED_OPTIONS = replace(PATIENT_OPTIONS, views=8, unlabelled=True)
-"""Half of the patient recipe's epochs and two thirds of its views: four chains of it fit into an hour on two cores."""
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Epochs of the three stages, fixed beforehand and the same for every fold."""
 
     pretrain: TrainConfig = PRETRAIN
     finetune: TrainConfig = FINETUNE
-    distill: TrainConfig = SHIPPED_DISTILL
-    options: DistillOptions = SHIPPED_OPTIONS
+    distill: TrainConfig = DISTILL
+    options: DistillOptions = field(default_factory=DistillOptions)
 
     def quick(self) -> Budget:
         """One epoch a stage: for a smoke test, never for a number."""
         one = [replace(stage, epochs=1) for stage in (self.pretrain, self.finetune, self.distill)]
-        return Budget(one[0], one[1], one[2], replace(self.options, views=1))
+        return Budget(one[0], one[1], one[2], self.options)
 
     def seeded(self, seed: int) -> Budget:
         """The same budget with another seed."""
