@@ -9,7 +9,7 @@ Objective (a sum over the latent, a mean over recordings)::
 
 What makes it faster than the plain form, with the same results: a decoder that knows no lead draws once, not once a lead; the two
 dense heads of a lead are one product; the probe's pass through the frozen encoders keeps no graph. A loop over leads stays: on a CPU
-grouped convolutions take twice its time, and one batched product of all heads loses more in its 1 GB gradient than it saves.
+grouped convolutions take twice its time, and one batched product of all heads gains nothing: its one gradient of 1 GB costs what it saves.
 """
 
 from __future__ import annotations
