@@ -38,7 +38,7 @@ from lsemvae.model.student_sizes import student_cost
 from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.table import TableJob, run_table
 from lsemvae.table_extras import record_chain
-from lsemvae.table_rows import REFERENCE_ROW, Row
+from lsemvae.table_rows import REFERENCE_ROW, Row, expected
 from lsemvae.table_sizes import run_sizes
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
@@ -107,9 +107,13 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     """The rows of the table, those of the bundle's chains where they are there, and the report."""
     table = TableJob(job.data, job.out, store, plans, job.say, epochs=1 if job.quick else None)
     run_table(table, job.rows)
+    (job.out / "extras").mkdir(exist_ok=True)
+    write_json(job.out / "extras/expected.json", expected())
     if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
         record_chain(table, [job.cv_bundles / plan.name for plan in plans])
         run_sizes(table, key=job.key)
+    if (job.out / "cv-predictions.csv").is_file():
+        shutil.copy(job.out / "cv-predictions.csv", job.out / "extras")
     report = job.out / "report"
     write_report(
         ReportJob(job.data, job.out / "predictions", extras=(job.out / "extras",), reference=REFERENCE_ROW), report
