@@ -177,10 +177,16 @@ def open_store(root: Path) -> RecordStore:
 
 
 def thinned(store: RecordStore, *, per_fold: int) -> RecordStore:
-    """The first `per_fold` recordings of each fold (and of those without one) that have all leads: a store for smoke tests."""
-    whole = store.present.all(1)
-    keep = [np.flatnonzero((store.fold == fold) & whole)[:per_fold] for fold in np.unique(store.fold)]
-    rows = np.sort(np.concatenate(keep))
+    """A store for smoke tests: of each fold (and of those without one) the first `per_fold` recordings with all leads.
+
+    Beside them, of each label, the first positive recording of the fold: every label then has both answers somewhere.
+    """
+    whole, keep = store.present.all(1), []
+    for fold in np.unique(store.fold):
+        here = (store.fold == fold) & whole
+        keep.append(np.flatnonzero(here)[:per_fold])
+        keep += [np.flatnonzero(here & (store.labels[:, k] == 1))[:1] for k in range(store.labels.shape[1])]
+    rows = np.unique(np.concatenate(keep))
     arrays = {name: getattr(store, name)[rows] for name in (*ROW_ARRAYS, "samples")}
     return replace(store, index={**store.index, "n_records": len(rows)}, **arrays)
 

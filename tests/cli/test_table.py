@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -121,8 +122,6 @@ def test_a_row_that_fails_is_named_and_the_others_are_run(job: TableJob, monkeyp
 
 
 def test_recordings_of_unknown_gain_or_with_a_missing_lead_do_not_count(job: TableJob) -> None:
-    import dataclasses
-
     gain, present = job.store.gain_known.copy(), job.store.present.copy()
     gain[0], present[1, 7] = 0, False
     some = dataclasses.replace(job.store, gain_known=gain, present=present)
@@ -170,9 +169,7 @@ def test_extras_score_held_out_recordings(job: TableJob) -> None:
         (root / plan.name).mkdir(parents=True)
         for stage in ("pretrain", "finetune"):
             (source / stage).rename(root / plan.name / stage)
-        import dataclasses
-
-        distill(
+            distill(
             job.store, root / plan.name / "finetune", root / plan.name / "student", plan.train,
             train=dataclasses.replace(DISTILL, epochs=1, batch=4), left_out=plan.left_out,
         )  # fmt: skip
@@ -217,7 +214,12 @@ def test_the_interval_of_a_median_resamples_patients() -> None:
 
 
 def test_a_thinned_store_keeps_each_fold_and_only_whole_recordings(store: RecordStore) -> None:
+    k = store.label_names.index("MI")
+    labels = store.labels.copy()
+    labels[:-1, k] = 0  # one positive, the last recording of its fold
+    store = dataclasses.replace(store, labels=labels)
     small = thinned(store, per_fold=2)
-    assert [int((small.fold == fold).sum()) for fold in (1, 2, 3, 4)] == [2, 2, 2, 2]
+    assert [int((small.fold == fold).sum()) for fold in (1, 2, 3, 4)] == [2, 2, 2, 3]
+    assert int((small.labels[:, k] == 1).sum()) == 1
     assert small.present.all()
     np.testing.assert_array_equal(small.millivolts([0]), store.millivolts([0]))
