@@ -169,7 +169,7 @@ def test_extras_score_held_out_recordings(job: TableJob) -> None:
         (root / plan.name).mkdir(parents=True)
         for stage in ("pretrain", "finetune"):
             (source / stage).rename(root / plan.name / stage)
-            distill(
+        distill(
             job.store, root / plan.name / "finetune", root / plan.name / "student", plan.train,
             train=dataclasses.replace(DISTILL, epochs=1, batch=4), left_out=plan.left_out,
         )  # fmt: skip
