@@ -45,8 +45,8 @@ from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
 from lsemvae.train.run import check_labels, read_object, write_json, write_text
 
 Say = Callable[[str], None]
-QUICK_PER_FOLD = 24
-"""Recordings of each fold in a smoke test: enough for a batch, an export and every code path, for no figure."""
+QUICK_PER_FOLD = 48
+"""Recordings of each fold in a smoke test: enough for an export's calibration and for every code path, for no figure."""
 TEACHER_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 CARD_CURVES = ("RHS", "RBBB_any", "AFIB", "LVH")
 

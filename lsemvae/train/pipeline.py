@@ -19,6 +19,10 @@ N_CV_GROUPS = 3
 """Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
 
 
+QUICK = (1, 3, 20)
+"""Epochs of the stages in a smoke test."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Epochs of the three stages, fixed beforehand and the same for every fold."""
@@ -29,9 +33,12 @@ class Budget:
     options: DistillOptions = field(default_factory=DistillOptions)
 
     def quick(self) -> Budget:
-        """One epoch a stage: for a smoke test, never for a number."""
-        one = [replace(stage, epochs=1) for stage in (self.pretrain, self.finetune, self.distill)]
-        return Budget(one[0], one[1], one[2], self.options)
+        """Few epochs: a smoke test on a thinned store, never a number. The student needs some, or no rule can be fitted."""
+        few = [
+            replace(stage, epochs=n)
+            for stage, n in zip((self.pretrain, self.finetune, self.distill), QUICK, strict=True)
+        ]
+        return Budget(few[0], few[1], few[2], self.options)
 
     def seeded(self, seed: int) -> Budget:
         """The same budget with another seed."""
