@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from export.report import without_folders
 from lsemvae.data.folder import EcgFolder
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import EcgError
@@ -171,7 +172,7 @@ def _about(job: TableJob, row: Row, n_parameters: int, seconds: Sequence[float])
         "budget": "closed form" if row.kind == "floor" else epochs,
         "changes": {**row.model, **row.train},
         "seconds_per_fold": list(seconds),
-        "command": " ".join(["lsemvae", *sys.argv[1:]]),
+        "command": without_folders(" ".join(["lsemvae", *sys.argv[1:]])),
         "git_revision": git_revision(),
         "versions": versions(),
         "data_sha256": job.store.data_hash,

@@ -336,7 +336,7 @@ def main(words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         store = open_store(asked.store) if asked.store else convert_folder(asked.data, Path(scratch) / "store")
         found = analyse(folder, store, tables)
-    found["command"] = "python tests/evidence/limb_ceiling.py " + " ".join(words)
+    found["command"] = without_folders("python tests/evidence/limb_ceiling.py " + " ".join(words))
     asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     return 0
