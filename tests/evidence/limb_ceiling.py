@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from export.report import without_folders
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.folder import EcgFolder
 from lsemvae.data.splits import group_folds
