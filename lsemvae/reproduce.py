@@ -39,7 +39,7 @@ from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_fol
 from lsemvae.table import TableJob, run_table
 from lsemvae.table_extras import record_chain
 from lsemvae.table_rows import REFERENCE_ROW, Row, expected
-from lsemvae.table_sizes import run_sizes
+from lsemvae.table_sizes import SWEPT, run_sizes
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
 from lsemvae.train.run import check_labels, read_object, write_json, write_text
@@ -111,7 +111,7 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     write_json(job.out / "extras/expected.json", expected())
     if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
         record_chain(table, [job.cv_bundles / plan.name for plan in plans])
-        run_sizes(table, key=job.key)
+        run_sizes(table, key=job.key, sizes=SWEPT[:1] if job.quick else SWEPT)
     if (job.out / "cv-predictions.csv").is_file():
         shutil.copy(job.out / "cv-predictions.csv", job.out / "extras")
     report = job.out / "report"
