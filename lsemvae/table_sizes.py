@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from export.gates import GateThresholds
 from export.run import export_run
 from export.runners import run_all, tflite_run
 from lsemvae.data.store import RecordStore
@@ -67,12 +68,12 @@ def pareto_row(
     }
 
 
-def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT) -> Path:
+def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT, gates: GateThresholds | None = None) -> Path:
     """Distil every size from the teachers in `OUT/cv`, record its INT8 logits and write `OUT/extras/pareto.json`."""
     points = []
     for size in sizes:
         students = [_student(job, size, plan) for plan in job.plans]
-        bundles = [_exported(job, student, key) for student in students]
+        bundles = [_exported(job, student, key, gates) for student in students]
         rows, logits = int8_row(job.store, job.plans, bundles)
         about = {
             "group": "sizes",
@@ -105,8 +106,10 @@ def _student(job: TableJob, size: str, plan: FoldPlan) -> Path:
     return out
 
 
-def _exported(job: TableJob, student: Path, key: str) -> Path:
+def _exported(job: TableJob, student: Path, key: str, gates: GateThresholds | None) -> Path:
     bundle = student.with_name(student.name + "-bundle")
     if not (bundle / "manifest.json").is_file():
-        export_run(student, target="tflite", int8=True, out=bundle, data=job.store, key=key, progress=job.say)
+        export_run(
+            student, target="tflite", int8=True, out=bundle, data=job.store, key=key, gates=gates, progress=job.say
+        )
     return bundle
