@@ -122,8 +122,10 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     if (job.out / "cv-predictions.csv").is_file():
         shutil.copy(job.out / "cv-predictions.csv", job.out / "extras")
     report = job.out / "report"
+    shown = "student_int8" if (job.out / "predictions/student_int8.npz").is_file() else REFERENCE_ROW
     write_report(
-        ReportJob(job.data, job.out / "predictions", extras=(job.out / "extras",), reference=REFERENCE_ROW), report
+        ReportJob(job.data, job.out / "predictions", extras=(job.out / "extras",), reference=REFERENCE_ROW, row=shown),
+        report,
     )
     return {"predictions": job.out / "predictions", "report": report}
 

@@ -16,7 +16,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,7 +143,7 @@ def read_decoder(path: Path) -> tuple[DecoderRow, ...]:
     rows = tuple(DecoderRow(str(row["name"]), _estimates(row.get("r2"), path), row.get("n")) for row in _rows(path))
     if strange := sorted({lead for row in rows for lead in row.r2} - set(LEADS)):
         raise LeadError(f"{path}: found leads {strange}, expected some of {', '.join(LEADS)}")
-    return rows
+    return tuple(replace(row, r2={lead: row.r2[lead] for lead in LEADS if lead in row.r2}) for row in rows)
 
 
 def read_latent(path: Path) -> Latent:
