@@ -35,7 +35,7 @@ from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
 from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
 from lsemvae.evaluate.report import ReportJob, write_report
-from lsemvae.model.student_sizes import student_cost
+from lsemvae.model.student_sizes import DEFAULT_SIZE, student_cost
 from lsemvae.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.table import TableJob, run_table
 from lsemvae.table_extras import record_chain
@@ -118,7 +118,7 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     write_json(job.out / "extras/expected.json", expected())
     if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
         record_chain(table, [job.cv_bundles / plan.name for plan in plans])
-        run_sizes(table, key=job.key, gates=job.gates, sizes=SWEPT[:1] if job.quick else SWEPT)
+        run_sizes(table, key=job.key, gates=job.gates, sizes=(DEFAULT_SIZE,) if job.quick else SWEPT)
     if (job.out / "cv-predictions.csv").is_file():
         shutil.copy(job.out / "cv-predictions.csv", job.out / "extras")
     report = job.out / "report"

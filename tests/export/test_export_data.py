@@ -28,7 +28,7 @@ def make_store() -> RecordStore:
     present[LEADLESS, 1] = False
     labels = (rng.random((N, 2)) < [0.05, 0.5]).astype(np.float32)
     index = {
-        "leads": list(LEADS), "lsb_uv": STORE_LSB_UV, "labels": list(LABELS),
+        "leads": list(LEADS), "lsb_uv": STORE_LSB_UV, "labels": list(LABELS), "measures": [],
         "source_sha256": "0" * 64, "frontend_sha256": BASE.sha256(),
     }  # fmt: skip
     return RecordStore(
@@ -41,6 +41,7 @@ def make_store() -> RecordStore:
         source=np.full(N, "test"),
         fold=(np.arange(N) // 2) % 10 + 1,
         labels=labels,
+        measures=np.zeros((N, 0), np.float32),
         age=np.full(N, 60.0),
         sex_male=np.ones(N),
         gain_known=np.arange(N) != GAINLESS,
