@@ -202,6 +202,7 @@ def pretrain(
     from lsemvae.train.pretrain import PRETRAIN
     from lsemvae.train.pretrain import pretrain as run
 
+    _folds(leave_out)  # wrong usage is said before anything is opened
     store = open_store(data)
     wanted = switch or []
     model = configured(preset, labels=store.label_names, measures=store.measure_names, size=size)

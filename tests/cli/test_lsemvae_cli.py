@@ -16,7 +16,7 @@ from lsemvae.ecg.record import record_from_physical
 from tests.data.test_folder_format import write_folder
 
 RUN = CliRunner()
-OUTPUTS = ("RHS", "RVH", "RAE", "RAD", "CRBBB", "RBBB_any", "LVH", "LAE", "CLBBB", "MI", "AFIB", "NORM")
+OUTPUTS = ("RHS", "RVH", "RAE", "RAD", "CRBBB", "IRBBB", "RBBB_any", "LVH", "LAE", "CLBBB", "MI", "AFIB", "NORM")
 
 
 def _beats(seed: int = 0, seconds: float = 10.0, fs_hz: int = 500) -> np.ndarray:
