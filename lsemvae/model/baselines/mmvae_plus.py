@@ -25,7 +25,7 @@ from lsemvae.model.baselines.vae import MultimodalVae, n_observed, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-SHARED_PER_PRIVATE = 3  # 24 channels of u, 8 of w: what one lead adds is less than what all have
+SHARED_PER_PRIVATE = 3  # channels of u for each of w: what one lead adds is less than what all have
 
 
 def log_normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
