@@ -110,7 +110,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, cohort_folder: Path, predi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_html, "_DPI", 40)
         patch.setattr(report, "write_pdf", lambda path, *texts: write_pdf(path, *texts[:2], texts[2][-4:]))
-        write_report(ReportJob(cohort_folder, predictions, (extras,), n_bootstrap=20), out)
+        write_report(ReportJob(cohort_folder, predictions, (extras,), reference="base", n_bootstrap=20), out)
     return out
 
 
@@ -248,9 +248,9 @@ def test_the_command_takes_a_shells_pattern(
 
 def test_an_unknown_row_or_lead_set_is_refused(cohort_folder: Path, predictions: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="expected among them nobody"):
-        write_report(ReportJob(cohort_folder, predictions, row="nobody", n_bootstrap=5), tmp_path)
+        write_report(ReportJob(cohort_folder, predictions, reference="base", row="nobody", n_bootstrap=5), tmp_path)
     with pytest.raises(FormatError, match="found the lead set 7"):
-        write_report(ReportJob(cohort_folder, predictions, lead_set="7", n_bootstrap=5), tmp_path)
+        write_report(ReportJob(cohort_folder, predictions, reference="base", lead_set="7", n_bootstrap=5), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
