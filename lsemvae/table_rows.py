@@ -51,7 +51,7 @@ BASELINE_ROWS = (
     Row("multimodal_cnn", "baseline", "Multimodal CNN: lead encoders, concatenated", "baseline"),
     Row("beta_vae", "baseline", "beta-VAE (Higgins 2017), one encoder for twelve leads", "baseline"),
     Row("mvae", "baseline", "MVAE (Wu and Goodman 2018)", "baseline"),
-    Row("mopoe", "baseline", "MoPoE (Sutter 2021), family of 22 subsets", "baseline"),
+    Row("mopoe", "baseline", "MoPoE (Sutter 2021), family of 17 subsets", "baseline"),
     Row("mmvae_plus", "baseline", "MMVAE+ (Palumbo 2023)", "baseline"),
 )
 
