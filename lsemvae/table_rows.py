@@ -8,6 +8,7 @@ from typing import Any
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import TrainConfig
+from lsemvae.model.presets import SMALL
 
 PRETRAIN_BUDGET = TrainConfig(epochs=2, batch=16, lr=2e-3)
 FINETUNE_BUDGET = TrainConfig(epochs=5, batch=32, lr=1.5e-3, weight_decay=1e-2)
@@ -17,7 +18,7 @@ A row without pre-training fine-tunes for the epochs of both, so each row sees e
 learning rate: nothing was tuned for any of them.
 """
 
-SIZE = 0.5
+SIZE = SMALL
 """The dial of `base` for the rows of this table: half of all widths. The full size, with its own longer budget, is a group of its own."""
 
 PAPER_SIZE = 0.125

@@ -12,7 +12,7 @@ from lsemvae.model.paper_config import PaperConfig
 
 PRESETS = ("base", "paper")
 SMALL = 0.5
-"""Size of the ablation tables: a quarter of the weights, so that every row is trained with several seeds."""
+"""Size of the evidence table: a quarter of the weights, so that two cores can train many rows."""
 _STEP = 2  # widths stay even
 _MAX_SIZE = 8.0
 _NEVER_CLIPS = 1e9
