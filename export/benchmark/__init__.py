@@ -1,0 +1,1 @@
+"""`lsemvae benchmark`: what a bundle costs, and how each figure is known."""
