@@ -13,6 +13,7 @@ from export.audit import AuditReport, require_clean
 from export.audit_onnx import audit_onnx
 from export.audit_tflite import audit_tflite
 from export.errors import ExportConversionError
+from export.gates import require_size
 from export.graph import ExportGraph
 from export.job import ExportJob
 from export.noise import noise_to
@@ -20,7 +21,7 @@ from export.quantize_onnx import quantize_onnx
 from export.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
 from export.runners import Outputs, file_run, run_all
 from export.to_onnx import export_onnx
-from export.to_tflite import export_tflite
+from export.to_tflite import converted_once
 
 _AUDITS = {"tflite": audit_tflite, "onnx": audit_onnx}
 # Shortening names must change nothing; a handful of recordings would show any mix-up of tensors.
@@ -43,6 +44,11 @@ class ModelFiles:
         return self.int8 or self.fp32
 
     @property
+    def shipped_name(self) -> str:
+        """The shipped file by the name that parity reports use."""
+        return f"{self.target}_{'int8' if self.int8 else 'fp32'}"
+
+    @property
     def named(self) -> dict[str, Path]:
         """The files by the names that parity reports use."""
         files = {f"{self.target}_fp32": self.fp32}
@@ -54,6 +60,7 @@ def convert(job: ExportJob, graph: ExportGraph, target: str) -> ModelFiles:
     files = {"tflite": _tflite, "onnx": _onnx}[target](job, graph)
     for name, path in files.named.items():
         require_clean(files.audits[name])
+        require_size(path, most=job.gates.max_int8_bytes if name.endswith("int8") else None)
         job.progress(f"{name}: {path.stat().st_size / 1024:.0f} KiB, audit clean")
     return files
 
@@ -71,8 +78,8 @@ def _onnx(job: ExportJob, graph: ExportGraph) -> ModelFiles:
 
 
 def _tflite(job: ExportJob, _graph: ExportGraph) -> ModelFiles:
-    job.progress("converting to TFLite (in its own process)")
-    named = export_tflite(job.run_dir, job.work / "model.named.tflite", log=job.log)
+    job.progress("converting to TFLite (in its own process; a conversion of the same weights is used again)")
+    named = converted_once(job.weights, job.work / "model.named.tflite", log=job.log)
     fp32 = _stripped(job, named, job.work / "model.fp32.tflite")
     if job.recipe is None:
         return ModelFiles("tflite", fp32, None, _audited(job, "tflite", fp32, None))

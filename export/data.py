@@ -30,6 +30,11 @@ class ExportData:
     ----------
     truth
         Labels of the validation recordings `[m, K]`: 0, 1, or NaN where unknown.
+    held_out
+        Validation recordings `[m]` that the model has not seen and whose gain is known: the decision rule may be fitted
+        on them. None where there are none.
+    n_unseen
+        How many validation recordings the model has not seen in training, whatever is known of their gain.
     source_sha256
         Hash of the data they were taken from.
     """
@@ -40,6 +45,8 @@ class ExportData:
     validation_ids: tuple[str, ...]
     truth: np.ndarray
     source_sha256: str = ""
+    held_out: np.ndarray | None = None
+    n_unseen: int = 0
 
     @property
     def calibration_sha256(self) -> str:
@@ -81,6 +88,10 @@ def check_data(
         raise ExportCalibrationError(
             f"{len(shared)} recordings calibrate and validate; expected none (first: {min(shared)})"
         )
+    if data.held_out is not None and (data.held_out.dtype != np.bool_ or data.held_out.shape != data.truth.shape[:1]):
+        raise ExportCalibrationError(
+            f"held_out is {data.held_out.dtype} {list(data.held_out.shape)}; expected bool [{len(data.validation)}]"
+        )
     clipped = data.clipped_records(spec.clip_mv)
     if clipped > _MAX_CLIPPED_SHARE * len(data.calibration):
         raise ExportCalibrationError(
@@ -115,19 +126,21 @@ def data_from_store(
     """Choose calibration and validation recordings from a record store.
 
     Calibration comes from the folds the model was trained on, by the given ids or stratified by label and amplitude;
-    validation is every recording of other patients, from the left-out folds where the run left some out.
+    validation is every recording of other patients: of the left-out folds where the run left some out, else of the whole
+    store, with the recordings that belong to no fold and were never trained on.
     """
     if store.index["frontend_sha256"] != spec.sha256():
         raise ExportCalibrationError(
             f"the store was made with front-end {store.index['frontend_sha256'][:12]}; expected {spec.sha256()[:12]}",
             advice="Convert the data again with `lsemvae convert`: training and the clinic share one front-end.",
         )
-    trained = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)) & store.gain_known.astype(bool))
+    trained = _trained_on(store, left_out)
+    trained = trained[store.gain_known[trained].astype(bool)]
     if calibration_ids is None:
         rows = choose_calibration(store, trained, leads=leads, clip_mv=spec.clip_mv, n=n_calibration)
     else:
         rows = _rows_of(store, calibration_ids, trained=trained)
-    judged = np.isin(store.fold, list(left_out)) if len(left_out) else store.fold > 0
+    judged = np.isin(store.fold, list(left_out)) if len(left_out) else np.ones(len(store.fold), dtype=bool)
     others = np.flatnonzero(judged & ~np.isin(store.patient, store.patient[rows]))
     columns = [store.label_names.index(label) for label in _known(labels, store)]
     return ExportData(
@@ -137,7 +150,13 @@ def data_from_store(
         validation_ids=tuple(map(str, store.uid[others])),
         truth=np.asarray(store.labels[others][:, columns], dtype=np.float64),
         source_sha256=store.data_hash,
+        n_unseen=int((~np.isin(others, _trained_on(store, left_out))).sum()),
+        held_out=store.gain_known[others].astype(bool) if len(left_out) else None,
     )
+
+
+def _trained_on(store: RecordStore, left_out: Sequence[int]) -> np.ndarray:
+    return np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
 
 
 def choose_calibration(

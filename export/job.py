@@ -14,6 +14,7 @@ from export.environment import require_target
 from export.errors import ExportError
 from export.gates import GateThresholds
 from export.identity import BundleIdentity, load_identity
+from export.packaged import work_folder
 from export.recipe import QuantRecipe, load_recipe
 from export.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
@@ -30,7 +31,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExportJob:
-    """One export: where from, where to, what with. `recipe` is None for a float bundle."""
+    """One export: where from, where to, what with. `recipe` is None for a float bundle.
+
+    `store` is there where the recordings came from one: quantization-aware fine-tuning (`qat`) trains on it.
+    """
 
     run_dir: Path
     out: Path
@@ -43,11 +47,19 @@ class ExportJob:
     gates: GateThresholds
     force: bool
     progress: Progress
+    store: RecordStore | None = None
+    qat: bool = False
+    weights_dir: Path | None = None
 
     @property
     def work(self) -> Path:
-        """Folder of intermediate files, in the run folder: the float models and the converters' log."""
-        return self.run_dir / WORK_FOLDER
+        """Folder of intermediate files: the float models and the converters' log."""
+        return work_folder(self.run_dir, name=WORK_FOLDER)
+
+    @property
+    def weights(self) -> Path:
+        """Run folder whose weights are converted: that of the run, or of its quantization-aware form."""
+        return self.weights_dir or self.run_dir
 
     @property
     def log(self) -> Path:
@@ -71,6 +83,7 @@ def plan_export(
     gates: GateThresholds,
     force: bool,
     progress: Progress | None,
+    qat: bool = False,
 ) -> ExportJob:
     """Read and check everything that an export needs; nothing is written."""
     if target not in TARGETS:
@@ -80,6 +93,12 @@ def plan_export(
         require_target(one, int8=int8)
     check_private(card_files(run_dir), extra=(run_dir,))
     source = load_run(run_dir)
+    store = data if isinstance(data, RecordStore) else None
+    if qat and (store is None or not int8):
+        raise ExportError(
+            "quantization-aware fine-tuning was asked for; expected an INT8 export with the record store of the run",
+            advice="Name the store with --data, and leave --fp32 out.",
+        )
     chosen = load_recipe(recipe) if int8 else None
     return ExportJob(
         run_dir=run_dir,
@@ -93,6 +112,8 @@ def plan_export(
         gates=gates,
         force=force,
         progress=progress or _LOGGER.info,
+        store=store,
+        qat=qat,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,7 +15,8 @@ from export.graph import ExportGraph
 from export.job import ExportJob
 from export.latency import Latency, measure, require_latency
 from export.noise import noise_to
-from export.parity import REFERENCE, ParityReport, compare_all, require_parity
+from export.parity import REFERENCE, ParityReport, compare_all
+from export.refit import Refit, settle
 from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
 
 # Twice what the kernels differ by here: another CPU may round once more at the same places.
@@ -24,19 +26,33 @@ _LEAST_GOLDEN_TOLERANCE: Final = 0.01
 _GOLDEN_CHECK_RECORDS: Final = 128
 
 
-def judge(job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles]) -> ParityReport:
-    """Score the validation recordings with every file and hold the results against the trained model's."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What every file said about the validation recordings, the rule that ships, and the parity under that rule."""
+
+    outputs: Mapping[str, Outputs]
+    refit: Refit
+    parity: ParityReport
+
+
+def judge(job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles]) -> Judged:
+    """Score the validation recordings with every file and hold the results against the trained model's.
+
+    Nothing is refused here: the caller may have a cure for what the parity report says (`require_parity` refuses).
+    """
     job.progress(f"comparing with the trained model on {len(job.data.validation)} validation recordings")
     outputs = {REFERENCE: run_all(torch_run(graph), job.data.validation)}
     for files in models:
         for name, path in files.named.items():
             outputs[name] = score_file(path, job.data.validation, log=job.log)
-    found = compare_all(
-        outputs, labels=job.source.labels, truth=job.data.truth, rule=job.decision.rule, gates=job.gates
-    )
+    shipped = tuple(files.shipped_name for files in models)
+    refit = settle(job.decision, outputs, shipped=shipped, data=job.data, labels=job.source.labels)
+    job.progress(refit.said)
+    rule = refit.decision.rule
+    found = compare_all(outputs, labels=job.source.labels, truth=job.data.truth, rule=rule, gates=job.gates)
     for line in found.lines():
         job.progress(line)
-    return require_parity(found)
+    return Judged(outputs, refit, found)
 
 
 def time_models(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[Latency, ...]:

@@ -16,8 +16,10 @@ import numpy as np
 from export.convert import ModelFiles
 from export.environment import versions
 from export.job import ExportJob
+from export.judge import Judged
 from export.latency import Latency
 from export.parity import ParityReport
+from export.refit import Refit
 
 _RUN_FIELDS: Final = ("git_revision", "data_sha256", "seed", "folds_left_out", "versions")
 
@@ -37,7 +39,7 @@ def utc_now() -> str:
 def report_dict(
     job: ExportJob,
     models: Sequence[ModelFiles],
-    parity: ParityReport,
+    judged: Judged,
     latencies: Sequence[Latency],
     *,
     golden_tolerance: float,
@@ -48,7 +50,9 @@ def report_dict(
         "recipe": job.recipe.name if job.recipe else None,
         "sizes": {name: path.stat().st_size for files in models for name, path in files.named.items()},
         "audit": {name: report.to_dict() for files in models for name, report in files.audits.items()},
-        "parity": parity.to_dict(),
+        "parity": judged.parity.to_dict(),
+        "decision": judged.refit.to_dict(),
+        "qat": job.weights_dir is not None,
         "latency": [latency.to_dict() for latency in latencies],
         "golden_tolerance": golden_tolerance,
         "data": _data_dict(job),
@@ -78,9 +82,8 @@ def recipe_dict(job: ExportJob, models: Sequence[ModelFiles]) -> dict[str, Any]:
 
 def manifest_parity(parity: ParityReport, models: Sequence[ModelFiles], *, golden_tolerance: float) -> dict[str, Any]:
     """Return what a host needs of the parity: the tolerance of the self-test, the agreement of each shipped file."""
-    shipped = [f"{files.target}_{'int8' if files.int8 else 'fp32'}" for files in models]
     rows = {}
-    for name in shipped:
+    for name in (files.shipped_name for files in models):
         found = parity.comparison(name)
         rows[name] = {
             "n": found.n,
@@ -92,13 +95,15 @@ def manifest_parity(parity: ParityReport, models: Sequence[ModelFiles], *, golde
     return {"golden_tolerance": golden_tolerance, "reference": "torch fp32", **rows}
 
 
-def provenance(job: ExportJob) -> dict[str, Any]:
+def provenance(job: ExportJob, refit: Refit) -> dict[str, Any]:
     """Return how the model came about, without a path of any machine."""
     run = job.source.run
     return {
         **{name: run[name] for name in _RUN_FIELDS if name in run},
         "command": without_folders(str(run.get("command", ""))),
         "recipe": job.recipe.name if job.recipe else None,
+        "decision": refit.to_dict(),
+        "qat": job.weights_dir is not None,
         "export_versions": versions(),
         **_data_dict(job),
     }
@@ -119,6 +124,7 @@ def _data_dict(job: ExportJob) -> dict[str, Any]:
         "calibration_ids_sha256": job.data.calibration_sha256,
         "calibration_clipped": job.data.clipped_records(job.source.frontend.clip_mv),
         "validation_records": len(job.data.validation),
+        "validation_unseen_in_training": job.data.n_unseen,
         "validation_positives": {
             name: int(np.nansum(job.data.truth[:, k])) for k, name in enumerate(job.source.labels)
         },

@@ -15,15 +15,18 @@ from export.bundle import MODEL_FILES, build_manifest, check_private, signed_fil
 from export.convert import ModelFiles, convert
 from export.data import ExportData
 from export.errors import ExportTargetError
-from export.gates import GateThresholds
+from export.gates import GateThresholds, require_bundle_size
 from export.graph import build_graph
+from export.identity import load_identity
 from export.job import CALIBRATION_FILE, ExportJob, Progress, plan_export
-from export.judge import judge, make_golden, time_models
+from export.judge import Judged, judge, make_golden, time_models
 from export.latency import Latency
-from export.parity import ParityReport
+from export.packaged import is_packaged
+from export.parity import ParityReport, require_parity
+from export.qat_step import fine_tuned, outputs_in_need
 from export.recipe import DEFAULT_RECIPE
 from export.signing import DEFAULT_KEY, SigningKey, load_or_create_key
-from export.source import card_files
+from export.source import card_files, load_run
 from lsemvae.data.store import RecordStore
 
 
@@ -97,6 +100,7 @@ def export_run(
     dry_run: bool = False,
     recipe: str | Path = DEFAULT_RECIPE,
     gates: GateThresholds | None = None,
+    qat: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
     """Export a trained student as a signed bundle.
@@ -115,6 +119,8 @@ def export_run(
         A record store, or calibration and validation recordings as arrays.
     key
         Name of a signing key (made on first use) or path of one.
+    qat
+        Where an output loses more AUROC in INT8 than the gate allows, fine-tune the student for INT8 and export that.
     dry_run
         Check everything that can be checked without converting, and return the plan.
 
@@ -126,12 +132,18 @@ def export_run(
     started = time.monotonic()
     job = plan_export(
         run_dir, target=target, int8=int8, out=out, data=data, recipe=recipe,
-        gates=gates or GateThresholds(), force=force, progress=progress,
+        gates=gates or GateThresholds(), force=force, progress=progress, qat=qat,
     )  # fmt: skip
     if dry_run:
         return ExportResult(out, plan_dict(job), dry_run=True)
     result = _export(job, load_or_create_key(key))
     return replace(result, seconds=time.monotonic() - started)
+
+
+def default_out(run_dir: Path) -> Path:
+    """Return where a bundle goes when nobody says: `ID-VERSION` in the current folder."""
+    identity = load_identity(run_dir, load_run(run_dir).labels)
+    return Path(f"{identity.id}-{identity.version}")
 
 
 def _export(job: ExportJob, key: SigningKey) -> ExportResult:
@@ -140,18 +152,18 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
 
 
 def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
-    graph = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
-    models = [convert(job, graph, one) for one in job.targets]
-    parity = judge(job, graph, models)
+    job, models, judged = _converted(job)
+    parity = require_parity(judged.parity)
     latencies = time_models(job, models)
-    files, tolerance = _assemble(job, models, parity, latencies)
+    files, tolerance = _assemble(job, models, judged, latencies)
     manifest = build_manifest(
-        files, source=job.source, decision=job.decision, identity=job.identity,
+        files, source=job.source, decision=judged.refit.decision, identity=job.identity,
         parity=report.manifest_parity(parity, models, golden_tolerance=tolerance),
-        provenance=report.provenance(job), created_utc=report.utc_now(), key_id=key.key_id,
+        provenance=report.provenance(job, judged.refit), created_utc=report.utc_now(), key_id=key.key_id,
     )  # fmt: skip
     whole = signed_files(files, manifest, key)
-    check_private(whole, extra=(job.run_dir,))
+    check_private(whole, extra=(job.run_dir, job.work))
+    require_bundle_size(sum(map(len, whole.values())), most=job.gates.max_bundle_bytes)
     write_bundle(job.out, whole, force=job.force)
     job.progress(
         f"bundle {manifest.id} {manifest.version} in {job.out}: {sum(map(len, whole.values())) / 1024:.0f} KiB"
@@ -163,11 +175,28 @@ def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
     )  # fmt: skip
 
 
+def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], Judged]:
+    """Convert and judge; where the export may fine-tune for INT8 and an output needs it, do both again.
+
+    The reference stays the student as it was trained: fine-tuning must not move the bar that it is held against.
+    """
+    trained = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
+    models = [convert(job, trained, one) for one in job.targets]
+    judged = judge(job, trained, models)
+    lost = outputs_in_need(job, judged.parity)
+    if not lost:
+        return job, models, judged
+    job = fine_tuned(job, lost)
+    tuned = build_graph(load_run(job.weights).student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
+    models = [convert(job, tuned, one) for one in job.targets]
+    return job, models, judge(job, trained, models)
+
+
 @contextmanager
 def _alone(job: ExportJob) -> Iterator[None]:
     """Begin an empty log and hold it: two exports of one run would judge one's files and ship the other's."""
     try:
-        job.work.mkdir(exist_ok=True)
+        job.work.mkdir(parents=True, exist_ok=True)
         log = job.log.open("ab")
     except OSError as error:
         raise ExportTargetError(
@@ -195,12 +224,16 @@ def _hold(file: IO[bytes]) -> None:
 def plan_dict(job: ExportJob) -> dict[str, Any]:
     """Return what the job will do, for a dry run and for the record."""
     return {
+        "run": "packaged student" if is_packaged(job.run_dir) else str(job.run_dir),
+        "out": str(job.out),
         "targets": list(job.targets),
         "recipe": job.recipe.name if job.recipe else None,
         "leads": list(job.source.leads),
         "outputs": list(job.source.labels),
         "calibration_records": len(job.data.calibration) if job.recipe else 0,
         "validation_records": len(job.data.validation),
+        "held_out_records": 0 if job.data.held_out is None else int(job.data.held_out.sum()),
+        "qat": job.qat,
         "id": job.identity.id,
         "version": job.identity.version,
         "gates": job.gates.to_dict(),
@@ -208,14 +241,14 @@ def plan_dict(job: ExportJob) -> dict[str, Any]:
 
 
 def _assemble(
-    job: ExportJob, models: Sequence[ModelFiles], parity: ParityReport, latencies: Sequence[Latency]
+    job: ExportJob, models: Sequence[ModelFiles], judged: Judged, latencies: Sequence[Latency]
 ) -> tuple[dict[str, bytes], float]:
     """Return the files of the bundle without manifest and signature, and the tolerance of its golden outputs."""
     golden_npz, tolerance = make_golden(job, models)
     files = {MODEL_FILES[m.target]: m.shipped.read_bytes() for m in models} | card_files(job.run_dir)
     files["golden.npz"] = golden_npz
     files["report.json"] = report.json_bytes(
-        report.report_dict(job, models, parity, latencies, golden_tolerance=tolerance)
+        report.report_dict(job, models, judged, latencies, golden_tolerance=tolerance)
     )
     if job.recipe is not None:
         (job.work / CALIBRATION_FILE).write_bytes(report.json_bytes(list(job.data.calibration_ids)))

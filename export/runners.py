@@ -77,6 +77,7 @@ def onnx_run(model: Path | bytes) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as the clinic runs it: see edge_app.runtime_onnx
     content = model.read_bytes() if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -19,8 +19,10 @@ from lsemvae.ecg.leads import canonical_leads
 from lsemvae.ecg.rule import DecisionRule
 from lsemvae.train.checkpoint import load_student
 
+FITTED_ON_FLOAT: Final = "torch_fp32"
+FITTED_ON: Final = (FITTED_ON_FLOAT, "tflite_int8", "onnx_int8")
 CARD_FILES: Final = ("card.md", "curves.png")
-_DECISION_ADVICE: Final = "Make it with `lsemvae evaluate` on the run, which fits calibration and thresholds."
+_DECISION_ADVICE: Final = "Make it with `lsemvae calibrate RUN --data STORE`, which fits calibration and thresholds."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,10 +50,11 @@ class RunSource:
 
 @dataclass(frozen=True, slots=True)
 class DecisionSource:
-    """The run's `decision.json`: the rule, and rows of performance for the manifest."""
+    """The run's `decision.json`: the rule, rows of performance for the manifest, and whose outputs the rule was fitted on."""
 
     rule: DecisionRule
     performance: tuple[Mapping[str, Any], ...]
+    fitted_on: str = FITTED_ON_FLOAT
 
 
 def load_run(run_dir: Path) -> RunSource:
@@ -69,7 +72,7 @@ def load_run(run_dir: Path) -> RunSource:
 
 
 def load_decision(run_dir: Path, labels: tuple[str, ...]) -> DecisionSource:
-    """Load `decision.json`: `{"decision": rule, "performance": rows}`; the rule covers exactly the run's labels."""
+    """Load `decision.json`: `{"decision": rule, "performance": rows, "fitted_on": outputs}`; the rule covers the run's labels."""
     path = run_dir / "decision.json"
     data = _read_optional(path)
     if "decision" not in data:
@@ -85,7 +88,10 @@ def load_decision(run_dir: Path, labels: tuple[str, ...]) -> DecisionSource:
         )
     performance = tuple(data.get("performance", ()))
     canonical_json(list(performance))  # NaN is refused here, not after minutes of conversion
-    return DecisionSource(rule, performance)
+    fitted_on = data.get("fitted_on", FITTED_ON_FLOAT)
+    if fitted_on not in FITTED_ON:
+        raise ExportModelError(f"{path}: found fitted_on {fitted_on!r}; expected one of {', '.join(FITTED_ON)}")
+    return DecisionSource(rule, performance, fitted_on)
 
 
 def card_files(run_dir: Path) -> dict[str, bytes]:

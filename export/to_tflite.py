@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from export.environment import require
+import lsemvae.model
+from export.environment import require, versions
 from export.errors import ExportConversionError
 
 # One conversion takes 10 s on an idle machine and 80 s on a busy one; ten minutes means that it hangs.
 TIMEOUT_S: Final = 600
 _LOG_TAIL_LINES: Final = 6
+
+
+_RUN_FILES: Final = ("config.json", "model.safetensors")
+_CODE: Final = ("graph.py", "tflite_worker.py")
+_MODEL_CODE: Final = ("student.py", "heads.py", "encoder.py")
+
+
+def converted_once(run_dir: Path, out: Path, *, log: Path) -> Path:
+    """Return `out` as `export_tflite` writes it; a file made from the same weights, code and converter is kept.
+
+    Beside the file lies a note of what it was made from. A file without one, or with another, is made again.
+    """
+    note = out.with_suffix(".json")
+    key = conversion_key(run_dir)
+    if out.is_file() and note.is_file() and _noted(note) == {**key, "sha256": _sha256(out)}:
+        return out
+    note.unlink(missing_ok=True)
+    export_tflite(run_dir, out, log=log)
+    note.write_text(json.dumps({**key, "sha256": _sha256(out)}, indent=1, sort_keys=True), encoding="utf-8")
+    return out
+
+
+def conversion_key(run_dir: Path) -> dict[str, object]:
+    """Return what a conversion depends on: weights, configuration, the code of the graph, and the converter's versions."""
+    here, model = Path(__file__).parent, Path(str(lsemvae.model.__file__)).parent
+    return {
+        "run": {name: _sha256(run_dir / name) for name in _RUN_FILES if (run_dir / name).is_file()},
+        "code": {path.name: _sha256(path) for path in (*(here / n for n in _CODE), *(model / n for n in _MODEL_CODE))},
+        "versions": versions(),
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _noted(note: Path) -> object:
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def export_tflite(run_dir: Path, out: Path, *, log: Path) -> Path:

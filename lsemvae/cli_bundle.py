@@ -1,4 +1,4 @@
-"""Commands around a bundle: evaluate, export, screen, doctor."""
+"""Commands that use a bundle: evaluate, screen, doctor."""
 
 from __future__ import annotations
 
@@ -98,39 +98,6 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-@ends_well
-def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of a student with its decision.json.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Bundle directory to make.", show_default=False)],
-    data: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--data", help="Record store for calibration and parity [default: the one the run was trained on]."
-        ),
-    ] = None,
-    target: Annotated[str, typer.Option(help="tflite, onnx or all.")] = "all",
-    int8: Annotated[bool, typer.Option("--int8/--fp32", help="Quantize the encoder, or keep floats.")] = True,
-    key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Turn a trained student into a signed bundle; parity and audit are part of it and can fail it."""
-    from export.run import export_run
-    from lsemvae.data.store import open_store
-    from lsemvae.train.run import store_of
-
-    store = open_store(data if data is not None else store_of(run))
-    result = export_run(
-        run, target=target, int8=int8, out=out, data=store, key=key, force=force, dry_run=dry_run,
-        progress=say_progress,
-    )  # fmt: skip
-    if as_json:
-        say_json(result.to_dict())
-        return
-    say(result.text())
 
 
 @ends_well

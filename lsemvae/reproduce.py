@@ -19,6 +19,7 @@ import numpy as np
 
 from export.gates import GateThresholds
 from export.identity import IDENTITY_FILE
+from export.int8_scores import int8_scores
 from export.run import export_run
 from export.signing import load_or_create_key
 from lsemvae.data.cells import whole
@@ -99,7 +100,7 @@ def reproduce(job: Job, *, part: str = "all") -> dict[str, Path]:
     made: dict[str, Path] = {}
     if part in ("all", "bundle"):
         _train(job, store, plans)
-        rule = _fit_rule(job, store, plans)
+        rule = _fit_rules(job, store, plans)
         _export_cv(job, store, plans, rule)
         scores = _score_cv(job, plans)
         _write_card(job, store, plans, scores)
@@ -160,29 +161,49 @@ def _train(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> None:
     train_chain(store, job.out / "final", rows, budget=job.budget, report=report)
 
 
-def _fit_rule(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> DecisionRule:
+_Scorer = Callable[[Path, RecordStore, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _fit_rules(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> DecisionRule:
+    """The decision rule that ships, fitted on what the INT8 files of the cross-validated students say.
+
+    An INT8 file needs a run folder with a rule to be made from, so the float students give one first.
+    """
+    _fit_rule(job, store, plans, student_logits, fitted_on="torch_fp32")
+
+    def quantized(run_dir: Path, store: RecordStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return int8_scores(run_dir, store, rows, gates=job.gates, progress=job.say)
+
+    return _fit_rule(job, store, plans, quantized, fitted_on="tflite_int8")
+
+
+def _fit_rule(
+    job: Job, store: RecordStore, plans: Sequence[FoldPlan], scorer: _Scorer, *, fitted_on: str
+) -> DecisionRule:
     """The decision rule from held-out logits of recordings whose gain is known, written into every run folder."""
     labels = tuple(load_student(job.final)[1]["labels"])
     check_labels(store.label_names, labels, of=str(store.root))
 
-    def both(plan: FoldPlan, rows: np.ndarray) -> np.ndarray:
-        logits, doubt = student_logits(job.student(plan), store, rows)
-        return np.column_stack([logits, doubt])
-
-    scored = pooled(store, plans, both, width=len(labels) + 1)
     known = store.gain_known.astype(bool) & (store.fold > 0)
     foreign = np.flatnonzero(store.split == "external_dev")
     if not len(foreign):
         foreign = np.flatnonzero(store.fold == 0)
+    primary, between = labels.index(PRIMARY_LABEL), []
+
+    def both(plan: FoldPlan, rows: np.ndarray) -> np.ndarray:
+        job.say(f"held-out logits of {plan.name} ({fitted_on})")
+        logits, doubt = scorer(job.student(plan), store, np.concatenate([rows, foreign]))
+        between.append(logits[len(rows) :, primary])
+        return np.column_stack([logits, doubt])[: len(rows)]
+
+    scored = pooled(store, plans, both, width=len(labels) + 1)
     y, logits, doubt = store.labels[known].astype(float), scored[known, :-1], scored[known, -1]
     rule = fit_rule(labels, y, logits, doubt, primary=PRIMARY_LABEL, logit_sd=0.0)
     if len(foreign):
-        k = labels.index(PRIMARY_LABEL)
-        between = np.stack([student_logits(job.student(plan), store, foreign)[0][:, k] for plan in plans])
-        sd = spread_between_models(between * rule.calibrations[PRIMARY_LABEL].slope)
+        sd = spread_between_models(np.stack(between) * rule.calibrations[PRIMARY_LABEL].slope)
         rule = DecisionRule.from_dict({**rule.to_dict(), "interval_logit_sd": sd})
     for folder in (*(job.student(plan) for plan in plans), job.final):
-        write_json(folder / "decision.json", {"decision": rule.to_dict(), "performance": []})
+        write_json(folder / "decision.json", {"decision": rule.to_dict(), "performance": [], "fitted_on": fitted_on})
     return rule
 
 

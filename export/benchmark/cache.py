@@ -1,14 +1,5 @@
-"""Where the benchmark keeps what it made and may make again."""
+"""The cache folder, under the benchmark's own name."""
 
-from __future__ import annotations
+from export.cache import cache_folder
 
-import os
-from pathlib import Path
-
-
-def cache_folder(name: str) -> Path:
-    """Return a folder of that name below `$XDG_CACHE_HOME/lsemvae` or `~/.cache/lsemvae`; it is made where it lacks."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "lsemvae" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+__all__ = ["cache_folder"]

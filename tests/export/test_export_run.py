@@ -258,7 +258,7 @@ def test_onnx_alone_in_float(run_copy: Path, export_data, tmp_path: Path) -> Non
 
 def test_tflite_alone(run_copy: Path, exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = exported.work / "model.named.tflite"  # the same weights, converted already
-    monkeypatch.setattr("export.convert.export_tflite", lambda *_args, **_kwargs: named)
+    monkeypatch.setattr("export.convert.converted_once", lambda *_args, **_kwargs: named)
     export_run(run_copy, target="tflite", out=tmp_path / "b", data=exported.data, gates=GATES)
     assert manifest_of(tmp_path / "b").models == {"tflite": "model.tflite"}
     assert (tmp_path / "b" / "model.tflite").read_bytes() == (exported.out / "model.tflite").read_bytes()
@@ -344,7 +344,7 @@ def test_missing_or_partial_decision_rule_is_refused_with_advice(run_copy: Path,
     (run_copy / "decision.json").unlink()
     with pytest.raises(ExportModelError) as caught:
         export_run(run_copy, out=tmp_path / "b", data=export_data)
-    assert "lsemvae evaluate" in caught.value.advice
+    assert "lsemvae calibrate" in caught.value.advice
 
 
 def test_performance_that_json_cannot_hold_and_a_card_with_a_path_are_refused_at_once(

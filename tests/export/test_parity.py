@@ -9,7 +9,15 @@ import pytest
 
 from export.errors import ExportGateError
 from export.gates import GateThresholds
-from export.parity import REFERENCE, compare_all, outcomes, probabilities, require_parity
+from export.parity import (
+    REFERENCE,
+    AurocPair,
+    compare_all,
+    gate_failures,
+    outcomes,
+    probabilities,
+    require_parity,
+)
 from export.runners import Outputs
 from lsemvae.ecg.rule import Calibration, DecisionRule
 
@@ -70,15 +78,37 @@ def test_shifted_probabilities_are_stopped_even_where_no_decision_flips(truth: n
     assert "99th percentile of |dp|" in failures[0]
 
 
-def test_lost_ranking_is_stopped_for_gated_outputs_only(reference: Outputs, truth: np.ndarray) -> None:
+def test_lost_ranking_is_stopped_for_every_output(reference: Outputs, truth: np.ndarray) -> None:
     def scrambled(column: int) -> tuple[str, ...]:
         logits = reference.logits.copy()
         negatives = np.flatnonzero(logits[:, column] < -0.5)
         logits[negatives, column] = logits[negatives[::-1], column]
         return judged(replace(reference, logits=logits), reference, truth).failures
 
-    assert any("AUROC of RBBB_any" in failure for failure in scrambled(1))
-    assert not any("AUROC" in failure for failure in scrambled(2))
+    for column, label in enumerate(LABELS):
+        assert any(f"AUROC of {label}" in failure for failure in scrambled(column))
+
+
+def test_an_auroc_may_change_by_three_thousandths_and_no_more(reference: Outputs, truth: np.ndarray) -> None:
+    found = judged(reference, reference, truth).comparisons[0]
+    for change, stopped in ((0.0029, False), (-0.0029, False), (0.0031, True), (-0.0031, True)):
+        moved = replace(found, auroc=(AurocPair("RHS", 50, 0.9, 0.9 + change),))
+        assert bool(gate_failures(moved, GATES)) is stopped
+
+
+def test_outcomes_must_agree_on_995_of_a_thousand(reference: Outputs, truth: np.ndarray) -> None:
+    found = judged(reference, reference, truth).comparisons[0]
+    assert not gate_failures(replace(found, decision_agreement=0.995), GATES)
+    (failure,) = gate_failures(replace(found, decision_agreement=0.9949), GATES)
+    assert "expected at least 0.995" in failure
+
+
+def test_outputs_with_too_few_positives_are_named_in_the_text(reference: Outputs, truth: np.ndarray) -> None:
+    few = truth.copy()
+    few[:, 1] = 0.0
+    few[:4, 1] = 1.0
+    found = judged(reference, reference, few).comparisons[0]
+    assert "too few positives for RBBB_any (4)" in found.text(min_positives=GATES.min_positives)
 
 
 def test_an_auroc_of_fewer_than_five_positives_is_reported_but_not_gated(reference: Outputs, truth: np.ndarray) -> None:

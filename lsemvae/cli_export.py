@@ -1,0 +1,70 @@
+"""`lsemvae export`: a trained student, or the packaged one, as a signed bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from edge_app.cli_options import Json
+from edge_app.console import say, say_json, say_progress
+from lsemvae.cli_errors import ends_well
+
+_KIB = 1024
+
+
+@ends_well
+def export(
+    run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Run folder of a student with its decision.json [default: the packaged student]."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Bundle directory to make [default: ID-VERSION in this folder]."),
+    ] = None,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--data",
+            help="Record store or folder of recordings [default: that of the run, LSEMVAE_DATA, or shared/data/ecg].",
+        ),
+    ] = None,
+    target: Annotated[str, typer.Option(help="tflite, onnx or all.")] = "all",
+    int8: Annotated[bool, typer.Option("--int8/--fp32", help="Quantize the encoder, or keep floats.")] = True,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Fine-tune for INT8 where an output loses more AUROC than the gate allows.")
+    ] = False,
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--recipe", help="Name of a recipe, or a JSON file [default: static_wi8_ai8_encoder]."),
+    ] = None,
+    max_model_kib: Annotated[int, typer.Option("--max-model-kib", help="Largest INT8 model file in KiB.")] = 300,
+    key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a trained student, or the packaged one, into a signed bundle; audit, parity and latency can fail it."""
+    from export.bundle import check_target
+    from export.gates import GateThresholds
+    from export.packaged import PACKAGED_RUN
+    from export.places import find_store
+    from export.recipe import DEFAULT_RECIPE
+    from export.run import default_out, export_run
+
+    chosen = PACKAGED_RUN if run is None else run
+    place = default_out(chosen) if out is None else out
+    check_target(place, force=force)  # before recordings are looked for, which may take a conversion
+    store = find_store(data, chosen, progress=say_progress)
+    result = export_run(
+        chosen, target=target, int8=int8, out=place, data=store, key=key, force=force, dry_run=dry_run, qat=qat,
+        recipe=recipe or DEFAULT_RECIPE,
+        gates=replace(GateThresholds(), max_int8_bytes=max_model_kib * _KIB), progress=say_progress,
+    )  # fmt: skip
+    if as_json:
+        say_json(result.to_dict())
+        return
+    say(result.text())
