@@ -25,6 +25,7 @@ from export.audit import (
     io_problems,
     op_problems,
 )
+from export.recipe import ENCODER
 
 _DYNAMIC: Final = frozenset({"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
 _REGIONS: Final = ("encoder", "head")
@@ -46,14 +47,16 @@ class _Wiring:
         return "" if node is None else str(node.op_type)
 
 
-def audit_onnx(data: bytes, *, int8: bool, n_leads: int, n_samples: int, n_labels: int) -> AuditReport:
-    """Audit an `.onnx` file that should be INT8 inside (`int8`) or float throughout."""
+def audit_onnx(
+    data: bytes, *, int8: bool, n_leads: int, n_samples: int, n_labels: int, region: str = ENCODER
+) -> AuditReport:
+    """Audit an `.onnx` file that should be INT8 in the recipe's `region` (`int8`) or float throughout."""
     import onnx
 
     model = onnx.load_from_string(data)
     rows = operator_rows(model.graph)
     inputs, outputs = _specs(model.graph.input), _specs(model.graph.output)
-    problems = op_problems(rows, int8=int8)
+    problems = op_problems(rows, int8=int8, region=region)
     problems += io_problems(inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels)
     problems += _scale_problems(model.graph) + _domain_problems(model)
     return AuditReport("onnx", len(data), inputs, outputs, count_ops(rows), tuple(problems))

@@ -21,18 +21,25 @@ from export.audit import (
     io_problems,
     op_problems,
 )
+from export.recipe import ALL, ENCODER
 
 _BORDER_OPS: Final = ("QUANTIZE", "DEQUANTIZE")
 
 
-def audit_tflite(data: bytes, *, int8: bool, n_leads: int, n_samples: int, n_labels: int) -> AuditReport:
-    """Audit a `.tflite` file that should be INT8 inside (`int8`) or float throughout."""
+def audit_tflite(
+    data: bytes, *, int8: bool, n_leads: int, n_samples: int, n_labels: int, region: str = ENCODER
+) -> AuditReport:
+    """Audit a `.tflite` file that should be INT8 in the recipe's `region` (`int8`) or float throughout."""
     model = tflite_file.parse(data)
     rows = operator_rows(model)
     inputs, outputs = _interface(model)
-    problems = op_problems(rows, int8=int8)
-    problems += io_problems(inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels)
+    region = region if int8 else ENCODER
+    problems = op_problems(rows, int8=int8, region=region)
+    problems += io_problems(
+        inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels, region=region
+    )
     problems += _scale_problems(model)
+    problems += _float_tensors(model) if region == ALL else []
     if len(model.subgraphs) != 1:
         problems.append(f"{len(model.subgraphs)} subgraphs, expected 1")
     return AuditReport("tflite", len(data), inputs, outputs, count_ops(rows), tuple(problems))
@@ -118,3 +125,9 @@ def _scale_problems(model: Any) -> list[str]:
         if scale is not None and not (np.isfinite(scale).all() and (np.asarray(scale) > 0).all()):
             problems.append(f"{tflite_file.tensor_name(tensor)} has a scale that is not a positive number")
     return problems
+
+
+def _float_tensors(model: Any) -> list[str]:
+    """Return the float tensors of a model that should hold none, used by an operator or not."""
+    names = [tflite_file.tensor_name(t) for t in model.subgraphs[0].tensors if _type(t).startswith(("FLOAT", "BFLOAT"))]
+    return [f"{len(names)} float tensors in a strict-integer model, first {names[0]!r}"] if names else []

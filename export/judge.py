@@ -15,7 +15,7 @@ from export.graph import ExportGraph
 from export.job import ExportJob
 from export.latency import Latency, measure, require_latency
 from export.noise import noise_to
-from export.parity import REFERENCE, ParityReport, compare_all
+from export.parity import REFERENCE, TUNED, ParityReport, compare_all
 from export.refit import Refit, settle
 from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
 
@@ -35,13 +35,18 @@ class Judged:
     parity: ParityReport
 
 
-def judge(job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles]) -> Judged:
-    """Score the validation recordings with every file and hold the results against the trained model's.
+def judge(
+    job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles], *, tuned: ExportGraph | None = None
+) -> Judged:
+    """Score the validation recordings with every file and hold the results against those of `graph`, the trained model.
 
+    `tuned` is the graph of the files where it is another one: the student fine-tuned for INT8.
     Nothing is refused here: the caller may have a cure for what the parity report says (`require_parity` refuses).
     """
     job.progress(f"comparing with the trained model on {len(job.data.validation)} validation recordings")
     outputs = {REFERENCE: run_all(torch_run(graph), job.data.validation)}
+    if tuned is not None:
+        outputs[TUNED] = run_all(torch_run(tuned), job.data.validation)
     for files in models:
         for name, path in files.named.items():
             outputs[name] = score_file(path, job.data.validation, log=job.log)

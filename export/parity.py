@@ -22,6 +22,8 @@ from lsemvae.ecg.rule import DecisionRule
 from lsemvae.evaluate.metrics import auroc
 
 REFERENCE: Final = "torch_fp32"
+TUNED: Final = "torch_qat"
+"""The student after quantization-aware fine-tuning: what its float files must equal, and itself held against nothing."""
 # The parity of numbers is judged on recordings that the quality gate let pass; here each counts as such.
 _GOOD_QUALITY: Final = QualityReport(acceptable=True, reasons=(), leads=(), details={})
 
@@ -119,6 +121,8 @@ def compare_all(
 ) -> ParityReport:
     """Compare every entry of `outputs` with `outputs["torch_fp32"]`, and TFLite with ONNX where both are INT8.
 
+    Where `outputs["torch_qat"]` is there, float files are compared with that: they are files of the fine-tuned student.
+
     Parameters
     ----------
     outputs
@@ -128,7 +132,9 @@ def compare_all(
     truth
         Known labels `[n, K]`: 0, 1, or NaN where nobody looked.
     """
-    pairs = [(name, REFERENCE) for name in outputs if name != REFERENCE]
+    of_float = TUNED if TUNED in outputs else REFERENCE
+    files = [name for name in outputs if name not in (REFERENCE, TUNED)]
+    pairs = [(name, of_float if name.endswith("fp32") else REFERENCE) for name in files]
     if {"tflite_int8", "onnx_int8"} <= set(outputs):
         pairs.append(("onnx_int8", "tflite_int8"))
     comparisons = tuple(

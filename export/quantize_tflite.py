@@ -1,4 +1,4 @@
-"""A float `.tflite` file to INT8 inside, float32 outside: static quantization with the true range of each tensor.
+"""A float `.tflite` file to INT8 in the recipe's region: static quantization with the true range of each tensor.
 
 litert-quantizer's own `calibrate()` follows the ranges with a moving average (weight 0.95 on the past). ECG amplitudes
 differ several-fold between people, so such ranges shrink to the common case and cut the tall QRS complexes, the ones
@@ -18,10 +18,13 @@ import numpy as np
 from export.environment import require
 from export.errors import ExportCalibrationError
 from export.noise import noise_to
-from export.recipe import QuantRecipe
+from export.recipe import ALL, ENCODER, TRUNK, QuantRecipe
 from export.tflite_file import ENCODER_SCOPE
 
 SIGNATURE: Final = "serving_default"
+# The first convolution of the encoder's body, with what feeds it; a stage with residual blocks nests it once more.
+_STEM: Final = r"_body/[^/;]*_0/(?:[^/;]*Sequential_0/)?[^/;]*Conv1d_0"
+_SCOPES: Final = {ENCODER: ENCODER_SCOPE, TRUNK: rf"(?!.*{_STEM}){ENCODER_SCOPE}", ALL: ".*"}
 Ranges = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -66,16 +69,21 @@ def quantize_tflite(model: Path, out: Path, *, recipe: QuantRecipe, ranges: Rang
 
 
 def quantizer_rules(recipe: QuantRecipe) -> Any:
-    """Return the recipe in litert-quantizer's terms: scope of the encoder times the operators of the allow-list."""
+    """Return the recipe in litert-quantizer's terms: scope of its region times the operators of the allow-list."""
     from litert_quantizer import qtyping, recipe_manager
+
+    granularity = qtyping.QuantGranularity
 
     manager = recipe_manager.RecipeManager()
     for operator in recipe.tflite_ops:
         manager.add_static_config(
-            regex=ENCODER_SCOPE,
+            regex=_SCOPES[recipe.region],
             operation_name=qtyping.TFLOperationName(operator),
             activation_num_bits=recipe.activation_bits,
             weight_num_bits=recipe.weight_bits,
+            weight_granularity=granularity.TENSORWISE
+            if operator in recipe.tflite_tensorwise
+            else granularity.CHANNELWISE,
         )
     return manager
 

@@ -2,13 +2,16 @@
 
 A name reads `MODE_wTYPE_aTYPE_REGION`: `static_wi8_ai8_encoder` is static quantization with INT8 weights and INT8
 activations of the encoder. The name is checked against the content, so that a file cannot say one thing and do another.
+
+Regions: `encoder` is all of it; `trunk` leaves its first convolution and its linear layers float (a few per
+cent of the multiplications, half of the error); `all` is strict integer, input and outputs included, and exists for TFLite only.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ from export.errors import ExportError
 
 SCHEMA = "lsemvae-recipe/1"
 DEFAULT_RECIPE = "static_wi8_ai8_encoder"
-# The TFLite scope is the encoder's; a recipe of another region would be one thing in ONNX and another in TFLite.
-_REGION = "encoder"
+ENCODER = "encoder"
+TRUNK = "trunk"
+ALL = "all"
+REGIONS = (ENCODER, TRUNK, ALL)
 _ONNX_TYPES = ("uint8", "int8")
 _NAME = re.compile(r"(?P<mode>static)_wi(?P<weight>\d+)_ai(?P<activation>\d+)_(?P<region>[a-z]+)")
 
@@ -30,7 +35,7 @@ class QuantRecipe:
     Attributes
     ----------
     region
-        The part of the student that becomes INT8; everything outside stays float32.
+        The part of the student that becomes INT8 (`encoder`, `trunk` or `all`); everything outside stays float32.
     calibration
         `minmax`: the true minimum and maximum over all calibration recordings. No other method is offered: moving
         averages and percentiles cut tall QRS complexes, which carry the diagnosis.
@@ -38,6 +43,9 @@ class QuantRecipe:
         The mean error settles at 64 recordings, the tail needs 256 (measured).
     tflite_ops, onnx_ops
         Allow-lists inside the region. What is not listed stays float, and the audit then decides whether that may be.
+    tflite_tensorwise
+        Operators whose weights share one scale. Kernels for microcontrollers read one scale for a fully connected layer;
+        a scale for each row came to them in 2024.
     onnx_activation
         `uint8`: on x86 one inference takes a quarter of the time of `int8` activations (0.26 against 1.05 ms), half in
         a browser, and on a Cortex-A72 both run the same number of instructions; the numbers they give are equal.
@@ -57,6 +65,7 @@ class QuantRecipe:
     onnx_activation: str
     onnx_weight: str
     onnx_reduce_range: bool
+    tflite_tensorwise: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as its JSON file holds it."""
@@ -84,7 +93,8 @@ def parse_recipe(data: dict[str, Any]) -> QuantRecipe:
     """Build a recipe from its JSON object and check that its name says what it does."""
     found = {key: value for key, value in data.items() if key != "schema"}
     expected = {field.name for field in fields(QuantRecipe)}
-    if data.get("schema") != SCHEMA or set(found) != expected:
+    required = {field.name for field in fields(QuantRecipe) if field.default is MISSING}
+    if data.get("schema") != SCHEMA or not required <= set(found) <= expected:
         raise ExportError(
             f"recipe has schema {data.get('schema')!r} and fields {sorted(found)}; "
             f"expected {SCHEMA!r} and {sorted(expected)}"
@@ -99,9 +109,10 @@ def _check_name(recipe: QuantRecipe) -> None:
     says = f"static_wi{recipe.weight_bits}_ai{recipe.activation_bits}_{recipe.region}"
     if _NAME.fullmatch(recipe.name) is None or recipe.name != says:
         raise ExportError(f"recipe is named {recipe.name!r} but its content reads {says!r}")
-    if recipe.region != _REGION:
+    if recipe.region not in REGIONS:
         raise ExportError(
-            f"recipe {recipe.name!r} quantizes {recipe.region!r}; supported: {_REGION!r}, the head stays float"
+            f"recipe {recipe.name!r} quantizes {recipe.region!r}; supported: {', '.join(REGIONS)} "
+            f"(outside {ALL!r} the head stays float)"
         )
     if recipe.onnx_activation not in _ONNX_TYPES or recipe.onnx_weight not in _ONNX_TYPES:
         raise ExportError(

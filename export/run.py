@@ -189,7 +189,7 @@ def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], Judged]:
     job = fine_tuned(job, lost)
     tuned = build_graph(load_run(job.weights).student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, tuned, one) for one in job.targets]
-    return job, models, judge(job, trained, models)
+    return job, models, judge(job, trained, models, tuned=tuned)
 
 
 @contextmanager
