@@ -18,7 +18,8 @@ from export.environment import versions
 from export.job import ExportJob
 from export.judge import Judged
 from export.latency import Latency
-from export.parity import ParityReport
+from export.page import PageFacts
+from export.parity import REFERENCE, ParityReport, probabilities
 from export.refit import Refit
 
 _RUN_FIELDS: Final = ("git_revision", "data_sha256", "seed", "folds_left_out", "versions")
@@ -78,6 +79,28 @@ def recipe_dict(job: ExportJob, models: Sequence[ModelFiles]) -> dict[str, Any]:
         "made": {f"{f.target}_int8": hashlib.sha256(f.int8.read_bytes()).hexdigest() for f in models if f.int8},
         "versions": versions(),
     }
+
+
+def page_facts(
+    job: ExportJob, judged: Judged, found: dict[str, Any], *, recipe: dict[str, Any] | None = None
+) -> PageFacts:
+    """Return what the HTML page of an export shows; `found` is its `report_dict`."""
+    rule, labels = judged.refit.decision.rule, job.source.labels
+    shares = {name: probabilities(out.logits, labels=labels, rule=rule) for name, out in judged.outputs.items()}
+    return PageFacts(
+        report=found,
+        id=job.identity.id,
+        version=job.identity.version,
+        label_statement=job.identity.label_statement,
+        intended_use=job.identity.intended_use,
+        labels=labels,
+        p_fp32=shares[REFERENCE],
+        p_files={c.candidate: shares[c.candidate] for c in judged.parity.comparisons if c.reference == REFERENCE},
+        not_for=job.identity.not_for,
+        thresholds=rule.thresholds,
+        recipe=recipe,
+        notes=(judged.refit.said,),
+    )
 
 
 def manifest_parity(parity: ParityReport, models: Sequence[ModelFiles], *, golden_tolerance: float) -> dict[str, Any]:

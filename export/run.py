@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from export import report
 from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
 from export.convert import ModelFiles, convert
 from export.data import ExportData
-from export.errors import ExportTargetError
+from export.errors import ExportGateError, ExportTargetError
 from export.gates import GateThresholds, require_bundle_size
 from export.graph import build_graph
 from export.identity import load_identity
@@ -22,12 +22,15 @@ from export.job import CALIBRATION_FILE, ExportJob, Progress, plan_export
 from export.judge import Judged, judge, make_golden, time_models
 from export.latency import Latency
 from export.packaged import is_packaged
+from export.page import page_bytes
 from export.parity import ParityReport, require_parity
 from export.qat_step import fine_tuned, outputs_in_need
 from export.recipe import DEFAULT_RECIPE
 from export.signing import DEFAULT_KEY, SigningKey, load_or_create_key
 from export.source import card_files, load_run
 from lsemvae.data.store import RecordStore
+
+PAGE_FILE: Final = "report.html"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +156,7 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
 
 def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
     job, models, judged = _converted(job)
-    parity = require_parity(judged.parity)
+    parity = _required(job, models, judged)
     latencies = time_models(job, models)
     files, tolerance = _assemble(job, models, judged, latencies)
     manifest = build_manifest(
@@ -190,6 +193,17 @@ def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], Judged]:
     tuned = build_graph(load_run(job.weights).student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, tuned, one) for one in job.targets]
     return job, models, judge(job, trained, models, tuned=tuned)
+
+
+def _required(job: ExportJob, models: Sequence[ModelFiles], judged: Judged) -> ParityReport:
+    """Return the parity report, or raise; a refused export leaves the page that shows why among its work files."""
+    try:
+        return require_parity(judged.parity)
+    except ExportGateError as error:
+        facts = report.page_facts(job, judged, report.report_dict(job, models, judged, (), golden_tolerance=0.0))
+        page = job.work / PAGE_FILE
+        page.write_bytes(page_bytes(facts))
+        raise ExportGateError(str(error), advice=f"{error.advice} The whole comparison is in {page}.") from None
 
 
 @contextmanager
@@ -247,10 +261,11 @@ def _assemble(
     golden_npz, tolerance = make_golden(job, models)
     files = {MODEL_FILES[m.target]: m.shipped.read_bytes() for m in models} | card_files(job.run_dir)
     files["golden.npz"] = golden_npz
-    files["report.json"] = report.json_bytes(
-        report.report_dict(job, models, judged, latencies, golden_tolerance=tolerance)
-    )
-    if job.recipe is not None:
+    found = report.report_dict(job, models, judged, latencies, golden_tolerance=tolerance)
+    files["report.json"] = report.json_bytes(found)
+    made_with = report.recipe_dict(job, models) if job.recipe is not None else None
+    files[PAGE_FILE] = page_bytes(report.page_facts(job, judged, found, recipe=made_with))
+    if made_with is not None:
         (job.work / CALIBRATION_FILE).write_bytes(report.json_bytes(list(job.data.calibration_ids)))
-        files["recipe.json"] = report.json_bytes(report.recipe_dict(job, models))
+        files["recipe.json"] = report.json_bytes(made_with)
     return files, tolerance

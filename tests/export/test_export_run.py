@@ -64,6 +64,7 @@ def test_bundle_holds_what_it_should_and_nothing_else(exported) -> None:
         "golden.npz",
         "recipe.json",
         "report.json",
+        "report.html",
     }
     assert {path.name for path in exported.out.iterdir()} == expected
     assert exported.result.total_bytes == sum(path.stat().st_size for path in exported.out.iterdir()) < 1 << 20
@@ -300,9 +301,12 @@ def test_existing_folder_is_refused_before_anything_is_read(exported, tmp_path: 
 
 def test_missed_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_path: Path) -> None:
     impossible = replace(GATES, max_p99_dp=0.0)
-    with pytest.raises(ExportGateError, match="99th percentile"):
+    with pytest.raises(ExportGateError, match="99th percentile") as caught:
         export_run(run_copy, target="onnx", out=tmp_path / "out" / "b", data=export_data, gates=impossible)
     assert not (tmp_path / "out").exists()
+    page = run_copy / "export" / "report.html"
+    assert str(page) in caught.value.advice
+    assert "99th percentile" in page.read_text(encoding="utf-8")
 
 
 def test_missed_latency_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_path: Path) -> None:

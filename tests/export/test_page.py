@@ -1,0 +1,345 @@
+"""The report page: says what the report says, shows a missed bar, escapes, asks for nothing from outside, stays small."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.errors import ExportError
+from export.gates import GateThresholds
+from export.page import MAX_PAGE_BYTES, PageFacts, page_bytes
+from export.page_gates import gate_rows
+from export.page_plots import DENSITY_FROM, crossings, exceedance, probability_panel
+from export.page_svg import Scale, cells, logit
+from export.parity import compare_all, probabilities
+from export.runners import Outputs
+from lsemvae.ecg.rule import Calibration, DecisionRule
+
+LABELS = ("RHS", "RBBB_any", "LVH")
+RULE = DecisionRule(
+    primary="RHS",
+    calibrations={label: Calibration(0.8, -0.4) for label in LABELS},
+    thresholds=dict.fromkeys(LABELS, 0.3),
+    max_uncertainty=1.0,
+)
+N = 400
+
+
+def _outputs(noise: float) -> dict[str, Outputs]:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(-1.5, 2.0, (N, len(LABELS))).astype(np.float32)
+    sure = rng.normal(-1.0, 0.1, (N, 1)).astype(np.float32)
+    outputs = {"torch_fp32": Outputs(logits, sure), "tflite_fp32": Outputs(logits + np.float32(1e-6), sure)}
+    for name in ("tflite_int8", "onnx_int8"):
+        moved = logits + rng.normal(0, noise, logits.shape).astype(np.float32)
+        outputs[name] = Outputs(moved, sure)
+    return outputs
+
+
+def _truth() -> np.ndarray:
+    truth = (np.random.default_rng(5).normal(-1.5, 2.0, (N, len(LABELS))) > 0.8).astype(np.float64)
+    truth[:, 2] = 0.0
+    truth[:3, 2] = 1.0  # too few for a bar
+    return truth
+
+
+def _audit(name: str) -> dict[str, Any]:
+    ecg = {"name": "ecg", "dtype": "float32", "shape": (1, 2, 2500)}
+    ops = [{"region": "encoder", "op": "CONV_2D", "kind": name.split("_")[1].replace("fp32", "float"), "count": 5}]
+    return {
+        "format": name.split("_")[0],
+        "n_bytes": 9,
+        "inputs": [ecg],
+        "outputs": [],
+        "ops": ops,
+        "problems": [],
+    }
+
+
+def _latency(runtime: str, basis: str = "MEASURED") -> dict[str, Any]:
+    return {
+        "runtime": runtime, "fp32_p10_ms": 0.4, "fp32_p50_ms": 0.5, "int8_p10_ms": 0.1, "int8_p50_ms": 0.2, "ratio": 0.25,
+        "basis": basis, "where": "exporting host, 1 thread",
+    }  # fmt: skip
+
+
+def make_facts(noise: float = 0.01, **changes: Any) -> PageFacts:
+    outputs = _outputs(noise)
+    parity = compare_all(outputs, labels=LABELS, truth=_truth(), rule=RULE, gates=GateThresholds())
+    names = [name for name in outputs if name != "torch_fp32"]
+    report = {
+        "recipe": "static_wi8_ai8_encoder",
+        "sizes": dict.fromkeys(names, 150000),
+        "audit": {name: _audit(name) for name in names},
+        "parity": asdict(parity),
+        "latency": [_latency("tflite")],
+        "golden_tolerance": 0.21,
+        "data": {
+            "calibration_records": 256, "calibration_ids_sha256": "ab" * 32, "calibration_clipped": 2,
+            "validation_records": N, "validation_positives": {"RHS": 77}, "store_sha256": "cd" * 32,
+        },
+        "versions": {"numpy": "2.0"},
+    }  # fmt: skip
+    p = {name: probabilities(one.logits, labels=LABELS, rule=RULE) for name, one in outputs.items()}
+    facts = PageFacts(
+        report=report,
+        id="a-model",
+        version="1.2.3",
+        label_statement="Statements of ECG readers, not pulmonary hypertension.",
+        intended_use="Tests.",
+        labels=LABELS,
+        p_fp32=p["torch_fp32"],
+        p_files={name: p[name] for name in ("tflite_int8", "onnx_int8")},
+        thresholds=RULE.thresholds,
+        recipe={
+            "recipe": {"name": "static_wi8_ai8_encoder", "weight_bits": 8, "tflite_ops": ["CONV_2D"]},
+            "calibration": {"input_min_mv": -2.5, "input_max_mv": 3.75},
+            "made": {"tflite_int8": "ef" * 32},
+        },
+        notes=("the rule was fitted on INT8 outputs",),
+    )
+    return replace(facts, **changes)
+
+
+@pytest.fixture(scope="module")
+def facts() -> PageFacts:
+    return make_facts()
+
+
+@pytest.fixture(scope="module")
+def page(facts: PageFacts) -> str:
+    return page_bytes(facts).decode()
+
+
+class _Reader(HTMLParser):
+    """Collects what a browser would load or run, and the balance of the tags."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.outside: list[str] = []
+        self.words: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.outside += [f"{name}={value}" for name, value in attrs if name in ("src", "href", "data", "action")]
+        self.outside += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def read(page: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
+    found = read(page)
+    assert not found.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
+    assert set(found.outside) == {"href=#panel-axes"}, "only the axes that the page holds itself"
+    assert 'id="panel-axes"' in page
+    assert "default-src 'none'" in page
+    assert "url(" not in page
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_the_same_facts_give_the_same_bytes(page: str) -> None:
+    assert page_bytes(make_facts()).decode() == page
+
+
+def test_it_says_what_the_report_says(facts: PageFacts, page: str) -> None:
+    words = " ".join(read(page).words)
+    for text in (facts.label_statement, "a-model", "1.2.3", "ab" * 32, "cd" * 32, "ef" * 32, "fitted on INT8 outputs"):
+        assert text in words
+    assert "−2.500 mV, 3.750 mV" in words.replace("-", "−")
+    for one in facts.against_trained().values():
+        for pair in one["auroc"]:
+            assert f"{pair['reference']:.4f}" in words
+            assert f"{pair['candidate']:.4f}" in words
+    # 3 audits, 3 of the float file, 6 for each of three comparisons, 2 sizes, latency, golden, data
+    assert "All 29 bars passed." in words
+    assert "too few" in words
+    assert "MEASURED" in words
+
+
+def test_without_noise_no_recording_crosses_and_with_noise_the_page_counts_them() -> None:
+    noisy = make_facts(noise=0.3)
+    p = noisy.p_files["tflite_int8"]
+    expected = int(((noisy.p_fp32[:, 0] >= 0.3) != (p[:, 0] >= 0.3)).sum())
+    assert expected > 3
+    assert crossings(noisy.p_fp32[:, 0], p[:, 0], threshold=0.3) == expected
+    assert f">{expected} cross<" in page_bytes(noisy).decode()
+    same = make_facts(p_files={"tflite_int8": noisy.p_fp32})
+    assert ">0 cross<" in page_bytes(same).decode()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.1, 0.5, 2.0])
+def test_the_bars_of_the_page_are_those_that_judge_the_export(noise: float) -> None:
+    report = make_facts(noise=noise).report
+    missed = {row.group for row in gate_rows(report) if row.passed is False}
+    judged = {failure.partition(":")[0] for failure in report["parity"]["failures"]}
+    assert {group.partition(",")[0] for group in missed} == judged
+    assert bool(missed) == (noise >= 0.1)
+
+
+def test_a_missed_bar_is_the_first_thing_one_reads() -> None:
+    bad = make_facts(noise=2.0)
+    page = page_bytes(bad).decode()
+    assert "bars missed: this export must not ship." in page.partition("</header>")[0]
+    assert "✗ missed" in page
+    for failure in bad.report["parity"]["failures"]:
+        assert failure.replace("&", "&amp;").replace(">", "&gt;") in page
+
+
+@pytest.mark.parametrize(
+    ("change", "group"),
+    [
+        ({"golden_tolerance": 0.6}, "Golden recordings"),
+        ({"sizes": {"tflite_int8": 400 * 1024}}, "Size"),
+        ({"latency": [_latency("tflite") | {"ratio": 1.2}]}, "Latency, MEASURED"),
+        ({"audit": {"tflite_int8": _audit("tflite_int8") | {"problems": ["encoder DIV must not run in INT8"]}}}, "Operators and types"),
+    ],
+)  # fmt: skip
+def test_every_other_bar_can_be_missed(change: dict[str, Any], group: str) -> None:
+    report = {**make_facts().report, **change}
+    assert [row.group for row in gate_rows(report) if row.passed is False] == [group]
+
+
+def test_every_text_is_escaped() -> None:
+    evil = '</p><script>alert("x")</script>&'
+    report = make_facts().report
+    named = {**report, "versions": {evil: evil}, "data": {**report["data"], "validation_positives": {evil: 1}}}
+    page = page_bytes(
+        make_facts(
+            report=named,
+            id=evil,
+            version=evil,
+            label_statement=evil,
+            intended_use=evil,
+            not_for=(evil,),
+            notes=(evil,),
+            labels=(evil, *LABELS[1:]),
+        )
+    ).decode()
+    assert "script" not in read(page).tags
+    assert "<script" not in page
+    assert "&lt;/p&gt;&lt;script&gt;" in page
+
+
+def test_a_float_bundle_has_a_page_too() -> None:
+    report = {**make_facts().report, "recipe": None, "latency": []}
+    page = page_bytes(make_facts(report=report, p_files={}, recipe=None)).decode()
+    words = " ".join(read(page).words)
+    assert "No file of this bundle is quantized" in words
+    assert "None: a float bundle." in words
+    assert "calibration recordings" not in words
+
+
+def test_figures_of_two_bases_share_no_table() -> None:
+    rows = [_latency("tflite"), _latency("board", basis="PROJECTED")]
+    page = page_bytes(make_facts(report={**make_facts().report, "latency": rows})).decode()
+    latency = page.partition("<h2>Latency</h2>")[2].partition("</section>")[0]
+    tables = re.findall(r"<table>.*?</table>", latency)
+    assert ["tflite" in one for one in tables] == [True, False]
+    assert ["board" in one for one in tables] == [False, True]
+    assert [latency.count(f">{basis}.") for basis in ("MEASURED", "PROJECTED")] == [1, 1]
+
+
+def test_scattered_probabilities_make_coarser_panels_not_a_larger_page() -> None:
+    labels = tuple(f"output_{k}" for k in range(20))
+    rng = np.random.default_rng(0)
+    p = [rng.uniform(0.001, 0.999, (3000, 20)) for _ in range(3)]
+    base = make_facts()
+    wide = replace(base, labels=labels, p_fp32=p[0], p_files={"tflite_int8": p[1], "onnx_int8": p[2]}, thresholds={})
+    page = page_bytes(wide)
+    assert len(page) <= MAX_PAGE_BYTES
+    assert b"4 more outputs are in the tables above" in page
+    assert page.count(b'<use href="#panel-axes"/>') == 2 * 16
+
+
+def test_a_page_that_cannot_be_small_is_refused() -> None:
+    labels = tuple(f"{k:0200d}" for k in range(300))
+    p = np.full((2, 300), 0.5)
+    with pytest.raises(ExportError, match=f"expected at most {MAX_PAGE_BYTES}"):
+        page_bytes(
+            make_facts(labels=labels, p_fp32=p, p_files=dict.fromkeys(("tflite_int8", "onnx_int8"), p), thresholds={})
+        )
+
+
+@pytest.mark.parametrize(
+    ("p", "found"),
+    [
+        (np.full((N, 2), 0.5), "shape"),
+        (np.full((N, 3), np.nan), "no numbers from 0 to 1"),
+        (np.full((N, 3), 1.5), "no numbers from 0 to 1"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(p: np.ndarray, found: str) -> None:
+    with pytest.raises(ExportError, match=found):
+        make_facts(p_files={"tflite_int8": p})
+
+
+def test_probabilities_without_a_comparison_are_refused(facts: PageFacts) -> None:
+    with pytest.raises(ExportError, match="found probabilities of model_b"):
+        page_bytes(replace(facts, p_files={"model_b": facts.p_fp32}))
+    with pytest.raises(ExportError, match="without parity"):
+        replace(facts, report={k: v for k, v in facts.report.items() if k != "parity"})
+
+
+def test_the_panel_counts_every_recording() -> None:
+    rng = np.random.default_rng(2)
+    reference, candidate = rng.uniform(0, 1, (2, 500))
+    classes = np.zeros((4, 4), int)
+    classes[0, 1:3] = 2
+    assert cells(classes, x=0, y=0, side=8) == (
+        '<g transform="translate(0 0) scale(2.0000)" shape-rendering="crispEdges">'
+        '<path class="d2" d="M1 3h2v1h-2z"/></g>'
+    )
+    drawn = probability_panel("x", reference, candidate, bins=1, limits=(0.01, 0.99), threshold=None)
+    assert f'class="d{len(DENSITY_FROM)}"' in drawn, "one cell with all 500"
+    alone = probability_panel("x", reference[:1], candidate[:1], bins=9, limits=(0.01, 0.99), threshold=None)
+    assert re.findall(r'class="d(\d)" d="([^"]+)"', alone)[0][0] == "1"
+
+
+def test_a_probability_on_the_diagonal_is_drawn_on_the_diagonal() -> None:
+    p = np.array([0.5])
+    drawn = probability_panel("x", p, p, bins=9, limits=(0.01, 0.99), threshold=None)
+    assert 'd="M4 4h1v1h-1z"' in drawn
+
+
+def test_the_curve_meets_one_percent_at_the_99th_percentile() -> None:
+    dp = np.random.default_rng(4).exponential(0.01, (5000, 4))
+    path = re.search(r'd="M([^"]+)" class="s1 e"', exceedance({"tflite_int8": dp}, bar=0.05))
+    assert path is not None
+    points = np.array([[float(v) for v in point.split(" ")] for point in path[1].split("L")])
+    x = Scale(1e-4, 1.0, 62.0, 600.0, np.log10)
+    y = Scale(1e-5, 1.0, 260.0, 12.0, np.log10)
+    at = np.interp(y(0.01), points[:, 1], points[:, 0])
+    assert at == pytest.approx(x(float(np.quantile(dp, 0.99))), abs=1.0)
+
+
+def test_scales_hold_at_their_ends() -> None:
+    scale = Scale(0.01, 0.99, 10.0, 110.0, logit)
+    assert [scale(p) for p in (0.0 + 1e-9, 0.01, 0.5, 0.99, 1 - 1e-9)] == pytest.approx([10, 10, 60, 110, 110])
