@@ -104,12 +104,15 @@ def _stripped(job: ExportJob, named: Path, out: Path) -> Path:
 
 def _audited(job: ExportJob, target: str, fp32: Path, int8: Path | None) -> dict[str, AuditReport]:
     files = [("fp32", fp32)] + ([("int8", int8)] if int8 is not None else [])
+    region = job.recipe.region if job.recipe else "encoder"
+    n_leads, n_samples = job.shape["n_leads"], job.shape["n_samples"]
     return {
         f"{target}_{kind}": _AUDITS[target](
-            path.read_bytes(), int8=kind == "int8", n_labels=len(job.source.labels), **job.shape
+            path.read_bytes(), int8=kind == "int8", region=region, n_labels=len(job.source.labels),
+            n_leads=n_leads, n_samples=n_samples,
         )
         for kind, path in files
-    }
+    }  # fmt: skip
 
 
 def score_file(model: Path, ecg: np.ndarray, *, log: Path) -> Outputs:

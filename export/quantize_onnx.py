@@ -3,12 +3,12 @@
 The recipe's choice is U8S8 (unsigned activations, signed weights). Measured with ONNX Runtime 1.32 on an x86 core with
 VNNI, one inference of a 0.27 M-parameter encoder: U8S8 0.26 ms, S8S8 1.05 ms, fp32 1.25 ms, with equal results; in a
 browser S8S8 is slower than fp32; on a Cortex-A72 both take the same number of instructions. Known cost: on x86 without
-VNNI a sum of two U8S8 products may saturate 16 bits; the recipe's `onnx_reduce_range` is the cure there.
+VNNI a sum of two U8S8 products may saturate 16 bits; the runtime is asked for kernels that do not (`edge_app.runtime_onnx`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from export.environment import require
 from export.noise import noise_to
-from export.recipe import QuantRecipe
+from export.recipe import TRUNK, QuantRecipe
 from export.to_onnx import INPUT_NAME, strip_metadata
 
 # ONNX Runtime's own mark for "folded and shape-inferred already"; without it the quantizer warns on every run.
@@ -66,7 +66,18 @@ def _region_nodes(path: Path, recipe: QuantRecipe) -> list[str]:
     import onnx
 
     nodes = onnx.load(path).graph.node
-    return [n.name for n in nodes if n.name.startswith(f"{recipe.region}/") and n.op_type in recipe.onnx_ops]
+    inside = [n for n in nodes if n.name.startswith("encoder/") and n.op_type in recipe.onnx_ops]
+    if recipe.region == TRUNK:
+        stem = _stem(nodes)
+        inside = [n for n in inside if n.name not in stem]
+    return [n.name for n in inside]
+
+
+def _stem(nodes: Sequence[Any]) -> set[str]:
+    """Return the names of the first convolutions, those that read the recording itself, and of what rectifies them."""
+    first = [n for n in nodes if n.op_type == "Conv" and n.input[0] == INPUT_NAME]
+    made = {name for n in first for name in n.output}
+    return {n.name for n in first} | {n.name for n in nodes if n.op_type == "Relu" and n.input[0] in made}
 
 
 def _restrip(path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from export.errors import ExportError
 
 SCHEMA = "lsemvae-recipe/1"
-DEFAULT_RECIPE = "static_wi8_ai8_encoder"
+DEFAULT_RECIPE = "static_wi8_ai8_trunk"
 ENCODER = "encoder"
 TRUNK = "trunk"
 ALL = "all"

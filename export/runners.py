@@ -77,7 +77,8 @@ def onnx_run(model: Path | bytes) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry("session.x64quantprecision", "1")  # as the clinic runs it: see edge_app.runtime_onnx
+    if not _has_vnni():  # as the clinic runs it, see edge_app.runtime_onnx: x86 without VNNI overflows 16 bits
+        options.add_session_config_entry("session.x64quantprecision", "1")
     content = model.read_bytes() if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -86,6 +87,15 @@ def onnx_run(model: Path | bytes) -> Run:
         return logits, uncertainty
 
     return run
+
+
+def _has_vnni() -> bool:
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
 
 
 def file_run(model: Path) -> Run:

@@ -31,7 +31,7 @@ def reproduce(
         Optional[str],  # noqa: UP045
         typer.Option(help="Rows of the table, as resnet1d,mvae [default: all]."),
     ] = None,
-    version: Annotated[str, typer.Option("--bundle-version", help="Version written into the bundle.")] = "0.2.0",
+    version: Annotated[str, typer.Option("--bundle-version", help="Version written into the bundle.")] = "0.3.0",
     key: Annotated[str, typer.Option(help="Name of the signing key; made on first use.")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
     as_json: Json = False,

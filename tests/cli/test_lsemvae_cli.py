@@ -49,7 +49,7 @@ def test_every_command_is_documented(repo_root: Path) -> None:
 
 def test_version_is_that_of_the_project(repo_root: Path) -> None:
     done = RUN.invoke(app, ["--version"])
-    assert done.output.strip() == "lsemvae 0.2.0"
+    assert done.output.strip() == "lsemvae 0.3.0"
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

@@ -161,7 +161,7 @@ def test_report_holds_parity_audit_sizes_and_the_basis_of_each_latency(exported)
 
 def test_recipe_travels_with_what_it_made(exported) -> None:
     stored = exported.read("recipe.json")
-    assert stored["recipe"]["name"] == "static_wi8_ai8_encoder"
+    assert stored["recipe"]["name"] == "static_wi8_ai8_trunk"
     assert stored["calibration"]["records"] == len(exported.data.calibration_ids)
     assert stored["calibration"]["ids_sha256"] == exported.data.calibration_sha256
     made = {"tflite_int8": "model.tflite", "onnx_int8": "model.onnx"}
@@ -411,8 +411,8 @@ def test_audit_failure_stops_the_export(run_copy: Path, export_data, tmp_path: P
     from export.recipe import load_recipe
 
     values = load_recipe().to_dict()
-    values["onnx_ops"] = [op for op in values["onnx_ops"] if op != "Gemm"]
+    values["onnx_ops"] = [op for op in values["onnx_ops"] if op != "ReduceMean"]
     recipe.write_text(json.dumps(values))
-    with pytest.raises(ExportAuditError, match="encoder Gemm is float in the INT8 region"):
+    with pytest.raises(ExportAuditError, match="encoder ReduceMean is float"):
         export_run(run_copy, target="onnx", out=tmp_path / "b", data=export_data, recipe=recipe, gates=GATES)
     assert not (tmp_path / "b").exists()

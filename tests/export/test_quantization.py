@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 SHAPE = {"n_leads": 2, "n_samples": 2500, "n_labels": 3}
 LABELS = ("RHS", "RBBB_any", "NORM")
 INPUT = "serving_default_ecg"
+# The recipe that also makes the recording itself INT8: there a cut range is a cut QRS.
+WHOLE_ENCODER = "static_wi8_ai8_encoder"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def moving_average_ranges(named: Path, ecg: np.ndarray, log: Path) -> dict:
 
     with noise_to(log):
         tool = quantizer.Quantizer(str(named))
-        tool.load_quantization_recipe(quantizer_rules(load_recipe()).get_quantization_recipe())
+        tool.load_quantization_recipe(quantizer_rules(load_recipe(WHOLE_ENCODER)).get_quantization_recipe())
         qsvs = tool.calibrate({SIGNATURE: [{"ecg": record[None]} for record in ecg]})
     return {
         k: (np.asarray(v["min"]), np.asarray(v["max"])) if v else (np.zeros(0), np.zeros(0)) for k, v in qsvs.items()
@@ -66,7 +68,7 @@ def representable_mv(model: Path) -> tuple[float, float]:
 
 def test_minmax_keeps_a_tall_qrs_that_the_moving_average_cuts_off(named: Path, with_tall, tmp_path: Path) -> None:
     tall, ecg = with_tall
-    log, recipe = tmp_path / "log", load_recipe()
+    log, recipe = tmp_path / "log", load_recipe(WHOLE_ENCODER)
     full = collect_ranges(named, ecg, recipe=recipe, log=log)
     average = moving_average_ranges(named, ecg, log)
     paths = [
@@ -85,8 +87,8 @@ def test_minmax_keeps_a_tall_qrs_that_the_moving_average_cuts_off(named: Path, w
 
 def test_ranges_are_the_true_extremes_and_do_not_depend_on_the_order(named: Path, with_tall, tmp_path: Path) -> None:
     _, ecg = with_tall
-    forward = collect_ranges(named, ecg[:16], recipe=load_recipe(), log=tmp_path / "log")
-    backward = collect_ranges(named, ecg[:16][::-1], recipe=load_recipe(), log=tmp_path / "log")
+    forward = collect_ranges(named, ecg[:16], recipe=load_recipe(WHOLE_ENCODER), log=tmp_path / "log")
+    backward = collect_ranges(named, ecg[:16][::-1], recipe=load_recipe(WHOLE_ENCODER), log=tmp_path / "log")
     assert ranges_sha256(forward) == ranges_sha256(backward)
     low, high = forward[INPUT]
     assert float(low.min()) == pytest.approx(float(ecg[:16].min()))
@@ -94,12 +96,14 @@ def test_ranges_are_the_true_extremes_and_do_not_depend_on_the_order(named: Path
 
 
 def with_broken_scale(model: bytes, factor: float) -> bytes:
-    """Multiply the scale of the last INT8 tensor before the head, as a bad calibration would."""
+    """Multiply the scales of an INT8 convolution's weights, as a bad conversion would."""
     parsed = tflite_file.parse(model)
     graph = parsed.subgraphs[0]
     for operator in graph.operators:
         if tflite_file.operator_name(parsed, operator)[0] == "CONV_2D":
-            tensor = graph.tensors[int(operator.outputs[0])]
+            tensor = graph.tensors[int(operator.inputs[1])]
+            if tensor.quantization is None or tensor.quantization.scale is None:
+                continue  # the first convolution is float
             tensor.quantization.scale = np.asarray(tensor.quantization.scale) * np.float32(factor)
             return tflite_file.pack(parsed)
     raise AssertionError("no convolution found")
@@ -168,12 +172,14 @@ def test_weight_only_file_is_refused(named: Path, tmp_path: Path) -> None:
         require_clean(audit_tflite((tmp_path / "w.tflite").read_bytes(), int8=True, **SHAPE))
 
 
-def test_shipped_int8_file_is_int8_in_the_encoder_and_float_in_the_head(exported) -> None:
+def test_shipped_int8_file_is_int8_in_the_trunk_and_float_at_its_ends_and_in_the_head(exported) -> None:
     data = (exported.out / "model.tflite").read_bytes()
-    report = require_clean(audit_tflite(data, int8=True, **SHAPE))
-    kinds = {(row.region, row.op, row.kind) for row in report.ops}
-    assert ("encoder", "CONV_2D", "int8") in kinds
+    report = require_clean(audit_tflite(data, int8=True, region="trunk", **SHAPE))
+    kinds = {(row.region, row.op, row.kind): row.count for row in report.ops}
+    assert kinds["encoder", "CONV_2D", "float"] == 1
+    assert kinds["encoder", "CONV_2D", "int8"] == 1
     assert ("encoder", "MEAN", "int8") in kinds
+    assert ("encoder", "FULLY_CONNECTED", "int8") not in kinds
     assert ("head", "FULLY_CONNECTED", "float") in kinds
     assert not {kind for region, _, kind in kinds if region == "head"} - {"float"}
 

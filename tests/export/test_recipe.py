@@ -18,9 +18,9 @@ def test_every_shipped_recipe_loads_and_round_trips() -> None:
         assert parse_recipe(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
-def test_default_recipe_quantizes_only_the_encoder_over_256_records_by_minmax() -> None:
+def test_default_recipe_quantizes_only_the_trunk_over_256_records_by_minmax() -> None:
     recipe = load_recipe()
-    assert (recipe.region, recipe.calibration, recipe.min_calibration_records) == ("encoder", "minmax", 256)
+    assert (recipe.region, recipe.calibration, recipe.min_calibration_records) == ("trunk", "minmax", 256)
     assert not {"DIV", "EXP", "LOG"} & set(recipe.tflite_ops)
     assert "Relu" in recipe.onnx_ops
 
