@@ -35,9 +35,7 @@ def audit_tflite(
     inputs, outputs = _interface(model)
     region = region if int8 else ENCODER
     problems = op_problems(rows, int8=int8, region=region)
-    problems += io_problems(
-        inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels, region=region
-    )
+    problems += io_problems(inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels, region=region)
     problems += _scale_problems(model)
     problems += _float_tensors(model) if region == ALL else []
     if len(model.subgraphs) != 1:

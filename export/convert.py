@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from export import tflite_file
 from export.audit import AuditReport, require_clean
 from export.audit_onnx import audit_onnx
 from export.audit_tflite import audit_tflite
+from export.bias_correction import logit_shift, shifted_onnx, shifted_tflite
 from export.errors import ExportConversionError
 from export.gates import require_size
 from export.graph import ExportGraph
@@ -19,13 +21,16 @@ from export.job import ExportJob
 from export.noise import noise_to
 from export.quantize_onnx import quantize_onnx
 from export.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
+from export.recipe import load_recipe
 from export.runners import Outputs, file_run, run_all
+from export.strict import STRICT_RECIPE, StrictFiles, export_strict
 from export.to_onnx import export_onnx
 from export.to_tflite import converted_once
 
 _AUDITS = {"tflite": audit_tflite, "onnx": audit_onnx}
 # Shortening names must change nothing; a handful of recordings would show any mix-up of tensors.
 _STRIP_CHECK_RECORDS = 8
+NAMED = "model.named.tflite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class ModelFiles:
     fp32: Path
     int8: Path | None
     audits: Mapping[str, AuditReport]
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shipped(self) -> Path:
@@ -68,18 +73,19 @@ def convert(job: ExportJob, graph: ExportGraph, target: str) -> ModelFiles:
 def _onnx(job: ExportJob, graph: ExportGraph) -> ModelFiles:
     job.progress("converting to ONNX")
     fp32 = export_onnx(graph, job.work / "model.fp32.onnx", log=job.log, **job.shape)
-    int8 = None
+    int8, notes = None, {}
     if job.recipe is not None:
         job.progress(f"quantizing ONNX on {len(job.data.calibration)} recordings")
         int8 = quantize_onnx(
             fp32, job.work / "model.int8.onnx", recipe=job.recipe, ecg=job.data.calibration, log=job.log
         )
-    return ModelFiles("onnx", fp32, int8, _audited(job, "onnx", fp32, int8))
+        notes = {"onnx_logit_shift": _bias_corrected(job, fp32, int8, shifted_onnx)}
+    return ModelFiles("onnx", fp32, int8, _audited(job, "onnx", fp32, int8), notes)
 
 
 def _tflite(job: ExportJob, _graph: ExportGraph) -> ModelFiles:
     job.progress("converting to TFLite (in its own process; a conversion of the same weights is used again)")
-    named = converted_once(job.weights, job.work / "model.named.tflite", log=job.log)
+    named = converted_once(job.weights, job.work / NAMED, log=job.log)
     fp32 = _stripped(job, named, job.work / "model.fp32.tflite")
     if job.recipe is None:
         return ModelFiles("tflite", fp32, None, _audited(job, "tflite", fp32, None))
@@ -88,9 +94,44 @@ def _tflite(job: ExportJob, _graph: ExportGraph) -> ModelFiles:
     unstripped = quantize_tflite(
         named, job.work / "model.named.int8.tflite", recipe=job.recipe, ranges=ranges, log=job.log
     )
+    shift = _bias_corrected(job, fp32, unstripped, shifted_tflite)
     int8 = _stripped(job, unstripped, job.work / "model.int8.tflite")
-    notes = {"ranges_sha256": ranges_sha256(ranges)}
+    notes = {"ranges_sha256": ranges_sha256(ranges), "tflite_logit_shift": shift}
     return ModelFiles("tflite", fp32, int8, _audited(job, "tflite", fp32, int8), notes)
+
+
+def _bias_corrected(
+    job: ExportJob, fp32: Path, int8: Path, shifted: Callable[[bytes, np.ndarray], bytes]
+) -> list[float] | None:
+    """Take the mean shift of the logits back in the file `int8`; return it, or None where the recipe does not ask for it."""
+    if job.recipe is None or not job.recipe.bias_correction:
+        return None
+    said = {
+        name: score_file(path, job.data.calibration, log=job.log) for name, path in (("fp32", fp32), ("int8", int8))
+    }
+    shift = logit_shift(fp32=said["fp32"], int8=said["int8"])
+    int8.write_bytes(shifted(int8.read_bytes(), shift))
+    return [float(value) for value in shift]
+
+
+def convert_strict(job: ExportJob) -> StrictFiles | None:
+    """Make the strict-integer form from the float conversion that is there; None where it was not asked for."""
+    if not job.strict:
+        return None
+    job.progress(f"strict-integer form: calibrating on {len(job.data.calibration)} recordings")
+    files = export_strict(
+        job.work / NAMED,
+        job.data.calibration,
+        recipe=load_recipe(STRICT_RECIPE),
+        leads=job.source.leads,
+        labels=job.source.labels,
+        out=job.work,
+        log=job.log,
+        statement=job.identity.label_statement,
+    )
+    require_size(files.model, most=job.gates.max_int8_bytes)
+    job.progress(f"{files.model.name}: {files.model.stat().st_size / 1024:.0f} KiB, every operator INT8")
+    return files
 
 
 def _stripped(job: ExportJob, named: Path, out: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +15,15 @@ from export.errors import ExportError
 from export.gates import GateThresholds
 from export.identity import BundleIdentity, load_identity
 from export.packaged import work_folder
-from export.recipe import QuantRecipe, load_recipe
+from export.recipe import ALL, QuantRecipe, load_recipe
 from export.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
+from lsemvae.ecg.bundle_parts import version_tuple
 from lsemvae.train.run import read_json
 
 _LOGGER = logging.getLogger(__name__)
 TARGETS: Final = {"tflite": ("tflite",), "onnx": ("onnx",), "all": ("tflite", "onnx")}
+_STRICT_HOST: Final = "0.3.0"
 CALIBRATION_FILE: Final = "calibration_ids.json"
 WORK_FOLDER: Final = "export"
 LOG_FILE: Final = "convert.log"
@@ -49,6 +51,7 @@ class ExportJob:
     progress: Progress
     store: RecordStore | None = None
     qat: bool = False
+    strict: bool = False
     weights_dir: Path | None = None
 
     @property
@@ -84,6 +87,7 @@ def plan_export(
     force: bool,
     progress: Progress | None,
     qat: bool = False,
+    strict: bool = False,
 ) -> ExportJob:
     """Read and check everything that an export needs; nothing is written."""
     if target not in TARGETS:
@@ -100,6 +104,16 @@ def plan_export(
             advice="Name the store with --data, and leave --fp32 out.",
         )
     chosen = load_recipe(recipe) if int8 else None
+    if chosen is not None and chosen.region == ALL:
+        raise ExportError(
+            f"recipe {chosen.name!r} makes INT8 inputs and outputs; expected one that keeps them float",
+            advice="Use --strict-int8: it makes that form beside the one that the clinic runs.",
+        )
+    if strict and not (int8 and "tflite" in TARGETS[target]):
+        raise ExportError(
+            f"the strict-integer form was asked for with target {target!r}{'' if int8 else ' in float'}; "
+            "expected an INT8 export with the target tflite or all"
+        )
     return ExportJob(
         run_dir=run_dir,
         out=out,
@@ -107,14 +121,22 @@ def plan_export(
         recipe=chosen,
         source=source,
         decision=load_decision(run_dir, source.labels),
-        identity=load_identity(run_dir, source.labels),
+        identity=_for_hosts(load_identity(run_dir, source.labels), strict=strict),
         data=_checked_data(run_dir, data, source, chosen, min_validation=gates.min_validation_records),
         gates=gates,
         force=force,
         progress=progress or _LOGGER.info,
         store=store,
         qat=qat,
+        strict=strict,
     )
+
+
+def _for_hosts(identity: BundleIdentity, *, strict: bool) -> BundleIdentity:
+    """Hosts before 0.3.0 refuse the files of the strict-integer form: the bundle says so by its minimum host version."""
+    if strict and version_tuple(identity.min_host) < version_tuple(_STRICT_HOST):
+        return replace(identity, min_host=_STRICT_HOST)
+    return identity
 
 
 def _checked_data(

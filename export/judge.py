@@ -18,7 +18,10 @@ from export.noise import noise_to
 from export.parity import REFERENCE, TUNED, ParityReport, compare_all
 from export.refit import Refit, settle
 from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
+from export.strict import StrictFiles
+from export.strict_io import strict_run
 
+STRICT: Final = "tflite_strict"
 # Twice what the kernels differ by here: another CPU may round once more at the same places.
 _GOLDEN_MARGIN: Final = 2.0
 _LEAST_GOLDEN_TOLERANCE: Final = 0.01
@@ -36,11 +39,17 @@ class Judged:
 
 
 def judge(
-    job: ExportJob, graph: ExportGraph, models: Sequence[ModelFiles], *, tuned: ExportGraph | None = None
+    job: ExportJob,
+    graph: ExportGraph,
+    models: Sequence[ModelFiles],
+    *,
+    tuned: ExportGraph | None = None,
+    strict: StrictFiles | None = None,
 ) -> Judged:
     """Score the validation recordings with every file and hold the results against those of `graph`, the trained model.
 
-    `tuned` is the graph of the files where it is another one: the student fine-tuned for INT8.
+    `tuned` is the graph of the files where it is another one: the student fine-tuned for INT8. `strict` is judged like any
+    other INT8 file.
     Nothing is refused here: the caller may have a cure for what the parity report says (`require_parity` refuses).
     """
     job.progress(f"comparing with the trained model on {len(job.data.validation)} validation recordings")
@@ -50,6 +59,9 @@ def judge(
     for files in models:
         for name, path in files.named.items():
             outputs[name] = score_file(path, job.data.validation, log=job.log)
+    if strict is not None:
+        with noise_to(job.log):
+            outputs[STRICT] = run_all(strict_run(strict.model), job.data.validation)
     shipped = tuple(files.shipped_name for files in models)
     refit = settle(job.decision, outputs, shipped=shipped, data=job.data, labels=job.source.labels)
     job.progress(refit.said)

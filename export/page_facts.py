@@ -9,9 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from export.errors import ExportError
+from export.page_gates import is_float
+from export.parity import REFERENCE
 
 # A colour and a row of panels each; more files than this would be neither told apart nor small.
-MAX_CANDIDATES: Final = 4
+MAX_DRAWN: Final = 4
 _REPORT_KEYS: Final = ("recipe", "sizes", "audit", "parity", "latency", "golden_tolerance", "data", "versions")
 _ADVICE: Final = "Build the page from the arrays and the report of one and the same export."
 
@@ -61,45 +63,60 @@ class PageFacts:
                 f"found a report without {', '.join(missing)}; expected all of {', '.join(_REPORT_KEYS)}",
                 advice=_ADVICE,
             )
-        if len(self.p_files) > MAX_CANDIDATES:
+        compared = self._compared()
+        missing = [name for name in self.p_files if name not in compared]
+        if missing:
             raise ExportError(
-                f"found {len(self.p_files)} files to draw; expected at most {MAX_CANDIDATES}", advice=_ADVICE
+                f"found probabilities of {', '.join(missing)}; expected files that the report compares with {REFERENCE} "
+                f"({', '.join(compared) or 'none'})",
+                advice=_ADVICE,
             )
         shape = (len(self.p_fp32), len(self.labels))
-        for name, p in {"fp32": self.p_fp32, **self.p_files}.items():
-            _check_probabilities(name, p, shape=shape)
+        _check_probabilities("fp32", self.p_fp32, shape=shape, finite=all(one["finite"] for one in compared.values()))
+        for name, p in self.p_files.items():
+            _check_probabilities(name, p, shape=shape, finite=compared[name]["finite"])
+        if len(self.drawn) > MAX_DRAWN:
+            raise ExportError(f"found {len(self.drawn)} files to draw; expected at most {MAX_DRAWN}", advice=_ADVICE)
 
     @property
     def primary(self) -> str:
         """The output that decides."""
         return str(self.report["parity"]["primary"])
 
+    @property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """The files that have pictures: quantized, and finite. A float file differs by rounding only, which no picture shows."""
+        if not np.isfinite(self.p_fp32).all():
+            return {}
+        return {name: p for name, p in self.p_files.items() if not is_float(name) and np.isfinite(p).all()}
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The quantized files that cannot be drawn, because they or the trained model gave NaN or infinity."""
+        return tuple(name for name in self.p_files if not is_float(name) and name not in self.drawn)
+
     def differences(self) -> dict[str, np.ndarray]:
-        """Return candidate minus trained model, `[n, K]` by file."""
-        return {name: p - self.p_fp32 for name, p in self.p_files.items()}
+        """Return drawn file minus trained model, `[n, K]` by file."""
+        return {name: p - self.p_fp32 for name, p in self.drawn.items()}
 
     def against_trained(self) -> dict[str, Mapping[str, Any]]:
         """Return the report's comparisons of the drawn files with the trained model, by file."""
-        found = {
-            one["candidate"]: one for one in self.report["parity"]["comparisons"] if one["reference"] == "torch_fp32"
-        }
-        missing = [name for name in self.p_files if name not in found]
-        if missing:
-            raise ExportError(
-                f"found probabilities of {', '.join(missing)}; expected files that the report compares with torch_fp32 "
-                f"({', '.join(found) or 'none'})",
-                advice=_ADVICE,
-            )
-        return {name: found[name] for name in self.p_files}
+        found = self._compared()
+        return {name: found[name] for name in self.drawn}
+
+    def _compared(self) -> dict[str, Mapping[str, Any]]:
+        return {one["candidate"]: one for one in self.report["parity"]["comparisons"] if one["reference"] == REFERENCE}
 
 
-def _check_probabilities(name: str, p: np.ndarray, *, shape: tuple[int, int]) -> None:
+def _check_probabilities(name: str, p: np.ndarray, *, shape: tuple[int, int], finite: bool) -> None:
+    """Refuse another shape, and numbers that are no probabilities unless the report itself says that they are not finite."""
     if p.shape != shape or not len(p):
         raise ExportError(
             f"found probabilities of {name} with shape {list(p.shape)}; expected {list(shape)}, one recording at least",
             advice=_ADVICE,
         )
-    if not (np.isfinite(p).all() and p.min() >= 0 and p.max() <= 1):
+    known = p[np.isfinite(p)]
+    if (finite and known.size < p.size) or (known.size and not (known.min() >= 0 and known.max() <= 1)):
         raise ExportError(
             f"found probabilities of {name} that are no numbers from 0 to 1; expected calibrated probabilities",
             advice=_ADVICE,

@@ -115,7 +115,10 @@ def _latency_rows(measured: Sequence[Mapping[str, Any]], bars: Mapping[str, Any]
 def _host_rows(report: Mapping[str, Any], bars: Mapping[str, Any]) -> Iterator[GateRow]:
     tolerance, bar = report["golden_tolerance"], bars["max_golden_tolerance"]
     what = "allowed |Δ logit| of another kernel"
-    yield GateRow("Golden recordings", what, number(tolerance, 3), f"≤ {bar:g}", tolerance <= bar)
+    if tolerance is None:  # a refused export ends before its golden recordings are made
+        yield GateRow("Golden recordings", what, "not reached", f"≤ {bar:g}", None)
+    else:
+        yield GateRow("Golden recordings", what, number(tolerance, 3), f"≤ {bar:g}", tolerance <= bar)
     records, least = report["data"]["validation_records"], bars["min_validation_records"]
     yield GateRow("Data", "validation recordings", f"{records:,}", f"≥ {least:,}", records >= least)
 

@@ -24,14 +24,15 @@ h1{font-size:25px;margin:0 0 6px}h2{font-size:19px;margin:34px 0 8px;padding-top
 h3{font-size:15px;margin:20px 0 6px}
 p{margin:6px 0;max-width:52em}.statement{border-left:4px solid var(--two);padding:6px 12px;font-weight:600}
 .verdict{font-size:17px;font-weight:600}.note{color:var(--soft);font-size:13px}
-.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}
+.good{color:var(--good)}.bad{color:var(--bad);font-weight:600}p.said{font-size:13px;margin:2px 0}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:13px;line-height:1.35;font-variant-numeric:tabular-nums;margin:6px 0}
 th,td{padding:3px 10px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap}
 thead th{background:var(--head)}td.l{overflow-wrap:anywhere;min-width:14em}
 .bars table{width:100%;margin:0}.bars td{padding:2px 6px}.bars td:first-child{padding-left:0}.bars h3{font-size:13px;margin:10px 0 2px}
 code{font:12px ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}summary{cursor:pointer;font-size:14px;margin:8px 0}
-figure{margin:12px 0}figcaption{color:var(--soft);font-size:13px;max-width:62em}svg{display:block;max-width:100%;height:auto}
+figure{margin:12px 0}figcaption{color:var(--soft);font-size:13px;max-width:62em}
+svg{display:block;max-width:100%;height:auto;overflow:visible}
 .grid,.bars{display:grid;grid-template-columns:repeat(auto-fill,minmax(184px,1fr));gap:10px 14px}
 .bars{grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:6px 36px}
 text{font:11px system-ui,"DejaVu Sans",sans-serif;fill:var(--soft)}text.b{fill:var(--ink);font-weight:600}text.k{fill:var(--ink)}

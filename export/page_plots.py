@@ -134,7 +134,7 @@ def auroc_changes(found: Mapping[str, Sequence[Mapping[str, Any]]], *, bars: Map
     parts = [
         box(x(-bar), top, x(bar) - x(-bar), bottom - top, "s1 g"),
         *(line(x(edge), top, x(edge), bottom, "u") for edge in (-bar, bar)),
-        x_axis(x, (-bar, 0.0, bar), y=bottom, top=bottom - 4, words=lambda v: f"{v:+g}".replace("-", "−") if v else "0"),
+        x_axis(x, _change_ticks(reach, bar=bar), y=bottom, top=bottom - 4, words=_signed),
         line(x(0), top, x(0), bottom, "z"),
         sentence("AUROC of the file minus AUROC of the trained model", x(0), bottom + 30, anchor="middle"),
     ]  # fmt: skip
@@ -171,10 +171,11 @@ def latency_bars(rows: Sequence[Mapping[str, Any]]) -> str:
 def _density(reference: np.ndarray, candidate: np.ndarray, *, bins: int, limits: tuple[float, float]) -> np.ndarray:
     """Return colour classes `[candidate, reference]` of the counts on a square grid in logits."""
     low, high = map(logit, limits)
-    clipped = [np.clip(p, *limits) for p in (candidate, reference)]
+    rows, columns = (np.clip(p, *limits) for p in (candidate, reference))
     edges = np.linspace(low - 1e-9, high + 1e-9, bins + 1)
-    counts, _, _ = np.histogram2d(*(np.log(p / (1 - p)) for p in clipped), bins=(edges, edges))
-    return np.digitize(counts, DENSITY_FROM)
+    counts, _, _ = np.histogram2d(np.log(rows / (1 - rows)), np.log(columns / (1 - columns)), bins=[edges, edges])
+    classes: np.ndarray = np.digitize(counts, DENSITY_FROM)
+    return classes
 
 
 def _exceedance_points(dp: np.ndarray, x: Scale, y: Scale) -> list[tuple[float, float]]:
@@ -183,6 +184,18 @@ def _exceedance_points(dp: np.ndarray, x: Scale, y: Scale) -> list[tuple[float, 
     above = 1.0 - np.searchsorted(ordered, grid, side="right") / ordered.size
     drawn = [(x(float(at)), y(float(share))) for at, share in zip(grid, above, strict=True) if share > 0]
     return [*drawn, (x(float(ordered[-1])), y(y.low))]
+
+
+def _change_ticks(reach: float, *, bar: float) -> list[float]:
+    """Return the edges of the band and zero, or round steps where the band is a sliver of the picture."""
+    if reach < 4 * bar:
+        return [-bar, 0.0, bar]
+    step = next(unit for k in range(-4, 1) for unit in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if reach / unit < 4)
+    return [n * step for n in range(-3, 4) if abs(n * step) <= reach]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}".replace("-", "−") if value else "0"
 
 
 def _legend(names: Sequence[str], *, x: float, y: float) -> str:

@@ -27,7 +27,7 @@ MAX_PANELS: Final = 16
 
 def gates_section(facts: PageFacts) -> Html:
     """Every bar of the export: found, expected, verdict; the missed ones also in the exporter's own words."""
-    failures = "".join(paragraph(failure, "bad") for failure in facts.report["parity"]["failures"])
+    failures = "".join(paragraph(failure, "bad said") for failure in facts.report["parity"]["failures"])
     groups = groupby(gate_rows(facts.report), key=lambda row: row.group)
     return section("Bars", failures, '<div class="bars">', *(_group(name, rows) for name, rows in groups), "</div>\n")
 
@@ -65,7 +65,7 @@ def _agreement_row(one: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def _exceedance_figure(facts: PageFacts) -> str:
-    if not facts.p_files:
+    if not facts.drawn:
         return ""
     bar = facts.report["parity"]["thresholds"]["max_p99_dp"]
     return figure(
@@ -78,8 +78,10 @@ def _exceedance_figure(facts: PageFacts) -> str:
 def auroc_section(facts: PageFacts) -> Html:
     """AUROC of each output before and after, with the band that is allowed."""
     found = facts.against_trained()
+    broken = "".join(paragraph(f"{name}: NaN or infinity, nothing is drawn.", "bad") for name in facts.broken)
     if not found:
-        return section("AUROC by output", paragraph("No file of this bundle is quantized; nothing is to be compared."))
+        none = paragraph("No file of this bundle is quantized; nothing is to be compared.")
+        return section("AUROC by output", broken or none)
     bars = facts.report["parity"]["thresholds"]
     words = (
         "Both columns are computed on the same validation recordings, and the model may have seen some of them in training: "
@@ -96,7 +98,7 @@ def auroc_section(facts: PageFacts) -> Html:
         f"<h3>{text(name)} against the trained model</h3>\n" + _output_table(facts, name, one)
         for name, one in found.items()
     )
-    return section("AUROC by output", paragraph(words, "note"), picture, tables)
+    return section("AUROC by output", broken, paragraph(words, "note"), picture, tables)
 
 
 def _output_table(facts: PageFacts, name: str, one: Mapping[str, Any]) -> str:
@@ -110,7 +112,7 @@ def _output_table(facts: PageFacts, name: str, one: Mapping[str, Any]) -> str:
 def _output_rows(facts: PageFacts, name: str, one: Mapping[str, Any]) -> Iterator[tuple[Cell, ...]]:
     bars, by_label = facts.report["parity"]["thresholds"], {pair["label"]: pair for pair in one["auroc"]}
     for k, label in enumerate(facts.labels):
-        reference, candidate = facts.p_fp32[:, k], facts.p_files[name][:, k]
+        reference, candidate = facts.p_fp32[:, k], facts.drawn[name][:, k]
         dp = candidate - reference
         threshold = facts.thresholds.get(label)
         yield (
@@ -135,9 +137,9 @@ def _auroc_cells(pair: Mapping[str, Any] | None, bars: Mapping[str, Any]) -> tup
 
 def probability_section(facts: PageFacts, *, bins: int) -> Html:
     """Calibrated probability of each file over that of the trained model, a panel per output."""
-    if not facts.p_files:
+    if not facts.drawn:
         return Html("")
-    limits = probability_limits([facts.p_fp32, *facts.p_files.values()])
+    limits = probability_limits([facts.p_fp32, *facts.drawn.values()])
     first = [k for k, label in enumerate(facts.labels) if label == facts.primary]
     shown = [*first, *(k for k in range(len(facts.labels)) if k not in first)][:MAX_PANELS]
     hidden = len(facts.labels) - len(shown)
@@ -156,7 +158,7 @@ def probability_section(facts: PageFacts, *, bins: int) -> Html:
             for k in shown
         )
         + "</div>\n"
-        for name, p in facts.p_files.items()
+        for name, p in facts.drawn.items()
     ]  # fmt: skip
     return section(
         "Probabilities, file against trained model",

@@ -22,9 +22,10 @@ from export.recipe import ALL, ENCODER, TRUNK, QuantRecipe
 from export.tflite_file import ENCODER_SCOPE
 
 SIGNATURE: Final = "serving_default"
-# The first convolution of the encoder's body, with what feeds it; a stage with residual blocks nests it once more.
-_STEM: Final = r"_body/[^/;]*_0/(?:[^/;]*Sequential_0/)?[^/;]*Conv1d_0"
-_SCOPES: Final = {ENCODER: ENCODER_SCOPE, TRUNK: rf"(?!.*{_STEM}){ENCODER_SCOPE}", ALL: ".*"}
+# The first convolution of the encoder's body, with what feeds it. A stage with residual blocks nests it once more, and the
+# fused name of a block's addition names both the block and the convolution before it.
+_STEM: Final = r"(?!.*Residual_).*_body/[^/;]*_0/(?:[^/;]*Sequential_0/)?[^/;]*Conv1d_0"
+_SCOPES: Final = {ENCODER: ENCODER_SCOPE, TRUNK: rf"(?!{_STEM}){ENCODER_SCOPE}", ALL: ".*"}
 Ranges = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 

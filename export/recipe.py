@@ -46,6 +46,8 @@ class QuantRecipe:
     tflite_tensorwise
         Operators whose weights share one scale. Kernels for microcontrollers read one scale for a fully connected layer;
         a scale for each row came to them in 2024.
+    bias_correction
+        Whether the mean shift of the logits on the calibration recordings is taken back in the float head's bias.
     onnx_activation
         `uint8`: on x86 one inference takes a quarter of the time of `int8` activations (0.26 against 1.05 ms), half in
         a browser, and on a Cortex-A72 both run the same number of instructions; the numbers they give are equal.
@@ -65,6 +67,7 @@ class QuantRecipe:
     onnx_activation: str
     onnx_weight: str
     onnx_reduce_range: bool
+    bias_correction: bool
     tflite_tensorwise: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 from export import report
 from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
-from export.convert import ModelFiles, convert
+from export.convert import ModelFiles, convert, convert_strict
 from export.data import ExportData
 from export.errors import ExportGateError, ExportTargetError
 from export.gates import GateThresholds, require_bundle_size
@@ -28,6 +28,7 @@ from export.qat_step import fine_tuned, outputs_in_need
 from export.recipe import DEFAULT_RECIPE
 from export.signing import DEFAULT_KEY, SigningKey, load_or_create_key
 from export.source import card_files, load_run
+from export.strict import StrictFiles
 from lsemvae.data.store import RecordStore
 
 PAGE_FILE: Final = "report.html"
@@ -104,6 +105,7 @@ def export_run(
     recipe: str | Path = DEFAULT_RECIPE,
     gates: GateThresholds | None = None,
     qat: bool = False,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> ExportResult:
     """Export a trained student as a signed bundle.
@@ -124,6 +126,8 @@ def export_run(
         Name of a signing key (made on first use) or path of one.
     qat
         Where an output loses more AUROC in INT8 than the gate allows, fine-tune the student for INT8 and export that.
+    strict
+        Also make the strict-integer form for microcontrollers, with its interface in `strict.json`.
     dry_run
         Check everything that can be checked without converting, and return the plan.
 
@@ -135,7 +139,7 @@ def export_run(
     started = time.monotonic()
     job = plan_export(
         run_dir, target=target, int8=int8, out=out, data=data, recipe=recipe,
-        gates=gates or GateThresholds(), force=force, progress=progress, qat=qat,
+        gates=gates or GateThresholds(), force=force, progress=progress, qat=qat, strict=strict,
     )  # fmt: skip
     if dry_run:
         return ExportResult(out, plan_dict(job), dry_run=True)
@@ -155,10 +159,11 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
 
 
 def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
-    job, models, judged = _converted(job)
+    job, models, strict, judged = _converted(job)
     parity = _required(job, models, judged)
     latencies = time_models(job, models)
     files, tolerance = _assemble(job, models, judged, latencies)
+    files |= {path.name: path.read_bytes() for path in ((strict.model, strict.spec) if strict else ())}
     manifest = build_manifest(
         files, source=job.source, decision=judged.refit.decision, identity=job.identity,
         parity=report.manifest_parity(parity, models, golden_tolerance=tolerance),
@@ -178,21 +183,23 @@ def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
     )  # fmt: skip
 
 
-def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], Judged]:
+def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], StrictFiles | None, Judged]:
     """Convert and judge; where the export may fine-tune for INT8 and an output needs it, do both again.
 
     The reference stays the student as it was trained: fine-tuning must not move the bar that it is held against.
     """
     trained = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, trained, one) for one in job.targets]
-    judged = judge(job, trained, models)
+    strict = convert_strict(job)
+    judged = judge(job, trained, models, strict=strict)
     lost = outputs_in_need(job, judged.parity)
     if not lost:
-        return job, models, judged
+        return job, models, strict, judged
     job = fine_tuned(job, lost)
     tuned = build_graph(load_run(job.weights).student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     models = [convert(job, tuned, one) for one in job.targets]
-    return job, models, judge(job, trained, models, tuned=tuned)
+    strict = convert_strict(job)
+    return job, models, strict, judge(job, trained, models, tuned=tuned, strict=strict)
 
 
 def _required(job: ExportJob, models: Sequence[ModelFiles], judged: Judged) -> ParityReport:
@@ -248,6 +255,7 @@ def plan_dict(job: ExportJob) -> dict[str, Any]:
         "validation_records": len(job.data.validation),
         "held_out_records": 0 if job.data.held_out is None else int(job.data.held_out.sum()),
         "qat": job.qat,
+        "strict": job.strict,
         "id": job.identity.id,
         "version": job.identity.version,
         "gates": job.gates.to_dict(),

@@ -34,6 +34,10 @@ def export(
     ] = None,
     target: Annotated[str, typer.Option(help="tflite, onnx or all.")] = "all",
     int8: Annotated[bool, typer.Option("--int8/--fp32", help="Quantize the encoder, or keep floats.")] = True,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict-int8", help="Also make model.strict.tflite: INT8 in and out, for microcontrollers."),
+    ] = False,
     qat: Annotated[
         bool, typer.Option("--qat", help="Fine-tune for INT8 where an output loses more AUROC than the gate allows.")
     ] = False,
@@ -61,7 +65,7 @@ def export(
     store = find_store(data, chosen, progress=say_progress)
     result = export_run(
         chosen, target=target, int8=int8, out=place, data=store, key=key, force=force, dry_run=dry_run, qat=qat,
-        recipe=recipe or DEFAULT_RECIPE,
+        strict=strict, recipe=recipe or DEFAULT_RECIPE,
         gates=replace(GateThresholds(), max_int8_bytes=max_model_kib * _KIB), progress=say_progress,
     )  # fmt: skip
     if as_json:

@@ -24,7 +24,9 @@ ALLOWED_FILES: Final = frozenset(
         "golden.npz",
         "recipe.json",
         "report.json",
+        "model.strict.tflite",
         "report.html",
+        "strict.json",
         "curves.png",
         SIGNATURE_NAME,
     }

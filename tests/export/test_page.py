@@ -14,7 +14,7 @@ from export.errors import ExportError
 from export.gates import GateThresholds
 from export.page import MAX_PAGE_BYTES, PageFacts, page_bytes
 from export.page_gates import gate_rows
-from export.page_plots import DENSITY_FROM, crossings, exceedance, probability_panel
+from export.page_plots import DENSITY_FROM, auroc_changes, crossings, exceedance, probability_panel
 from export.page_svg import Scale, cells, logit
 from export.parity import compare_all, probabilities
 from export.runners import Outputs
@@ -248,6 +248,28 @@ def test_every_text_is_escaped() -> None:
     assert "&lt;/p&gt;&lt;script&gt;" in page
 
 
+def test_float_files_have_numbers_but_no_pictures(page: str) -> None:
+    base = make_facts()
+    with_float = replace(base, p_files={"tflite_fp32": base.p_fp32, **base.p_files})
+    assert page_bytes(with_float).decode() == page
+
+
+@pytest.mark.parametrize("which", ["tflite_int8", "torch_fp32"])
+def test_a_refused_export_with_nan_outputs_has_a_page_that_says_so(which: str) -> None:
+    outputs = _outputs(0.01)
+    outputs[which].logits[3, 1] = np.nan
+    parity = compare_all(outputs, labels=LABELS, truth=_truth(), rule=RULE, gates=GateThresholds())
+    p = {name: probabilities(one.logits, labels=LABELS, rule=RULE) for name, one in outputs.items()}
+    files = {name: p[name] for name in ("tflite_int8", "onnx_int8")}
+    report = {**make_facts().report, "parity": asdict(parity), "golden_tolerance": None, "latency": []}
+    page = page_bytes(make_facts(report=report, p_fp32=p["torch_fp32"], p_files=files)).decode()
+    words = " ".join(read(page).words)
+    assert "tflite_int8: NaN or infinity, nothing is drawn." in words
+    assert ("onnx_int8: NaN or infinity" in words) == (which == "torch_fp32")
+    assert "this export must not ship" in words
+    assert "not reached" in words
+
+
 def test_a_float_bundle_has_a_page_too() -> None:
     report = {**make_facts().report, "recipe": None, "latency": []}
     page = page_bytes(make_facts(report=report, p_files={}, recipe=None)).decode()
@@ -338,6 +360,20 @@ def test_the_curve_meets_one_percent_at_the_99th_percentile() -> None:
     y = Scale(1e-5, 1.0, 260.0, 12.0, np.log10)
     at = np.interp(y(0.01), points[:, 1], points[:, 0])
     assert at == pytest.approx(x(float(np.quantile(dp, 0.99))), abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("reach", "ticks"),
+    [
+        (0.004, ["−0.003", "0", "+0.003"]),
+        (0.11, ["−0.1", "−0.05", "0", "+0.05", "+0.1"]),
+        (1.0, ["−1", "−0.5", "0", "+0.5", "+1"]),
+    ],
+)
+def test_the_axis_of_changes_is_readable_for_small_and_large_changes(reach: float, ticks: list[str]) -> None:
+    pair = {"label": "RHS", "positives": 50, "reference": 1.0, "candidate": 1.0 - reach / 1.08}
+    drawn = auroc_changes({"tflite_int8": [pair]}, bars=GateThresholds().to_dict())
+    assert re.findall(r">([+−]?[\d.]+)</text>", drawn.partition("RHS")[0]) == ticks
 
 
 def test_scales_hold_at_their_ends() -> None:
