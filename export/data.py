@@ -127,7 +127,8 @@ def data_from_store(
 
     Calibration comes from the folds the model was trained on, by the given ids or stratified by label and amplitude;
     validation is every recording of other patients: of the left-out folds where the run left some out, else of the whole
-    store, with the recordings that belong to no fold and were never trained on.
+    store, with the recordings that belong to no fold and were never trained on. Recordings that reach the front-end's clip are
+    left out of both: the clinic's quality gate never lets them through to a model.
     """
     if store.index["frontend_sha256"] != spec.sha256():
         raise ExportCalibrationError(
@@ -142,11 +143,14 @@ def data_from_store(
         rows = _rows_of(store, calibration_ids, trained=trained)
     judged = np.isin(store.fold, list(left_out)) if len(left_out) else np.ones(len(store.fold), dtype=bool)
     others = np.flatnonzero(judged & ~np.isin(store.patient, store.patient[rows]))
+    validation = store.millivolts(others, leads=leads)
+    passable = np.abs(validation).max(axis=(1, 2)) < spec.clip_mv
+    others, validation = others[passable], validation[passable]
     columns = [store.label_names.index(label) for label in _known(labels, store)]
     return ExportData(
         calibration=store.millivolts(rows, leads=leads),
         calibration_ids=tuple(map(str, store.uid[rows])),
-        validation=store.millivolts(others, leads=leads),
+        validation=validation,
         validation_ids=tuple(map(str, store.uid[others])),
         truth=np.asarray(store.labels[others][:, columns], dtype=np.float64),
         source_sha256=store.data_hash,

@@ -86,9 +86,8 @@ class PageFacts:
     @property
     def drawn(self) -> dict[str, np.ndarray]:
         """The files that have pictures: quantized, and finite. A float file differs by rounding only, which no picture shows."""
-        if not np.isfinite(self.p_fp32).all():
-            return {}
-        return {name: p for name, p in self.p_files.items() if not is_float(name) and np.isfinite(p).all()}
+        compared = self._compared()
+        return {name: p for name, p in self.p_files.items() if not is_float(name) and compared[name]["finite"]}
 
     @property
     def broken(self) -> tuple[str, ...]:

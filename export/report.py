@@ -43,7 +43,7 @@ def report_dict(
     judged: Judged,
     latencies: Sequence[Latency],
     *,
-    golden_tolerance: float,
+    golden_tolerance: float | None,
 ) -> dict[str, Any]:
     """Return `report.json`: sizes, audits, parity, latency and what they rest on."""
     return {

@@ -207,7 +207,7 @@ def _required(job: ExportJob, models: Sequence[ModelFiles], judged: Judged) -> P
     try:
         return require_parity(judged.parity)
     except ExportGateError as error:
-        facts = report.page_facts(job, judged, report.report_dict(job, models, judged, (), golden_tolerance=0.0))
+        facts = report.page_facts(job, judged, report.report_dict(job, models, judged, (), golden_tolerance=None))
         page = job.work / PAGE_FILE
         page.write_bytes(page_bytes(facts))
         raise ExportGateError(str(error), advice=f"{error.advice} The whole comparison is in {page}.") from None

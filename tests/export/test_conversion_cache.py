@@ -40,7 +40,9 @@ def test_the_same_weights_are_converted_once(run_copy: Path, counted: list[Path]
 def test_other_weights_are_converted(run_copy: Path, counted: list[Path]) -> None:
     before = run(run_copy)
     weights = load_file(run_copy / "model.safetensors")
-    save_file({name: np.asarray(value + np.float32(1)) for name, value in weights.items()}, run_copy / "model.safetensors")
+    save_file(
+        {name: np.asarray(value + np.float32(1)) for name, value in weights.items()}, run_copy / "model.safetensors"
+    )
     assert run(run_copy) != before
     assert len(counted) == 2
 

@@ -183,3 +183,30 @@ def test_nan_and_wrong_shapes_are_refused(store: RecordStore, part: str) -> None
         checked(replace(data, **{part: broken}))
     with pytest.raises(ExportCalibrationError, match=f"{part}: found float32"):
         checked(replace(data, **{part: getattr(data, part)[:, :, ::2]}))
+
+
+def test_recordings_at_the_clip_neither_calibrate_nor_validate(store: RecordStore) -> None:
+    """The quality gate refuses them: how far INT8 saturates on them says nothing about the clinic."""
+    data = chosen(store, n_calibration=8, calibration_ids=["r001"])
+    assert f"r{CLIPPED:03d}" not in data.validation_ids
+    assert f"r{TALL:03d}" in data.validation_ids
+
+
+def test_without_left_out_folds_recordings_of_no_fold_validate_too_and_are_counted(store: RecordStore) -> None:
+    fold = store.fold.copy()
+    fold[:40] = 0
+    data = chosen(replace(store, fold=fold))
+    outside = {str(uid) for uid in store.uid[:40]} - {f"r{CLIPPED:03d}"}
+    assert outside <= set(data.validation_ids)
+    assert data.n_unseen == len(outside)
+    assert data.held_out is None
+
+
+def test_the_rule_may_be_fitted_on_left_out_recordings_of_known_gain_only(store: RecordStore) -> None:
+    fold = np.where(np.arange(N) == GAINLESS, 10, store.fold)
+    fold[GAINLESS + 1] = fold[GAINLESS]  # the same patient
+    data = chosen(replace(store, fold=fold), left_out=[10])
+    assert data.held_out is not None
+    assert data.n_unseen == len(data.validation)
+    refused = {uid for uid, may in zip(data.validation_ids, data.held_out, strict=True) if not may}
+    assert refused == {f"r{GAINLESS:03d}"}

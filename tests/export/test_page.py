@@ -255,9 +255,10 @@ def test_float_files_have_numbers_but_no_pictures(page: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["tflite_int8", "torch_fp32"])
-def test_a_refused_export_with_nan_outputs_has_a_page_that_says_so(which: str) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_refused_export_with_outputs_that_are_not_finite_has_a_page_that_says_so(which: str, value: float) -> None:
     outputs = _outputs(0.01)
-    outputs[which].logits[3, 1] = np.nan
+    outputs[which].logits[3, 1] = value
     parity = compare_all(outputs, labels=LABELS, truth=_truth(), rule=RULE, gates=GateThresholds())
     p = {name: probabilities(one.logits, labels=LABELS, rule=RULE) for name, one in outputs.items()}
     files = {name: p[name] for name in ("tflite_int8", "onnx_int8")}

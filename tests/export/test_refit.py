@@ -11,8 +11,8 @@ import pytest
 
 from export.data import ExportData
 from export.errors import ExportCalibrationError, ExportModelError
-from export.refit import refitted, settle
 from export.gates import GateThresholds
+from export.refit import refitted, settle
 from export.run import export_run
 from export.runners import Outputs
 from export.source import DecisionSource, load_decision
