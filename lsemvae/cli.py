@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from edge_app.console import ExitCode, say
-from lsemvae import cli_bundle, cli_explain, cli_export, cli_report, cli_reproduce, cli_train
+from lsemvae import (
+    cli_benchmark,
+    cli_bundle,
+    cli_bundles,
+    cli_explain,
+    cli_export,
+    cli_report,
+    cli_reproduce,
+    cli_train,
+)
 
 _HELP = """Train, evaluate and export lead-specific ECG models, and screen recordings with the result.
 
@@ -38,8 +47,10 @@ app.command("report")(cli_report.report)
 app.command("card")(cli_report.card)
 app.command("explain")(cli_explain.explain)
 app.command("export")(cli_export.export)
+app.command("benchmark")(cli_benchmark.benchmark)
 app.command("screen")(cli_bundle.screen)
 app.command("doctor")(cli_bundle.doctor)
+app.add_typer(cli_bundles.app, name="bundle")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,80 @@
+"""A benchmark as one picture: measured latencies and projected ranges side by side, on axes of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from export.benchmark.basis import Basis, Figure, Section
+from export.benchmark.errors import BenchmarkError
+from export.benchmark.job import BenchmarkReport
+
+_LATENCY: Final = "latency_1t_p50"
+_COLOURS: Final = {Basis.MEASURED: "#2f6595", Basis.PROJECTED: "#b26a00"}
+_DPI: Final = 130
+
+
+def draw(report: BenchmarkReport, out: Path) -> Path:
+    """Draw the one-thread latencies of a report to a PNG file; each basis has a panel of its own.
+
+    Raises
+    ------
+    BenchmarkError
+        If the report holds no latency, or matplotlib is not installed.
+    """
+    panels = [(section, rows) for section in report.sections if (rows := _latencies(section))]
+    if not panels:
+        raise BenchmarkError("found no latency of one thread to draw, expected a measured or a projected one")
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise BenchmarkError(
+            "found no matplotlib, expected it for a picture", advice="pip install 'lsemvae[bench]'"
+        ) from error
+    heights = [1 + len(rows) for _, rows in panels]
+    figure, axes = plt.subplots(
+        len(panels),
+        1,
+        figsize=(9, 0.55 * sum(heights) + 1.2),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for (section, rows), axis in zip(panels, axes[:, 0], strict=True):
+        _panel(axis, section, rows)
+    figure.suptitle(report.title, fontsize=11)
+    figure.savefig(out, dpi=_DPI, metadata={"Software": None})
+    plt.close(figure)
+    return out
+
+
+def _latencies(section: Section) -> list[tuple[str, Figure]]:
+    found = []
+    for name, figures in section.rows:
+        one = next((f for f in figures if f.name == _LATENCY), None)
+        if one is not None:
+            found.append((name, one))
+    return found
+
+
+def _panel(axis: Any, section: Section, rows: list[tuple[str, Figure]]) -> None:
+    values = [figure.value for _, figure in rows]
+    place = range(len(rows))
+    axis.barh(place, values, color=_COLOURS[section.basis], height=0.6)
+    for k, (_, figure) in enumerate(rows):
+        if figure.low is not None and figure.high is not None:
+            axis.plot([figure.low, figure.high], [k, k], color="black", lw=2, solid_capstyle="butt")
+        axis.annotate(figure.text(), (max(figure.value, figure.high or 0.0), k), xytext=(6, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
+    axis.set_yticks(place, [name for name, _ in rows], fontsize=8)
+    axis.invert_yaxis()
+    if max(values) > 10 * min(values):
+        axis.set_xscale("log")
+    axis.margins(x=0.35 if axis.get_xscale() == "linear" else 0.25)
+    axis.set_xlabel("ms, one inference, one thread, median", fontsize=8)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_title(f"{section.basis.value}: {section.title}", fontsize=9, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
