@@ -63,10 +63,13 @@ def _latencies(section: Section) -> list[tuple[str, Figure]]:
 def _panel(axis: Any, section: Section, rows: list[tuple[str, Figure]]) -> None:
     values = [figure.value for _, figure in rows]
     place = range(len(rows))
-    axis.barh(place, values, color=_COLOURS[section.basis], height=0.6)
+    axis.plot(values, place, "o", color=_COLOURS[section.basis], markersize=7)  # a bar has no foot on a logarithmic axis
+    axis.set_ylim(-0.6, len(rows) - 0.4)
+    axis.grid(axis="x", color="#dddddd", lw=0.6)
+    axis.set_axisbelow(True)
     for k, (_, figure) in enumerate(rows):
         if figure.low is not None and figure.high is not None:
-            axis.plot([figure.low, figure.high], [k, k], color="black", lw=2, solid_capstyle="butt")
+            axis.plot([figure.low, figure.high], [k, k], color=_COLOURS[section.basis], lw=2, solid_capstyle="butt")
         axis.annotate(figure.text(), (max(figure.value, figure.high or 0.0), k), xytext=(6, 0), textcoords="offset points",
                       va="center", fontsize=8)  # fmt: skip
     axis.set_yticks(place, [name for name, _ in rows], fontsize=8)
@@ -76,5 +79,5 @@ def _panel(axis: Any, section: Section, rows: list[tuple[str, Figure]]) -> None:
     axis.margins(x=0.35 if axis.get_xscale() == "linear" else 0.25)
     axis.set_xlabel("ms, one inference, one thread, median", fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
-    axis.set_title(f"{section.basis.value}: {section.title}", fontsize=9, loc="left")
+    axis.set_title(f"{section.basis.value} - {section.title}", fontsize=9, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
