@@ -10,9 +10,9 @@ from typing import Final
 from export.cache import cache_folder
 from export.errors import ExportCalibrationError
 from export.job import Progress
+from export.packaged import is_packaged
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.store import RecordStore, open_store
-from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.frontend import BASE
 from lsemvae.train.run import store_of
 
@@ -25,9 +25,9 @@ _FOLDER_TABLE: Final = "metadata.csv"
 def find_store(named: Path | None, run_dir: Path, *, progress: Progress) -> RecordStore:
     """Return the record store of an export.
 
-    `named` is a store or a folder of recordings (`metadata.csv`, `signals/`). Where it is None: the store that the run was
-    trained on, then the folder in `LSEMVAE_DATA`, then `shared/data/ecg` beside the checkout. A folder of recordings is
-    converted once and kept in the cache.
+    `named` is a store or a folder of recordings (`metadata.csv`, `signals/`). Where it is None: for a run, the store that it was
+    trained on; for the packaged student, which notes none, the folder in `LSEMVAE_DATA`, then `shared/data/ecg` beside the
+    checkout. A folder of recordings is converted once and kept in the cache.
 
     Raises
     ------
@@ -36,10 +36,8 @@ def find_store(named: Path | None, run_dir: Path, *, progress: Progress) -> Reco
     """
     if named is not None:
         return _opened(named, progress)
-    try:
+    if not is_packaged(run_dir):  # other recordings than its own would calibrate another model under its name
         return open_store(store_of(run_dir))
-    except EcgError:
-        pass  # the run notes no store, or it is no longer there
     looked = _usual_places()
     for place in looked:
         if (place / _FOLDER_TABLE).is_file():

@@ -29,6 +29,8 @@ from export.quantize_tflite import Ranges, collect_ranges, quantize_tflite, rang
 from export.recipe import ALL, QuantRecipe
 from export.strict_graph import Bounds, integer_ready
 from export.strict_io import QuantizedIo, strict_interface
+from export.strict_selftest import self_test
+from lsemvae.ecg.frontend import BASE, FrontendSpec
 
 SCHEMA: Final = "lsemvae-strict/1"
 STRICT_RECIPE: Final = "static_wi8_ai8_all"
@@ -38,7 +40,10 @@ STATEMENT: Final = (
     "Each output is what ECG readers stated about a recording, as learned by a network: no diagnosis, and none of them is "
     "pulmonary hypertension. The integers are logits; calibration and thresholds stand in the bundle's manifest."
 )
-ROUNDING: Final = "v = mV / scale + e; q = round(v); e = v - q, or 0 where q saturates; input = q + zero_point; e starts at 0 for each lead"
+ROUNDING: Final = (
+    "for each lead, in double precision, from e = 0: v = mV / scale + e; q = rint(v); e = v - q, or 0 where q saturates; "
+    "input = q + zero_point"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ def export_strict(
     out: Path,
     log: Path,
     statement: str = STATEMENT,
+    spec: FrontendSpec = BASE,
 ) -> StrictFiles:
     """Write `model.strict.tflite` and `strict.json` into the folder `out`.
 
@@ -93,6 +99,8 @@ def export_strict(
         Names of the input's rows and of the logits, in their order.
     statement
         What the outputs are, for whoever reads `strict.json` without the bundle.
+    spec
+        The front-end of the recordings; the self-test's go through it too.
 
     Raises
     ------
@@ -115,12 +123,14 @@ def export_strict(
     )
     with noise_to(log):
         ecg_io, outputs_io = strict_interface(data)
+        expected = self_test(data, leads=leads, spec=spec)
     outputs = (outputs_io["logits"], outputs_io["uncertainty"])
     files = StrictFiles(out / MODEL_FILE, out / SPEC_FILE, report, ecg_io, outputs, clamps, ranges_sha256(ranges))
-    files.model.write_bytes(data)
     content = spec_dict(
         files, data, recipe=recipe, leads=leads, labels=labels, n_calibration=len(ecg), statement=statement
     )
+    content["self_test"] = expected
+    files.model.write_bytes(data)
     files.spec.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return files
 

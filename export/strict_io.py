@@ -42,7 +42,8 @@ class QuantizedIo:
 def quantize_nearest(values: np.ndarray, io: QuantizedIo) -> np.ndarray:
     """Return real values of any shape as INT8: `clip(round(value / scale) + zero_point)`, ties to even."""
     steps = np.rint(np.asarray(values, np.float64) / io.scale) + io.zero_point
-    return np.clip(steps, _LOW, _HIGH).astype(np.int8)
+    integers: np.ndarray = np.clip(steps, _LOW, _HIGH).astype(np.int8)
+    return integers
 
 
 def quantize_ecg(ecg: np.ndarray, io: QuantizedIo) -> np.ndarray:

@@ -29,7 +29,7 @@ def export(
         Optional[Path],  # noqa: UP045
         typer.Option(
             "--data",
-            help="Record store or folder of recordings [default: that of the run, LSEMVAE_DATA, or shared/data/ecg].",
+            help="Record store or folder of recordings [default: the run's own; for the packaged one LSEMVAE_DATA].",
         ),
     ] = None,
     target: Annotated[str, typer.Option(help="tflite, onnx or all.")] = "all",

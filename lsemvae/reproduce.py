@@ -20,6 +20,7 @@ import numpy as np
 from export.gates import GateThresholds
 from export.identity import IDENTITY_FILE
 from export.int8_scores import int8_scores
+from export.package_run import package_run
 from export.run import export_run
 from export.signing import load_or_create_key
 from lsemvae.data.cells import whole
@@ -106,6 +107,7 @@ def reproduce(job: Job, *, part: str = "all") -> dict[str, Path]:
         _write_card(job, store, plans, scores)
         bundle = _export_final(job, store)
         made |= {"bundle": bundle, "card": bundle / "card.md", "results": job.out / "results.json"}
+        made["student"] = _package(job)
     if part in ("all", "table"):
         made |= _table(job, store, plans)
     return made
@@ -314,6 +316,13 @@ def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores:
     performance = [{"dataset": "PTB-XL folds 1-9, cross-validated, INT8", **row} for row in rows]
     write_json(job.final / "decision.json", {**decision, "performance": performance})
     write_json(job.out / "results.json", {"rows": rows, "floor": floor, "teacher": facts.teacher_rows})
+
+
+def _package(job: Job) -> Path:
+    """The final student as `lsemvae export` without arguments will find it: its run folder without a path of this machine."""
+    out = job.out / "packaged"
+    shutil.rmtree(out, ignore_errors=True)
+    return package_run(job.final, out)
 
 
 def _export_final(job: Job, store: RecordStore) -> Path:

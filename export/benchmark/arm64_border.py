@@ -7,6 +7,7 @@ therefore be compared byte by byte between two architectures, where the model it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -86,8 +87,8 @@ def _weights_tflite(content: bytes) -> int:
     total = 0
     for tensor in model.subgraphs[0].tensors:
         data = model.buffers[tensor.buffer].data
-        kernel = tflite_file.TENSOR_TYPES[tensor.type] in ("INT8", "FLOAT32") and len(tensor.shape) > 1
-        total += int(np.prod(tensor.shape)) if kernel and data is not None and len(data) > 0 else 0
+        stored = data is not None and len(data) > 0 and tflite_file.TENSOR_TYPES[tensor.type] in ("INT8", "FLOAT32")
+        total += _kernel_size(tensor.shape) if stored else 0
     return total
 
 
@@ -144,4 +145,10 @@ def _weights_onnx(content: bytes) -> int:
 
     kernels = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
     graph = onnx.load_from_string(content).graph
-    return sum(int(np.prod(e.dims)) for e in graph.initializer if e.data_type in kernels and len(e.dims) > 1)
+    return sum(_kernel_size(entry.dims) for entry in graph.initializer if entry.data_type in kernels)
+
+
+def _kernel_size(shape: Sequence[int]) -> int:
+    """Return how many numbers a constant holds, or 0 where it is a bias or a scalar."""
+    size = int(np.prod(shape))
+    return size if len(shape) > 1 and size > 1 else 0

@@ -207,9 +207,8 @@ def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[A
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors only
-    options.add_session_config_entry(
-        "session.x64quantprecision", "1"
-    )  # as the clinic runs it: edge_app/runtime_onnx.py
+    if not _has_vnni():  # as the clinic runs it, see edge_app/runtime_onnx.py
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(ecg: Any) -> tuple[Any, Any]:
@@ -217,6 +216,11 @@ def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[A
         return logits, uncertainty
 
     return run
+
+
+def _has_vnni() -> bool:
+    flags = re.search(r"^flags.*$", _text("/proc/cpuinfo") or "", re.MULTILINE)
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags.group().split() if flags else ()))
 
 
 def _checked(run: Callable[[Any], tuple[Any, Any]], ecg: Any) -> tuple[Any, Any]:

@@ -201,7 +201,7 @@ class _Board:
         )
         done = self._remote(script, "measuring", plan.limit_s * len(options) + _STEP_S)
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        if done.returncode != 0 and not (lines and done.returncode != _CONNECTION_LOST):
+        if done.returncode == _CONNECTION_LOST or not lines:
             self._require_success(done, "measuring")
         runs = [parse_run(line, error=BoardError, where="the board") for line in lines]
         self._require_success(done, "measuring")
