@@ -128,6 +128,7 @@ def convert_strict(job: ExportJob) -> StrictFiles | None:
         out=job.work,
         log=job.log,
         statement=job.identity.label_statement,
+        spec=job.source.frontend,
     )
     require_size(files.model, most=job.gates.max_int8_bytes)
     job.progress(f"{files.model.name}: {files.model.stat().st_size / 1024:.0f} KiB, every operator INT8")

@@ -67,6 +67,9 @@ def _table(section: Section) -> list[str]:
     for name in names:
         cells = [_cell(row.get(name)) for row in by_row]
         lines.append(f"  {name.ljust(wide)}  " + "".join(cell.ljust(_column_width(section)) for cell in cells))
+        ranges = [_range(row.get(name)) for row in by_row]
+        if any(ranges):
+            lines.append(f"  {_RANGE.ljust(wide)}  " + "".join(text.ljust(_column_width(section)) for text in ranges))
     return [line.rstrip() for line in lines]
 
 
@@ -82,6 +85,13 @@ def _cell(figure: Figure | None) -> str:
     return "-" if figure is None else f"{show(figure.value)} {_SHORT.get(figure.unit, figure.unit)}".rstrip()
 
 
+def _range(figure: Figure | None) -> str:
+    if figure is None or figure.low is None or figure.high is None:
+        return ""
+    return f"{show(figure.low)} - {show(figure.high)}"
+
+
+_RANGE: Final = "  from - to"
 _SHORT: Final = {"instructions": ""}
 """Units that the row's name says already."""
 

@@ -35,6 +35,8 @@ def run_benchmark(job: BenchmarkJob) -> BenchmarkReport:
     BenchmarkError
         If a program is missing, the emulator or the board fails, or the outputs there are not those of the bundle.
     """
+    if job.ssh is not None:
+        _check_ssh(job.ssh)
     float_files, refused = _float_files(job)
     evidence: dict[str, Any] = {}
     if job.ssh is not None:
@@ -84,6 +86,13 @@ def _here(job: BenchmarkJob) -> Section:
 def _runs_here(path: Path) -> bool:
     package = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime"}[path.suffix]
     return importlib.util.find_spec(package) is not None
+
+
+def _check_ssh(target: str) -> None:
+    """Refuse a target before anything slow begins."""
+    from export.benchmark.ssh import check_target
+
+    check_target(target)
 
 
 def _over_ssh(job: BenchmarkJob) -> Section:

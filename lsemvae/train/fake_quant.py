@@ -23,7 +23,14 @@ _LEAST = 1e-12  # a tensor of zeros has no range
 
 Ranges = Mapping[str, tuple[float, float]]
 Tap = Callable[[str, Tensor], Tensor]
-Weigh = Callable[[Tensor], Tensor]
+Weigh = Callable[[str, Tensor], Tensor]
+
+STEM = "0.0"
+ENDS = ("mean", "logvar")
+FLOAT_MAPS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({"input", *ENDS})}
+"""Tensors that stay float, by the recipe's region: the trunk reads and gives float maps."""
+FLOAT_WEIGHTS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({STEM, *ENDS})}
+"""Layers whose weights stay float: in the trunk's recipe the first convolution and the summary's linear layers."""
 
 
 def fake_weight(weight: Tensor) -> Tensor:
@@ -84,28 +91,29 @@ def blocks_of(stage: nn.Module) -> list[nn.Module]:
 
 
 def encode(net: StudentNet, x: Tensor, *, tap: Tap, weigh: Weigh) -> tuple[Tensor, Tensor]:
-    """`net.encoder(x)` of a folded student, with `tap` on each tensor that is stored and `weigh` on each weight."""
+    """`net.encoder(x)` of a folded student, with `tap` on each tensor that is stored and `weigh` on each weight, both by name."""
     h = tap("input", x)
     for k, stage in enumerate(net.encoder.body):
         for j, block in enumerate(blocks_of(stage)):
             name = f"{k}.{j}"
             if isinstance(block, Residual):
-                inner = tap(f"{name}.first", torch.relu(_convolved(block.first, h, weigh)))
-                h = tap(name, torch.relu(h + tap(f"{name}.second", _convolved(block.second, inner, weigh))))
+                first, second = f"{name}.first", f"{name}.second"
+                inner = tap(first, torch.relu(_convolved(block.first, h, first, weigh)))
+                h = tap(name, torch.relu(h + tap(second, _convolved(block.second, inner, second, weigh))))
             else:
-                h = tap(name, torch.relu(_convolved(block, h, weigh)))
+                h = tap(name, torch.relu(_convolved(block, h, name, weigh)))
     features = tap("features", net.encoder.pooled(h))
     summary = net.encoder.summary
     mean, logvar = (
-        tap(name, nn.functional.linear(features, weigh(layer.weight), layer.bias))
+        tap(name, nn.functional.linear(features, weigh(name, layer.weight), layer.bias))
         for name, layer in (("mean", summary.mean), ("logvar", summary.logvar))
     )
     return mean, logvar.clamp(-summary.bound, summary.bound)
 
 
-def _convolved(block: nn.Module, h: Tensor, weigh: Weigh) -> Tensor:
+def _convolved(block: nn.Module, h: Tensor, name: str, weigh: Weigh) -> Tensor:
     conv, norm = _pair(block)
-    return nn.functional.conv1d(h, weigh(conv.weight), norm.bias, conv.stride, conv.padding)
+    return nn.functional.conv1d(h, weigh(name, conv.weight), norm.bias, conv.stride, conv.padding)
 
 
 @dataclass
@@ -129,13 +137,23 @@ def observed(net: StudentNet, ecg: Tensor, *, batch: int = 64) -> Observer:
     """Ranges of a folded student over recordings `[n, lead, time]` mV: the true minimum and maximum over all of them."""
     seen = Observer()
     for part in ecg.split(batch):
-        encode(net, part, tap=seen, weigh=lambda weight: weight)
+        encode(net, part, tap=seen, weigh=lambda _, weight: weight)
     return seen
 
 
-def quantized(net: StudentNet, x: Tensor, ranges: Ranges) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, summary mean and log-variance of a folded student as INT8 would give them; the head is float, as exported."""
-    mean, logvar = encode(net, x, tap=lambda name, value: fake_activation(value, *ranges[name]), weigh=fake_weight)
+def quantized(net: StudentNet, x: Tensor, ranges: Ranges, *, region: str = "trunk") -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, summary mean and log-variance of a folded student as INT8 would give them; the head is float, as exported.
+
+    `region` is that of the exporter's recipe: `trunk` (what ships) or `encoder`.
+    """
+
+    def tap(name: str, value: Tensor) -> Tensor:
+        return value if name in FLOAT_MAPS[region] else fake_activation(value, *ranges[name])
+
+    def weigh(name: str, weight: Tensor) -> Tensor:
+        return weight if name in FLOAT_WEIGHTS[region] else fake_weight(weight)
+
+    mean, logvar = encode(net, x, tap=tap, weigh=weigh)
     return net.head.logits(mean), mean, logvar
 
 

@@ -14,7 +14,7 @@ from edge_app.bundle import open_bundle
 from export.benchmark import run as room
 from export.benchmark.basis import Basis, Figure, Section
 from export.benchmark.devices import board
-from export.benchmark.errors import BenchmarkError, EmulationError
+from export.benchmark.errors import BenchmarkError, BoardError, EmulationError
 from export.benchmark.job import NOT_COVERED, BenchmarkJob, BenchmarkReport
 from export.benchmark.picture import draw
 from export.benchmark.present import report_lines
@@ -229,3 +229,17 @@ def test_a_report_without_latency_has_no_picture(tmp_path: Path) -> None:
 
 def test_every_board_has_a_title_that_names_its_core() -> None:
     assert "Cortex-A72" in board("pi4").title
+
+
+def test_a_target_that_is_no_host_is_refused_before_anything_slow(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_float_files", lambda _job: pytest.fail("began to convert"))
+    with pytest.raises(BoardError, match="expected user@host"):
+        run_benchmark(job(bundle, ssh="-oProxyCommand=sh"))
+
+
+def test_a_range_stands_below_its_figure() -> None:
+    fast = latency(400.0, Basis.MEASURED, low=300.0, high=500.0)
+    section = Section(title="t", basis=Basis.MEASURED, rows=(("a", (fast,)), ("b", (latency(1.0, Basis.MEASURED),))))
+    lines = report_lines(report_of(section))
+    at = next(k for k, line in enumerate(lines) if "400 ms" in line)
+    assert "300 - 500" in lines[at + 1]
