@@ -77,7 +77,7 @@ def test_folding_and_equalizing_change_nothing_that_the_float_student_says(confi
     for other in (flat, even):
         for a, b in zip(net(ECG), other(ECG), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-    mean, logvar = encode(even, ECG, tap=lambda _name, x: x, weigh=lambda w: w)
+    mean, logvar = encode(even, ECG, tap=lambda _name, x: x, weigh=lambda _name, w: w)
     for a, b in zip((mean, logvar), even.encoder(ECG), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
@@ -145,9 +145,9 @@ def test_equalizing_mends_channels_that_are_powers_of_ten_apart() -> None:
     assert after < 0.2 * before
 
 
-@pytest.mark.parametrize(("spoil", "seed", "at_most"), [(3.0, 1, 0.05), (0.0, 0, 0.75)])
+@pytest.mark.parametrize(("spoil", "seed", "at_most", "gain"), [(3.0, 1, 0.05, 0.75), (0.0, 0, 0.9, 0.9)])
 def test_fine_tuning_brings_int8_closer_to_the_float_student(
-    store: RecordStore, spoil: float, seed: int, at_most: float
+    store: RecordStore, spoil: float, seed: int, at_most: float, gain: float
 ) -> None:
     """A badly ranged student and a sound one, judged on recordings that neither training nor ranges have seen.
 
@@ -164,7 +164,7 @@ def test_fine_tuning_brings_int8_closer_to_the_float_student(
     ranges = observed(net, calibration).ranges
     after = float((quantized(net, judged, ranges)[0] - said).detach().abs().mean())
     assert after < at_most * before
-    assert after < 0.75 * equal
+    assert after < gain * equal
 
 
 def _train(net: StudentNet, store: RecordStore, rows: np.ndarray, calibration: torch.Tensor) -> None:
@@ -263,3 +263,15 @@ def test_only_what_static_int8_loses_by_more_than_the_bar_asks_for_it() -> None:
     assert needs_qat(report) == ["NORM", "RHS"]
     assert needs_qat(report, max_loss=0.005) == ["NORM"]
     assert needs_qat(report, min_positives=1) == ["NORM", "RAE", "RHS"]
+
+
+def test_what_the_recipe_keeps_in_float_is_not_rounded() -> None:
+    """The trunk's recipe leaves the recording, the first convolution and the summary's linear layers alone."""
+    net = folded(_student(PLAIN))
+    ranges = observed(net, ECG).ranges
+    float_mean, _ = encode(net, ECG, tap=lambda _name, x: x, weigh=lambda _name, w: w)
+    trunk, encoder = (quantized(net, ECG, ranges, region=region)[1] for region in ("trunk", "encoder"))
+    assert 0 < (trunk - float_mean).abs().mean() < (encoder - float_mean).abs().mean()
+    seen: list[str] = []
+    encode(net, ECG, tap=lambda _name, x: x, weigh=lambda name, w: seen.append(name) or w)
+    assert set(seen) == {name for name in ranges if name not in ("input", "features")}
