@@ -49,6 +49,15 @@ def needs_dbus(request: pytest.FixtureRequest) -> str:
     return program
 
 
+@pytest.fixture
+def needs_qemu(request: pytest.FixtureRequest) -> None:
+    from export.benchmark.arm64_tools import missing_programs
+
+    absent = missing_programs()
+    if absent:
+        _skip_for(f"{', '.join(absent)} (Debian packages: qemu-user mmdebstrap gcc libc6-dev)", request)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not MISSING_NEEDS:
         return
