@@ -159,6 +159,7 @@ def emulate(
     content = model.read_bytes() if isinstance(model, Path) else model
     probe = border_model(content, runtime=runtime)
     _check_ecg(ecg)
+    qemu = find_qemu(progress)
     with (
         tempfile.TemporaryDirectory(prefix="lsemvae-job-") as here,
         tempfile.TemporaryDirectory(prefix="lsemvae-job-") as there,
@@ -167,7 +168,7 @@ def emulate(
         _write_job(Path(there), content, probe, runtime, ecg)
         progress("Running the model on this machine")
         host, host_arrays = _on_host(Path(here), timeout_s)
-        progress(f"Running the model under {find_qemu().title} -cpu {device.qemu_cpu}, {root.suite}")
+        progress(f"Running the model under {qemu.title} -cpu {device.qemu_cpu}, {root.suite}")
         said, arrays, window = _emulated(Path(there), root, device, timeout_s)
     counted = histogram(window.words)
     _check_window(window, counted, device)
@@ -186,7 +187,7 @@ def emulate(
         tolerance=tolerance,
         recordings=len(ecg),
         cpu=device.qemu_cpu,
-        qemu=find_qemu().title,
+        qemu=qemu.title,
         suite=root.suite,
         python=said["python"],
         versions=MappingProxyType(said["versions"]),

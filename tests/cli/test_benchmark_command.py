@@ -1,0 +1,93 @@
+"""`lsemvae benchmark` as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_app.bundle import SHIPPED_BUNDLE
+from lsemvae.cli import app
+
+RUN = CliRunner()
+FEW = ("--runs", "5", "--no-peers")
+
+
+@pytest.fixture(autouse=True)
+def no_float_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converting them takes 15 s; `tests/export` does it."""
+    monkeypatch.setattr("lsemvae.cli_benchmark._packaged_run", lambda _bundle: None)
+
+
+@pytest.mark.slow
+def test_the_host_is_measured_and_drawn(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["benchmark", *FEW, "--json", "--picture", str(tmp_path / "p.png"), "--require-measured"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    (section,) = said["sections"]
+    assert section["basis"] == "MEASURED"
+    assert [row["name"] for row in section["rows"]] == ["model.tflite", "model.onnx"]
+    for row in section["rows"]:
+        latency = next(figure for figure in row["figures"] if figure["name"] == "latency_1t_p50")
+        assert (latency["unit"], latency["basis"]) == ("ms", "MEASURED")
+        assert 0.01 < latency["value"] < 1000
+    assert "not pulmonary hypertension" in said["bundle"]["label_statement"]
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_bundle_that_nobody_trusted_signed_is_never_run(tmp_path: Path) -> None:
+    bundle = shutil.copytree(SHIPPED_BUNDLE, tmp_path / "b")
+    model = bundle / "model.tflite"
+    model.chmod(model.stat().st_mode | stat.S_IWUSR)
+    model.write_bytes(model.read_bytes()[:-1] + b"\x00")
+    done = RUN.invoke(app, ["benchmark", str(bundle), *FEW, "--json"])
+    assert done.exit_code == 4
+    assert json.loads(done.stdout)["error"]["code"] == "E_BUNDLE_HASH"
+
+
+def test_without_an_emulator_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = RUN.invoke(app, ["benchmark", "--device", "pi4", "--no-peers", "--json"])
+    assert done.exit_code == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "E_BENCHMARK_TOOL"
+    assert "apt install" in error["advice"]
+    assert "benchmark --ssh" in error["advice"]
+
+
+def test_a_board_that_does_not_answer_is_an_error_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'ssh: connect to host pi port 22: Connection refused' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    done = RUN.invoke(app, ["benchmark", "--ssh", "user@pi", "--no-peers", "--json"])
+    assert done.exit_code == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "E_BENCHMARK_BOARD"
+    assert "Connection refused" in error["message"]
+    assert error["advice"]
+
+
+def test_an_unknown_device_lists_the_known_ones() -> None:
+    done = RUN.invoke(app, ["benchmark", "--device", "pi6", "--json"])
+    assert done.exit_code == 1
+    assert "host, pi4, pi5, zero2w" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_nothing_measured_on_the_device_is_exit_code_3_where_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from export.benchmark.job import BenchmarkReport
+
+    def projected_only(job):
+        return BenchmarkReport(title="t", device=job.device, bundle={"label_statement": "readers"}, sections=())
+
+    monkeypatch.setattr("export.benchmark.run.run_benchmark", projected_only)
+    assert RUN.invoke(app, ["benchmark", "--device", "pi4"]).exit_code == 0
+    assert RUN.invoke(app, ["benchmark", "--device", "pi4", "--require-measured"]).exit_code == 3
