@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -33,8 +34,13 @@ def extract_debian(folder: Path, *, suite: str, architecture: str, packages: Seq
 
 
 def _mmdebstrap(program: Path, suite: str, architecture: str, packages: Sequence[str], archive: Path) -> None:
-    """Write the packages as an archive: in this form it needs neither root nor mounts, and its files belong to the caller."""
-    command = [str(program), "--quiet", "--variant=extract", f"--architectures={architecture}"]
+    """Write the packages as an archive: in this form it needs neither root nor mounts, and its files belong to the caller.
+
+    The mode `chrootless` is harmless here: it would run maintainer scripts on this machine, and `extract` runs none.
+    mmdebstrap refuses it to root, who needs it least.
+    """
+    mode = "root" if os.geteuid() == 0 else "chrootless"
+    command = [str(program), "--quiet", f"--mode={mode}", "--variant=extract", f"--architectures={architecture}"]
     try:
         run_tool([*command, f"--include={','.join(packages)}", suite, str(archive)])
     except BenchmarkError as error:
