@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def needs_dbus(request: pytest.FixtureRequest) -> str:
 def needs_qemu(request: pytest.FixtureRequest) -> None:
     from export.benchmark.arm64_tools import missing_programs
 
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        _skip_for(f"an x86-64 Linux to emulate a board on (this is {platform.system()} {platform.machine()})", request)
     absent = missing_programs()
     if absent:
         _skip_for(f"{', '.join(absent)} (Debian packages: qemu-user mmdebstrap gcc libc6-dev)", request)

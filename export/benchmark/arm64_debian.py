@@ -24,8 +24,7 @@ def extract_debian(folder: Path, *, suite: str, architecture: str, packages: Seq
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         archive = Path(scratch) / "root.tar"
         _mmdebstrap(mmdebstrap, suite, architecture, packages, archive)
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter=inside)
+        unpack(archive, folder)
     for name in ("bin", "lib", "sbin"):
         if not (folder / name).exists():  # the links of a merged /usr come with a package that is not extracted
             (folder / name).symlink_to(f"usr/{name}")
@@ -51,13 +50,23 @@ def _mmdebstrap(program: Path, suite: str, architecture: str, packages: Sequence
         ) from error
 
 
-def inside(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    """Keep files, folders and links; make absolute links relative, so that they do not lead into this machine's own files."""
-    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-        return None  # devices and pipes
-    if member.issym() and member.linkname.startswith("/"):
-        depth = len(PurePosixPath(member.name.removeprefix("./")).parts) - 1
-        member = member.replace(linkname="../" * depth + member.linkname.lstrip("/"), deep=False)
-    if member.isfile():
-        member = member.replace(mode=(member.mode or 0) | 0o600, deep=False)
-    return tarfile.tar_filter(member, path)
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the files, folders and links of an archive; devices and pipes are left out.
+
+    Absolute links become relative ones: the emulator opens them on this machine, where they would lead into its own files.
+    """
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar if member.isfile() or member.isdir() or member.issym() or member.islnk()]
+        for member in members:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts:
+                raise BenchmarkError(
+                    f"the archive of packages holds {member.name!r}, expected paths below its own folder"
+                )
+            if member.issym() and member.linkname.startswith("/"):
+                member.linkname = "../" * (len(path.parts) - 1) + member.linkname.lstrip("/")
+            if member.isfile():
+                member.mode |= 0o600
+        # Debian 12's Python 3.11.2 has no extraction filters; later ones ask for one, and theirs refuse what is settled above.
+        tar.extraction_filter = lambda member, _: member
+        tar.extractall(folder, members=members)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from export.benchmark.arm64_debian import extract_debian
-from export.benchmark.arm64_tools import appears_whole, digest, require_host
+from export.benchmark.arm64_tools import appears_whole, digest, require_emulation
 from export.benchmark.arm64_wheels import VERSIONS_NAME, Wanted, fetch_into
 from export.benchmark.cache import cache_folder
 from export.benchmark.errors import BenchmarkError
@@ -82,9 +82,9 @@ def ensure_root(
     BenchmarkToolError
         A program or the network is missing.
     """
-    require_host()
     if suite not in PYTHON_OF:
         raise BenchmarkError(f"found the Debian release {suite!r}, expected one of {', '.join(PYTHON_OF)}")
+    require_emulation()
     debian = _ensure_debian(suite, progress)
     wanted = Wanted.of(PYTHON_OF[suite], glibc_minor=_GLIBC_MINOR[suite], packages=packages, lock=lock)
     site = _ensure_site(suite, wanted, progress)

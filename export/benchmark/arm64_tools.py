@@ -52,13 +52,31 @@ def require_program(name: str) -> Path:
     """Return the path of a program of this module's table."""
     found = shutil.which(name)
     if found is None:
-        package = _PACKAGES[name]
-        raise BenchmarkToolError(
-            f"found no program {name!r} on the path, expected it from the package {package.split()[0]}",
-            advice=f"On Debian or Ubuntu (x86_64): sudo apt install {package}. "
-            "Elsewhere, measure on the board itself: lsemvae benchmark --ssh user@pi.",
-        )
+        raise _absent([name])
     return Path(found)
+
+
+def require_emulation() -> None:
+    """Check that this machine can emulate a board and has all programs for it.
+
+    Raises
+    ------
+    BenchmarkToolError
+        It names everything that is absent, and the one line that installs it.
+    """
+    require_host()
+    absent = missing_programs()
+    if absent:
+        raise _absent(absent)
+
+
+def _absent(names: Sequence[str]) -> BenchmarkToolError:
+    packages = " ".join(_PACKAGES[name] for name in names)
+    return BenchmarkToolError(
+        f"found no program {', '.join(map(repr, names))} on the path, expected it from the Debian package {packages}",
+        advice=f"On Debian or Ubuntu (x86_64): sudo apt install {packages}. "
+        "Elsewhere, measure on the board itself: lsemvae benchmark --ssh user@pi.",
+    )
 
 
 def missing_programs() -> list[str]:

@@ -20,6 +20,13 @@ import numpy as np
 
 from export.benchmark import guest
 from export.benchmark.arm64_border import border_model, count_weights
+from export.benchmark.arm64_compare import (
+    FLOAT_TOLERANCE,
+    HEAD_TOLERANCE,
+    float_difference_of,
+    output_of,
+    same_integers,
+)
 from export.benchmark.arm64_guest import run_python
 from export.benchmark.arm64_qemu import find_qemu
 from export.benchmark.arm64_root import Arm64Root
@@ -34,14 +41,6 @@ WARM_UPS: Final = 2
 """Runs before the counted one: the first sets up kernels and packs weights, the second settles caches."""
 TIMEOUT_S: Final = 300.0
 """An emulated run takes seconds; this allows for a machine that does much else."""
-# One unit in the last place of a float32 near 1. Behind equal INT8 results only the order of some dozen additions in the
-# head differs between kernels (one or two units); in a float model that of all layers.
-_ULP: Final = 2.0**-23
-HEAD_TOLERANCE: Final = 16 * _ULP
-FLOAT_TOLERANCE: Final = 128 * _ULP
-"""Largest difference of a float output to this machine's, relative to the largest output or to 1 where that is smaller."""
-
-
 # ONNX Runtime takes memory from the heap in each run, and how long a free block is searched for depends on the runs before.
 _REPEATS: Final = {"litert": "the same to the digit in every run", "onnx": "the same within 0.2 % in every run"}
 
@@ -172,7 +171,7 @@ def emulate(
         said, arrays, window = _emulated(Path(there), root, device, timeout_s)
     counted = histogram(window.words)
     _check_window(window, counted, device)
-    int8_sha256 = _same_integers(host_arrays, arrays) if probe is not None else None
+    int8_sha256 = same_integers(host_arrays, arrays) if probe is not None else None
     tolerance = FLOAT_TOLERANCE if probe is None else HEAD_TOLERANCE
     return Emulation(
         device=device,
@@ -180,10 +179,10 @@ def emulate(
         model_sha256=hashlib.sha256(content).hexdigest(),
         instructions=window.instructions,
         opcodes=counted,
-        logits=_output(arrays, "logits"),
-        uncertainty=_output(arrays, "uncertainty"),
+        logits=output_of(arrays, "logits"),
+        uncertainty=output_of(arrays, "uncertainty"),
         outputs_sha256=int8_sha256,
-        float_difference=_float_difference(host_arrays, arrays, tolerance),
+        float_difference=float_difference_of(host_arrays, arrays, tolerance=tolerance),
         tolerance=tolerance,
         recordings=len(ecg),
         cpu=device.qemu_cpu,
@@ -271,48 +270,3 @@ def _check_window(window: WindowCount, counted: Histogram, device: Device) -> No
             f"found {', '.join(f'{count:,} {name}' for name, count in forbidden.items())} instructions, expected none: "
             f"a {device.title} would end the process at the first"
         )
-
-
-def _same_integers(host: Mapping[str, np.ndarray], emulated: Mapping[str, np.ndarray]) -> str:
-    """Return the hash of the INT8 results, which must be the same bytes on both sides."""
-    names = sorted(name for name in host if name.startswith("border/"))
-    for name in names:
-        if host[name].dtype != emulated[name].dtype or not np.array_equal(host[name], emulated[name]):
-            steps = np.abs(host[name].astype(np.int64) - emulated[name].astype(np.int64))
-            raise EmulationError(
-                f"found {np.count_nonzero(steps):,} of {steps.size:,} INT8 results that differ from this machine's (by up to "
-                f"{steps.max()} steps), expected the same bytes"
-            )
-    return _sha256([emulated[name] for name in names])
-
-
-def _sha256(arrays: list[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _float_difference(host: Mapping[str, np.ndarray], emulated: Mapping[str, np.ndarray], tolerance: float) -> float:
-    largest = 0.0
-    for name in (name for name in host if name.startswith("out/")):
-        here, there = host[name].astype(np.float64), emulated[name].astype(np.float64)
-        if here.shape != there.shape or not np.isfinite(there).all():
-            raise EmulationError(
-                f"output {name[4:]!r}: found shape {list(there.shape)} or a number that is not finite, expected {list(here.shape)}"
-            )
-        largest = max(largest, float(np.abs(here - there).max() / max(1.0, np.abs(here).max())))
-    if largest > tolerance:
-        raise EmulationError(
-            f"a float output differs from this machine's by {largest:.2g} of its size, expected at most {tolerance:g}"
-        )
-    return largest
-
-
-def _output(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if f"out/{name}" not in arrays:
-        raise BenchmarkError(
-            f"found the outputs {sorted(n[4:] for n in arrays if n.startswith('out/'))}, expected {name!r}"
-        )
-    return arrays[f"out/{name}"]

@@ -19,7 +19,7 @@ class BenchmarkToolError(BenchmarkError):
 
     code: ClassVar[str] = "E_BENCHMARK_TOOL"
     default_advice: ClassVar[str] = (
-        "On Debian or Ubuntu (x86_64): sudo apt install qemu-user mmdebstrap gcc libglib2.0-dev. Elsewhere, measure on "
+        "On Debian or Ubuntu (x86_64): sudo apt install qemu-user mmdebstrap gcc libc6-dev. Elsewhere, measure on "
         "the board itself: lsemvae benchmark --ssh user@pi."
     )
 

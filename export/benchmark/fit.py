@@ -22,7 +22,7 @@ PRECISIONS: Final = ("int8", "fp32")
 LEAVE_OUT_FACTORS: Final = (2.0, 3.0)
 """The downward check drops all models below these multiples of the smallest and predicts them from the rest."""
 DOWNWARD_REACH: Final = 2.0
-"""How far below the smallest calibration model a projection may go where the downward check carries it."""
+"""A downward check that went less far below its own smallest model than this says nothing."""
 DOWNWARD_WORST_ERROR: Final = 0.25
 """The check carries nothing beyond this relative error: the range would be wider than the answer is useful."""
 DOWNWARD_MIN_MODELS: Final = 5
@@ -101,7 +101,7 @@ class DownwardCheck:
 
     @property
     def holds(self) -> bool:
-        """Whether this check carries a projection `DOWNWARD_REACH` below the smallest model."""
+        """Whether this check carries a projection below the smallest model, as far as it went itself (`reach`)."""
         enough = self.models_used >= DOWNWARD_MIN_MODELS and self.reach >= DOWNWARD_REACH
         return enough and self.worst <= DOWNWARD_WORST_ERROR
 
@@ -154,7 +154,12 @@ class LatencyFit:
     def domain_minsn(self) -> tuple[float, float]:
         """Smallest and largest model that a projection is made for."""
         low, high = self.calibrated_minsn
-        return (low / DOWNWARD_REACH if self.reaches_down else low), high
+        return (low / self.reach if self.reaches_down else low), high
+
+    @property
+    def reach(self) -> float:
+        """How far below its smallest model every downward check went: a projection goes no further."""
+        return min(check.reach for check in self.downward)
 
     @property
     def downward_worst(self) -> float:

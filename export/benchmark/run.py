@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from export.benchmark.arm64_tools import require_emulation
 from export.benchmark.basis import Basis, Section
 from export.benchmark.devices import Device, board
 from export.benchmark.errors import BenchmarkError, OutsideCalibrationError
@@ -37,11 +38,13 @@ def run_benchmark(job: BenchmarkJob) -> BenchmarkReport:
     """
     if job.ssh is not None:
         _check_ssh(job.ssh)
+    if _needs_emulation(job):
+        require_emulation()
     float_files, refused = _float_files(job)
     evidence: dict[str, Any] = {}
     if job.ssh is not None:
         sections = [_over_ssh(job)]
-    elif job.board is None or board_here() == job.board.name:
+    elif job.board is None or not _needs_emulation(job):
         sections = [_here(job)]
     else:
         sections, evidence, more = _without_board(job, job.board, float_files)
@@ -86,6 +89,10 @@ def _here(job: BenchmarkJob) -> Section:
 def _runs_here(path: Path) -> bool:
     package = {".tflite": "ai_edge_litert", ".onnx": "onnxruntime"}[path.suffix]
     return importlib.util.find_spec(package) is not None
+
+
+def _needs_emulation(job: BenchmarkJob) -> bool:
+    return job.ssh is None and job.board is not None and board_here() != job.board.name
 
 
 def _check_ssh(target: str) -> None:
@@ -194,7 +201,7 @@ def _projected(
 
 def _shown(run: Emulation) -> tuple[Any, ...]:
     """Return the whole count and the classes of opcodes that occurred or must not occur."""
-    must_not = {f"opcodes_{name}" for name in ("sdot", "i8mm", "lse", "crypto")}
+    must_not = {f"opcodes_{name}" for name in ("dotprod", "i8mm", "lse", "crypto")}
     return tuple(f for f in run.figures() if f.value or f.name in must_not)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export import tflite_file
-from export.benchmark import arm64_border, emulate, guest
+from export.benchmark import arm64_border, arm64_compare, emulate, guest
 from export.benchmark.arm64_guest import run_python
 from export.benchmark.arm64_root import ensure_root
 from export.benchmark.basis import Basis
@@ -173,7 +173,7 @@ def test_one_int8_step_of_difference_fails(staged):
 
 def test_a_last_bit_of_the_float_head_passes_and_is_reported(staged):
     seen = staged(**{"out/logits": np.nextafter(GOOD["out/logits"], np.float32(9))})
-    assert 0 < seen.float_difference <= emulate.HEAD_TOLERANCE
+    assert 0 < seen.float_difference <= arm64_compare.HEAD_TOLERANCE
 
 
 def test_a_float_output_beyond_its_tolerance_fails(staged):

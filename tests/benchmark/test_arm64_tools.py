@@ -55,9 +55,11 @@ def test_all_absent_programs_are_listed(only):
     assert missing_programs() == ["qemu-aarch64", "mmdebstrap", "setarch"]
 
 
-def test_absent_qemu_is_told_before_anything_is_fetched(only, tmp_path):
-    with pytest.raises(BenchmarkToolError, match="qemu-aarch64"):
-        find_qemu()
+def test_what_is_absent_is_told_at_once_and_before_anything_is_fetched(only, tmp_path):
+    script(only / "setarch", "exit 0")
+    with pytest.raises(BenchmarkToolError, match="found no program 'qemu-aarch64', 'mmdebstrap', 'gcc'") as raised:
+        ensure_root("bookworm")
+    assert "sudo apt install qemu-user mmdebstrap gcc libc6-dev." in raised.value.advice
     assert not (tmp_path / "cache").exists()
 
 
@@ -117,6 +119,8 @@ def test_debian_12s_qemu_stands_in_for_one_that_takes_no_plugin(only, tmp_path, 
 
 
 def test_no_network_leaves_nothing_in_the_cache_and_gives_the_builders_last_words(only, tmp_path):
+    for name in ("qemu-aarch64", "gcc", "setarch"):
+        script(only / name, "exit 0")
     script(only / "mmdebstrap", 'echo "E: cannot reach the mirror" >&2; exit 25')
     with pytest.raises(BenchmarkToolError, match=r"status 25, expected 0.*cannot reach the mirror") as raised:
         ensure_root("bookworm")

@@ -62,6 +62,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr("export.benchmark.emulate.emulate", emulate)
     monkeypatch.setattr("export.benchmark.arm64_root.ensure_root", lambda suite, *, progress: suite)
     monkeypatch.setattr(room, "board_here", lambda: None)
+    monkeypatch.setattr(room, "require_emulation", lambda: None)
     return seen
 
 
