@@ -121,7 +121,9 @@ def _table(job: Job, store: RecordStore, plans: Sequence[FoldPlan]) -> dict[str,
     write_json(job.out / "extras/expected.json", expected())
     if all((job.out / "cv" / plan.name / "student/model.safetensors").is_file() for plan in plans):
         record_chain(table, [job.cv_bundles / plan.name for plan in plans])
-        run_sizes(table, key=job.key, gates=SMOKE_GATES if job.quick else None, sizes=(DEFAULT_SIZE,) if job.quick else SWEPT)
+        run_sizes(
+            table, key=job.key, gates=SMOKE_GATES if job.quick else None, sizes=(DEFAULT_SIZE,) if job.quick else SWEPT
+        )
     if (job.out / "cv-predictions.csv").is_file():
         shutil.copy(job.out / "cv-predictions.csv", job.out / "extras")
     report = job.out / "report"

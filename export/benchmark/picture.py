@@ -63,7 +63,9 @@ def _latencies(section: Section) -> list[tuple[str, Figure]]:
 def _panel(axis: Any, section: Section, rows: list[tuple[str, Figure]]) -> None:
     values = [figure.value for _, figure in rows]
     place = range(len(rows))
-    axis.plot(values, place, "o", color=_COLOURS[section.basis], markersize=7)  # a bar has no foot on a logarithmic axis
+    axis.plot(
+        values, place, "o", color=_COLOURS[section.basis], markersize=7
+    )  # a bar has no foot on a logarithmic axis
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.grid(axis="x", color="#dddddd", lw=0.6)
     axis.set_axisbelow(True)

@@ -232,7 +232,9 @@ def test_every_board_has_a_title_that_names_its_core() -> None:
     assert "Cortex-A72" in board("pi4").title
 
 
-def test_a_target_that_is_no_host_is_refused_before_anything_slow(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_is_no_host_is_refused_before_anything_slow(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room, "_float_files", lambda _job: pytest.fail("began to convert"))
     with pytest.raises(BoardError, match="expected user@host"):
         run_benchmark(job(bundle, ssh="-oProxyCommand=sh"))
