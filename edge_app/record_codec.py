@@ -10,6 +10,7 @@ import numpy as np
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime
+from lsemvae.ecg.source import SourceInfo
 
 
 def encode_samples(record: EcgRecord) -> bytes:
@@ -32,6 +33,7 @@ def encode_record(record: EcgRecord) -> str:
         "saturated": [[run.start, run.stop] for run in record.saturated],
         "device": record.device,
         "gain_known": record.gain_known,
+        **({} if record.source == SourceInfo() else {"source": record.source.to_dict()}),
     }
     return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -66,4 +68,5 @@ def _decode(fields: dict[str, Any], samples: bytes) -> EcgRecord:
         saturated=tuple(Interval(*run) for run in fields["saturated"]),
         device=fields["device"],
         gain_known=fields["gain_known"],
+        source=SourceInfo.from_dict(fields.get("source", {})),
     )

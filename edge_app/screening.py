@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from lsemvae.ecg.decision import Decision, decide, error_decision
 from lsemvae.ecg.errors import EcgError, InferenceError
 from lsemvae.ecg.leads import LIMB_LEADS
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.source import missing_knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,7 @@ class Screener:
         try:
             with _timed(timings, "quality"):
                 report = quality.assess(record, thresholds=self.bundle.manifest.quality, leads=_limb_leads(record))
+                report = _with_missing_knowledge(report, record)
             output = self._infer(record, report, timings)
             decision = self._decide(output, report)
         except (
@@ -195,6 +197,14 @@ def open_screener(
     return Screener(bundle, runtime)
 
 
+def _with_missing_knowledge(report: quality.QualityReport, record: EcgRecord) -> quality.QualityReport:
+    """Return the report with what the source could not know: a recording that may lack samples or millivolts is not judged."""
+    unknown = missing_knowledge(record)
+    if not unknown:
+        return report
+    return replace(report, acceptable=False, reasons=(*report.reasons, *unknown))
+
+
 def _limb_leads(record: EcgRecord) -> tuple[str, ...]:
     """Return the limb leads that were recorded: what is derived from them cannot be better than they are."""
     return tuple(lead for lead in record.leads if lead in LIMB_LEADS)
@@ -212,6 +222,7 @@ def describe_record(record: EcgRecord) -> dict[str, Any]:
         "duration_s": round(record.duration_s, 3),
         "received_samples": record.received_samples,
         "gaps": len(record.gaps),
+        "source": record.source.to_dict(),
     }
 
 

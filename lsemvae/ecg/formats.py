@@ -19,6 +19,7 @@ from lsemvae.ecg.csvfile import read_csv
 from lsemvae.ecg.errors import EcgError, FormatError, TruncatedError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime
+from lsemvae.ecg.source import SourceInfo
 from lsemvae.ecg.wfdb16 import read_wfdb16
 
 __all__ = ["read_csv", "read_npz", "read_record", "read_wfdb16", "write_npz", "write_record"]
@@ -153,6 +154,7 @@ def _header(record: EcgRecord) -> dict[str, Any]:
         "record_id": record.record_id,
         "gain_known": record.gain_known,
         "saturated": [[run.start, run.stop] for run in record.saturated],
+        **({} if record.source == SourceInfo() else {"source": record.source.to_dict()}),
     }
 
 
@@ -168,6 +170,7 @@ def _parse(source: Path, header: bytes, samples: Any) -> EcgRecord:
         values["gaps"] = tuple(Interval(*run) for run in values["gaps"])
         values["saturated"] = tuple(Interval(*run) for run in values["saturated"])
         values["lead_off"] = tuple(LeadOff(*run) for run in values["lead_off"])
+        values["source"] = SourceInfo.from_dict(values.get("source", {}))
         return EcgRecord(samples=samples, **values)
     except EcgError:
         raise

@@ -29,6 +29,8 @@ class Reason(StrEnum):
     DEVICE = "DEVICE"
     UNCERTAIN = "UNCERTAIN"
     OUT_OF_RANGE = "OUT_OF_RANGE"
+    GAPS_UNKNOWN = "GAPS_UNKNOWN"
+    UNCALIBRATED = "UNCALIBRATED"
 
 
 _ADVICE: Final[Mapping[Reason, str]] = MappingProxyType(
@@ -48,6 +50,8 @@ _ADVICE: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.RATE: "The sampling rate is outside 100 to 1000 Hz: set the device to a rate in this range.",
         Reason.DEVICE: "This device or source is not approved for this model: use an approved device.",
         Reason.UNCERTAIN: "The model is not sure enough: record again, or refer for a 12-lead ECG.",
+        Reason.GAPS_UNKNOWN: "This device cannot show lost samples: use a device that numbers them.",
+        Reason.UNCALIBRATED: "The scale of this device is not known: give it, or use a device that states it.",
         Reason.OUT_OF_RANGE: "This recording is unlike those the model knows: record again, or refer for 12 leads.",
     }
 )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lsemvae.ecg.errors import FormatError, LeadError, LengthError, RateError, SampleError, UnitError
 from lsemvae.ecg.leads import canonical_leads
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime, TimeSource, checked_lead_off, checked_runs, cut_run, cut_runs
+from lsemvae.ecg.source import OF_A_FILE, SourceInfo
 from lsemvae.ecg.units import microvolts_per
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class EcgRecord:
         False where the overall amplitude is arbitrary; amplitude is then never judged.
     saturated
         Runs in which the device reported an overloaded input; sorted, disjoint.
+    source
+        What the device or file can know: scale, lost samples, time, and whether it proved who it is.
     """
 
     samples: Int16Array
@@ -93,6 +96,7 @@ class EcgRecord:
     record_id: str = ""
     gain_known: bool = True
     saturated: tuple[Interval, ...] = field(default=())
+    source: SourceInfo = OF_A_FILE
 
     def __post_init__(self) -> None:
         """Check every field against the others; names become canonical, samples a read-only copy."""
@@ -231,6 +235,10 @@ def _real(value: object) -> float | None:
 def _check_texts(record: EcgRecord) -> None:
     if not isinstance(record.device, str) or not isinstance(record.record_id, str):
         raise FormatError(f"found device {record.device!r} and record_id {record.record_id!r}, expected text")
+    if not isinstance(record.source, SourceInfo):
+        raise FormatError(f"found source {record.source!r}, expected a SourceInfo")
+    if record.gain_known and not record.source.calibrated:
+        raise FormatError("found a known gain from a source that is not calibrated, expected gain_known=False")
     if not isinstance(record.gain_known, bool):
         raise FormatError(f"found gain_known {record.gain_known!r}, expected True or False")
 

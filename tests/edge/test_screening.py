@@ -189,6 +189,7 @@ def test_the_result_is_json_and_holds_no_samples(tflite_screener: Screener, make
     assert values["recording"] == {
         "id": "r1", "device": "E6L-7", "start_utc": None, "time_source": "unknown", "fs_hz": 500.0,
         "leads": ["I", "II"], "duration_s": 12.0, "received_samples": 6000, "gaps": 0,
+        "source": {"driver": "", "gap_detectable": True, "calibrated": True, "timestamped": True, "authenticated": None},
     }  # fmt: skip
 
 
