@@ -87,7 +87,7 @@ def encode_frame(frame: LiveFrame) -> bytes:
         frame.n_samples,
         frame.contact & 0xFF,
     )
-    return with_crc(head + _pack(frame.samples, codec=frame.codec))
+    return with_crc(head + pack_samples(frame.samples, codec=frame.codec))
 
 
 def decode_frame(data: bytes | bytearray, *, n_leads: int = 2) -> LiveFrame:
@@ -109,7 +109,7 @@ def decode_frame(data: bytes | bytearray, *, n_leads: int = 2) -> LiveFrame:
         raise FrameLengthError(
             f"{what}: found {len(body)} bytes of samples, expected {expected or 'at least one sample'}"
         )
-    samples = _unpack(body, codec=codec, n_leads=n_leads)
+    samples = unpack_samples(body, codec=codec, n_leads=n_leads)
     return LiveFrame(samples=samples, t0=t0, seq=seq, flags=FrameFlag(flags), contact=Contact(contact), codec=codec)
 
 
@@ -140,7 +140,7 @@ def _check_samples(samples: NDArray[np.int32], *, codec: SampleCodec) -> None:
         raise FrameError(f"samples: found {samples.min()}..{samples.max()}, expected {low}..{high} for {codec.name}")
 
 
-def _pack(samples: NDArray[np.int32], *, codec: SampleCodec) -> bytes:
+def pack_samples(samples: NDArray[np.int32], *, codec: SampleCodec) -> bytes:
     interleaved = np.ascontiguousarray(samples.T)
     if codec is SampleCodec.RAW16:
         return interleaved.astype("<i2").tobytes()
@@ -148,7 +148,7 @@ def _pack(samples: NDArray[np.int32], *, codec: SampleCodec) -> bytes:
     return low_first[:, :3].tobytes()
 
 
-def _unpack(body: bytes, *, codec: SampleCodec, n_leads: int) -> NDArray[np.int32]:
+def unpack_samples(body: bytes, *, codec: SampleCodec, n_leads: int) -> NDArray[np.int32]:
     if codec is SampleCodec.RAW16:
         flat = np.frombuffer(body, dtype="<i2").astype(np.int32)
     else:

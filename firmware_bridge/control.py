@@ -2,7 +2,8 @@
 
 A request is ``op u8, txn u8, parameters``; the reply is an indication ``0x80 | op, txn, status u8, data``. The
 transaction number, chosen by the host, ties the two together, so a late reply is never taken for another one. Data is
-present only with status OK, except for EVICTED.
+present only with status OK, except for EVICTED. The requests about recordings are in `bulk`, AUTHENTICATE is in
+`authenticity`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 
 from firmware_bridge.errors import ControlError
 from firmware_bridge.profile import (
+    CALIBRATION_MAX_S,
+    CALIBRATION_MIN_S,
     INDEX_MODULUS,
     NO_START_FLAGS,
     PREFERRED_FRAME_SAMPLES,
@@ -20,6 +23,7 @@ from firmware_bridge.profile import (
     Op,
     ReplyStatus,
     SampleCodec,
+    SelfTestFault,
     StartFlag,
 )
 
@@ -34,6 +38,8 @@ _RETRANSMIT: Final = struct.Struct("<IH")
 _EVICTED_REPLY: Final = struct.Struct("<I")
 _TIME: Final = struct.Struct("<Q")
 _TIME_REPLY: Final = struct.Struct("<QQI")
+_CALIBRATE: Final = struct.Struct("<BB")
+_SELF_TEST_REPLY: Final = struct.Struct("<HH")
 
 # What an operator can do about each refusal.
 REFUSAL_ADVICE: Final[dict[ReplyStatus, str]] = {
@@ -147,6 +153,32 @@ class TimeReply:
         return _TIME_REPLY.pack(self.host_us, self.device_us, self.index % INDEX_MODULUS)
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrateParams:
+    """Calibration pulse on for `seconds` (1-30), or off."""
+
+    on: bool
+    seconds: int = CALIBRATION_MIN_S
+
+    def to_bytes(self) -> bytes:
+        """Parameters of a CALIBRATE request."""
+        if self.on:
+            check_range("CALIBRATE seconds", self.seconds, CALIBRATION_MIN_S, CALIBRATION_MAX_S)
+        return _CALIBRATE.pack(self.on, self.seconds if self.on else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestReply:
+    """What a device found wrong with itself, and its battery in millivolt."""
+
+    faults: SelfTestFault
+    battery_mv: int
+
+    def to_bytes(self) -> bytes:
+        """Data of a SELF_TEST reply."""
+        return _SELF_TEST_REPLY.pack(self.faults, self.battery_mv)
+
+
 def decode_request(data: bytes | bytearray) -> Request:
     """The request in `data`; an unknown operation is a `ControlError` (a device answers it with BAD_OP)."""
     raw = bytes(data)
@@ -170,7 +202,7 @@ def decode_reply(data: bytes | bytearray) -> Reply:
 
 def decode_start(params: bytes) -> StartParams:
     """Parameters of a START request."""
-    codec, n_samples, flags = _fields(_START, params, what="START parameters")
+    codec, n_samples, flags = unpack_fields(_START, params, what="START parameters")
     if codec not in (SampleCodec.RAW24, SampleCodec.RAW16) or n_samples == 0:
         raise ControlError(
             f"START: found codec {codec} and {n_samples} samples, expected codec 0 or 1 and 1..255 samples"
@@ -180,19 +212,19 @@ def decode_start(params: bytes) -> StartParams:
 
 def decode_start_reply(data: bytes) -> StartReply:
     """Data of a START reply."""
-    n_samples, mtu, stream_id, t_us, lsb_pv = _fields(_START_REPLY, data, what="START reply")
+    n_samples, mtu, stream_id, t_us, lsb_pv = unpack_fields(_START_REPLY, data, what="START reply")
     return StartReply(n_samples=n_samples, mtu=mtu, stream_id=stream_id, t_us=t_us, lsb_pv=lsb_pv)
 
 
 def decode_stop_reply(data: bytes) -> StopReply:
     """Data of a STOP reply."""
-    next_index, sent, overrun = _fields(_STOP_REPLY, data, what="STOP reply")
+    next_index, sent, overrun = unpack_fields(_STOP_REPLY, data, what="STOP reply")
     return StopReply(next_index=next_index, sent=sent, overrun=overrun)
 
 
 def decode_retransmit(params: bytes) -> RetransmitParams:
     """Parameters of a RETRANSMIT request."""
-    t0, count = _fields(_RETRANSMIT, params, what="RETRANSMIT parameters")
+    t0, count = unpack_fields(_RETRANSMIT, params, what="RETRANSMIT parameters")
     if count == 0:
         raise ControlError("RETRANSMIT: found 0 samples, expected 1..65535")
     return RetransmitParams(t0=t0, count=count)
@@ -205,7 +237,7 @@ def encode_oldest(index: int) -> bytes:
 
 def decode_oldest(data: bytes) -> int:
     """Index (modulo 2^32) of the oldest sample that the device still holds."""
-    (oldest,) = _fields(_EVICTED_REPLY, data, what="EVICTED reply")
+    (oldest,) = unpack_fields(_EVICTED_REPLY, data, what="EVICTED reply")
     return oldest
 
 
@@ -216,14 +248,30 @@ def encode_time(host_us: int) -> bytes:
 
 def decode_time(params: bytes) -> int:
     """Host time of a TIME request, microseconds."""
-    (host_us,) = _fields(_TIME, params, what="TIME parameters")
+    (host_us,) = unpack_fields(_TIME, params, what="TIME parameters")
     return host_us
 
 
 def decode_time_reply(data: bytes) -> TimeReply:
     """Data of a TIME reply."""
-    host_us, device_us, index = _fields(_TIME_REPLY, data, what="TIME reply")
+    host_us, device_us, index = unpack_fields(_TIME_REPLY, data, what="TIME reply")
     return TimeReply(host_us=host_us, device_us=device_us, index=index)
+
+
+def decode_calibrate(params: bytes) -> CalibrateParams:
+    """Parameters of a CALIBRATE request; `seconds` of a request that switches the pulse off are ignored."""
+    on, seconds = unpack_fields(_CALIBRATE, params, what="CALIBRATE parameters")
+    check_range("CALIBRATE on", on, 0, 1)
+    if not on:
+        return CalibrateParams(on=False)
+    check_range("CALIBRATE seconds", seconds, CALIBRATION_MIN_S, CALIBRATION_MAX_S)
+    return CalibrateParams(on=True, seconds=seconds)
+
+
+def decode_self_test_reply(data: bytes) -> SelfTestReply:
+    """Data of a SELF_TEST reply; fault bits that this version does not name are kept."""
+    faults, battery_mv = unpack_fields(_SELF_TEST_REPLY, data, what="SELF_TEST reply")
+    return SelfTestReply(faults=SelfTestFault(faults), battery_mv=battery_mv)
 
 
 def _op_of(code: int) -> Op:
@@ -233,7 +281,14 @@ def _op_of(code: int) -> Op:
         raise ControlError(f"operation: found 0x{code:02X}, expected 0x01..0x{max(Op):02X}") from None
 
 
-def _fields(layout: struct.Struct, data: bytes, *, what: str) -> tuple[int, ...]:
+def unpack_fields(layout: struct.Struct, data: bytes, *, what: str) -> tuple[int, ...]:
+    """The numbers in `data`, which must have the size of `layout`."""
     if len(data) != layout.size:
         raise ControlError(f"{what}: found {len(data)} bytes, expected {layout.size}")
     return layout.unpack(data)
+
+
+def check_range(what: str, found: int, low: int, high: int) -> None:
+    """Refuse a number of a request or reply that is outside of `low`..`high`."""
+    if not low <= found <= high:
+        raise ControlError(f"{what}: found {found}, expected {low}..{high}")

@@ -39,3 +39,11 @@ class ControlError(ProtocolError):
 
 class StatusError(ProtocolError):
     """A status notification cannot be read."""
+
+
+class BulkError(ProtocolError):
+    """Bytes of a stored recording cannot be used."""
+
+
+class KeyTextError(ProtocolError):
+    """The text of a device key (QR code on the case) cannot be read."""

@@ -41,6 +41,39 @@ INDEX_MODULUS: Final = 1 << 32
 MAX_LEADS: Final = 4
 RETRANSMIT_MAX_SAMPLES: Final = 0xFFFF
 
+# The longest replies (RECORD_LIST, AUTHENTICATE) are 26 and 35 bytes: both fit the smallest MTU that can stream.
+MIN_REPLY_MTU: Final = 39
+
+# The pulse is for a gain check, not for a recording: it ends by itself although the host may be gone.
+CALIBRATION_MIN_S: Final = 1
+CALIBRATION_MAX_S: Final = 30
+CALIBRATION_PERIOD_S: Final = 1
+
+# A screening record is 10-30 s.
+RECORDING_MIN_S: Final = 10
+RECORDING_MAX_S: Final = 30
+
+# `start_index` of a recording that was made without a stream.
+NO_STREAM_INDEX: Final = 0xFFFFFFFF
+
+# A bulk frame is offset u32, length u16, data and CRC.
+BULK_HEADER_BYTES: Final = 6
+BULK_OVERHEAD_BYTES: Final = BULK_HEADER_BYTES + CRC_BYTES
+
+NONCE_BYTES: Final = 16
+TAG_BYTES: Final = 16
+DEVICE_KEY_BYTES: Final = 32
+
+# Enough for a recording of 30 s and its transfer on the small cells of handheld devices.
+BATTERY_LOW_PERCENT: Final = 15
+
+# Writing and verifying a firmware image takes minutes: a battery that dies meanwhile leaves a device that must recover.
+UPDATE_MIN_BATTERY_PERCENT: Final = 30
+
+# Firmware update: Simple Management Protocol as MCUboot devices speak it.
+SMP_SERVICE_UUID: Final = "8d53dc1d-1db7-4cd3-868b-8a527460aa84"
+SMP_CHARACTERISTIC_UUID: Final = "da2e7828-fbce-4e01-ae9e-261174997c48"
+
 
 class SampleCodec(IntEnum):
     """How the samples of a live frame are packed."""
@@ -85,6 +118,7 @@ class Feature(IntFlag):
     RIGHT_LEG_DRIVE = 0x10
     DC_COUPLED = 0x20
     TIME_SYNC = 0x40
+    DEVICE_KEY = 0x80
 
 
 class Op(IntEnum):
@@ -133,7 +167,18 @@ class DeviceState(IntEnum):
     FAULT = 2
 
 
+class SelfTestFault(IntFlag):
+    """What a SELF_TEST found wrong."""
+
+    FRONT_END = 0x01
+    MEMORY = 0x02
+    BATTERY_LOW = 0x04
+    CALIBRATION = 0x08
+    NO_DEVICE_KEY = 0x10
+
+
 NO_FEATURES: Final = Feature(0)
+NO_FAULTS: Final = SelfTestFault(0)
 NO_START_FLAGS: Final = StartFlag(0)
 
 LEAD_CODES: Final[dict[int, str]] = {
@@ -164,3 +209,13 @@ def samples_per_frame(
     """
     room = mtu - ATT_HEADER_BYTES - FRAME_OVERHEAD_BYTES
     return max(0, min(preferred, room // (n_leads * BYTES_PER_SAMPLE[codec])))
+
+
+def bulk_data_bytes(mtu: int) -> int:
+    """Bytes of a recording that fit one bulk frame: ``mtu - 3 - 8``; 0 if none does."""
+    return max(0, mtu - ATT_HEADER_BYTES - BULK_OVERHEAD_BYTES)
+
+
+def recording_samples(seconds: int, *, fs_mhz: int) -> int:
+    """Samples per lead of `seconds`, rounded down."""
+    return seconds * fs_mhz // 1000

@@ -20,9 +20,12 @@ from firmware_bridge.profile import ELECTRODES_OF_LEAD, Contact
 from firmware_bridge.runs import runs_of
 from lsemvae.ecg.errors import LengthError
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime
+from lsemvae.ecg.source import SourceInfo
 
 # Symmetric on purpose: negating a lead (a swapped pair of electrodes) must not overflow.
 INT16_LIMIT: Final = 32767
+
+_NOTHING_SAID: Final = SourceInfo()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ def build_record(
     start: StartTime | None = None,
     device: str = "",
     record_id: str = "",
+    source: SourceInfo = _NOTHING_SAID,
 ) -> EcgRecord:
     """The record of a time line: received samples plus declared gaps are its length, always."""
     if not timeline.received.any():
@@ -65,7 +69,7 @@ def build_record(
         )
     lead_off = _lead_off(timeline, leads=descriptor.leads)
     saturated = _saturated(timeline, rail_code=descriptor.rail_code)
-    usable = timeline.received & ~saturated & ~lead_off
+    usable = timeline.received & ~saturated & ~lead_off  # [lead, time]
     offsets = _offsets(timeline, usable=usable)
     centred = np.where(timeline.received, timeline.codes.astype(np.int64) - offsets[:, None], 0)
     shift = _shift_to_fit(centred, usable=usable)
@@ -85,7 +89,16 @@ def build_record(
         device=device,
         record_id=record_id,
         saturated=_intervals(saturated & timeline.received),
+        gain_known=source.calibrated,
+        source=source,
     )
+
+
+def usable_samples(timeline: Timeline, *, descriptor: DeviceDescriptor) -> NDArray[np.bool_]:
+    """``[lead, time]``: received, within the converter's range, with the lead's electrodes on."""
+    saturated = _saturated(timeline, rail_code=descriptor.rail_code)
+    usable: NDArray[np.bool_] = timeline.received & ~saturated & ~_lead_off(timeline, leads=descriptor.leads)
+    return usable
 
 
 def _lead_off(timeline: Timeline, *, leads: tuple[str, ...]) -> NDArray[np.bool_]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from firmware_bridge.sim.bus import private_bus
-from firmware_bridge.sim.device import VirtualDevice
+from firmware_bridge.sim.core_device import make_device
 from firmware_bridge.sim.faults import Faults
 from firmware_bridge.sim.player import DevicePlayer
 from firmware_bridge.sim.requirements import check_radio_requirements
@@ -92,7 +92,8 @@ async def _serve(options: argparse.Namespace, address: str) -> None:
 
     link = LocalLink()
     source = source_from_record(read_record(options.record), loop=not options.once)
-    player = DevicePlayer(VirtualDevice(source), faults=Faults(**options.faults), speed=options.speed, on_event=_say)
+    device = make_device(source, core=False if options.mirror else None)
+    player = DevicePlayer(device, faults=Faults(**options.faults), speed=options.speed, on_event=_say)
     radio = _Radio(BumblePeripheral(player, link=link, name=options.name), Bluezd(link=link, mtu=options.mtu))
     await radio.daemon.start(address, with_adapter=not options.no_adapter)
     await radio.peripheral.start()
@@ -126,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=json.loads, default={}, help='JSON, for example \'{"drop": 0.05, "seed": 2}\'')
     parser.add_argument("--mtu", type=int, default=517, help="attribute MTU that the host asks for")
     parser.add_argument("--name", default="E6L-0001", help="name in the advertisement")
+    parser.add_argument(
+        "--mirror", action="store_true", help="the device in Python [default: the C core, where it can be built]"
+    )
     parser.add_argument("--no-adapter", action="store_true", help="a machine without a Bluetooth adapter")
     return parser
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from firmware_bridge.codec import LiveFrame, encode_frame
 from firmware_bridge.control import RetransmitParams
 from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import INDEX_MODULUS, NO_FLAGS, Contact, FrameFlag
-from firmware_bridge.reassembly import Assembler
+from firmware_bridge.host_clock import MARGIN_S, RATE_TOLERANCE, HostClock
+from firmware_bridge.profile import INDEX_MODULUS, NO_FLAGS, Contact, FrameFlag, SampleCodec
+from firmware_bridge.reassembly import MAX_STREAM_SAMPLES, Assembler
+from lsemvae.ecg.errors import RateError
 
 DESCRIPTOR = DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000)
 N = 5
@@ -159,3 +161,129 @@ def test_contact_bits_become_lead_off_and_saturated_intervals():
     off = {lead: [(run.start, run.stop) for run in record.lead_off if run.lead == lead] for lead in ("I", "II")}
     assert off == {"I": [(10, 30), (40, 50)], "II": [(20, 50)]}
     assert [(run.start, run.stop) for run in record.saturated] == [(50, 60)]
+
+
+# -- the guard by the host's clock -----------------------------------------------------------------------------------
+
+CLOCK = HostClock(begun_us=7_000_000, fs_hz=500.0)
+
+
+def due_us(stop: int, *, clock: HostClock = CLOCK) -> int:
+    """Host time at which the sample before `stop` has just been measured."""
+    return clock.begun_us + round(stop / clock.fs_hz / clock.pace * 1e6)
+
+
+@pytest.mark.parametrize("ahead", [1_000, 5_000, 100_000, 599_000])
+def test_a_jump_to_samples_that_cannot_exist_yet_is_refused_and_the_stream_goes_on(ahead):
+    """A valid frame 599 000 samples ahead would end a session of 30 s at its first second."""
+    x = signal(40)
+    assembler = Assembler(n_leads=2, clock=CLOCK)
+    for first in range(0, 100, N):
+        assert assembler.feed(frame_at(x, first), due_us(first + N))
+    jump = LiveFrame(samples=x[:, :N], t0=100 + ahead)
+    assert not assembler.feed(jump, due_us(100))
+    assert (assembler.elapsed, assembler.statistics.premature) == (100, 1)
+    for first in range(100, 200, N):
+        assert assembler.feed(frame_at(x, first), due_us(first + N))
+    assert assembler.gaps() == ()
+    np.testing.assert_array_equal(assembler.timeline().codes, x)
+
+
+def test_a_gap_that_time_explains_is_a_gap():
+    """The link was away for 20 s: the samples of that time exist."""
+    assembler = Assembler(n_leads=2, clock=CLOCK)
+    assembler.feed(frame_at(signal(1), 0), due_us(5))
+    assert assembler.feed(LiveFrame(samples=signal(1), t0=10_000), due_us(10_005))
+    assert assembler.gaps() == ((5, 10_000),)
+
+
+@pytest.mark.parametrize("ppm", [-5000, 200, 5000, 9000])
+def test_the_guard_refuses_no_sample_of_a_clock_that_drifts(ppm):
+    """Drift is `drift`'s to judge; the guard has room for twice what is refused there."""
+    assembler = Assembler(n_leads=1, clock=CLOCK)
+    for first in range(0, 300 * 500, 250):
+        frame = LiveFrame(samples=np.ones((1, 250), dtype=np.int32), t0=first)
+        at_us = CLOCK.begun_us + round((first + 250) / 500 / (1 + ppm * 1e-6) * 1e6)
+        assert assembler.feed(frame, at_us)
+    assert assembler.statistics.premature == 0
+
+
+def test_a_backlog_that_comes_at_once_after_a_stall_is_taken():
+    x = signal(200)
+    assembler = Assembler(n_leads=2, clock=CLOCK)
+    for first in range(0, 1000, N):
+        assert assembler.feed(frame_at(x, first), due_us(1000))
+    assert assembler.received == 1000
+
+
+def test_the_bound_is_elapsed_time_with_tolerance_and_margin():
+    at_us = CLOCK.begun_us + 10_000_000
+    assert CLOCK.possible_samples(at_us) == int((10 * (1 + RATE_TOLERANCE) + MARGIN_S) * 500)
+    assert CLOCK.possible_samples(0) == int(MARGIN_S * 500)
+    fast = HostClock(begun_us=0, fs_hz=500.0, pace=10.0)
+    assert fast.possible_samples(1_000_000) == int((10 * (1 + RATE_TOLERANCE) + 10 * MARGIN_S) * 500)
+
+
+def test_a_wrapped_index_is_held_against_the_clock_by_its_unwrapped_value():
+    start_index = INDEX_MODULUS - 10
+    clock = HostClock(begun_us=0, fs_hz=500.0)
+    assembler = Assembler(n_leads=2, start_index=start_index, clock=clock)
+    x = signal(4)
+    for first in range(0, 20, N):
+        assert assembler.feed(frame_at(x, first, start_index=start_index), due_us(start_index + first + N, clock=clock))
+    assert assembler.received == 20
+
+
+@pytest.mark.parametrize("pace", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_pace_that_is_no_pace_is_refused(pace):
+    with pytest.raises(RateError, match="expected positive"):
+        HostClock(begun_us=0, fs_hz=500.0, pace=pace)
+
+
+def test_a_stream_cannot_grow_without_bound_even_where_nobody_gives_the_time():
+    """Each jump is allowed, all of them together are not."""
+    assembler = Assembler(n_leads=1)
+    one = np.ones((1, 1), dtype=np.int32)
+    for k in range(1, 40):
+        assembler.feed(LiveFrame(samples=one, t0=k * 599_999))
+    assert assembler.elapsed <= MAX_STREAM_SAMPLES
+    assert assembler.n_bytes <= 7 * MAX_STREAM_SAMPLES
+    assert assembler.statistics.implausible > 30
+
+
+# -- codec and calibration pulse -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", [SampleCodec.RAW24, SampleCodec.RAW16])
+def test_frames_in_another_codec_than_the_stream_s_are_refused_and_counted(codec):
+    other = SampleCodec.RAW16 if codec is SampleCodec.RAW24 else SampleCodec.RAW24
+    x = signal(3)
+    assembler = Assembler(n_leads=2, codec=codec)
+    assert assembler.feed_bytes(encode_frame(LiveFrame(samples=x[:, :5], t0=0, codec=codec))) is not None
+    assert assembler.feed_bytes(encode_frame(LiveFrame(samples=x[:, 5:10], t0=5, codec=other))) is None
+    assert (assembler.elapsed, assembler.statistics.foreign_codec, assembler.statistics.malformed) == (5, 1, 0)
+    assert assembler.feed_bytes(encode_frame(LiveFrame(samples=x[:, 5:10], t0=5, codec=codec))) is not None
+
+
+def test_a_calibration_pulse_is_a_gap_that_is_neither_asked_for_again_nor_filled():
+    x = signal(6)
+    assembler = Assembler(n_leads=2)
+    assembler.feed(frame_at(x, 0))
+    assert assembler.feed(frame_at(x, 5, flags=FrameFlag.CALIBRATION))
+    assert not assembler.feed(frame_at(x, 5, flags=FrameFlag.CALIBRATION | FrameFlag.RETRANSMITTED))
+    assembler.feed(frame_at(x, 20))
+    assert not assembler.feed(frame_at(x, 5, flags=FrameFlag.RETRANSMITTED))
+    assert assembler.gaps() == ((5, 20),)
+    assert assembler.retransmissions() == (RetransmitParams(t0=10, count=10),)
+    assert assembler.fill(0, x) == 10
+    assert assembler.gaps() == ((5, 10),)
+    assert assembler.statistics.calibration == 2
+    check_invariant(assembler)
+    record = assembler.to_record(descriptor=DESCRIPTOR)
+    assert [(gap.start, gap.stop) for gap in record.gaps] == [(5, 10)]
+
+
+def test_the_pulse_is_signal_only_for_who_asks_for_it():
+    assembler = Assembler(n_leads=2, keep_calibration=True)
+    assembler.feed(frame_at(signal(1), 0, flags=FrameFlag.CALIBRATION))
+    assert (assembler.received, assembler.statistics.calibration) == (5, 1)

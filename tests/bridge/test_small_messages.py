@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from firmware_bridge import control
 from firmware_bridge.checksum import with_crc
-from firmware_bridge.control import Reply, Request, RetransmitParams
+from firmware_bridge.control import CalibrateParams, Reply, Request, RetransmitParams, SelfTestReply
 from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor, encode_descriptor
 from firmware_bridge.errors import ControlError, DescriptorError
-from firmware_bridge.profile import CODE_OF_LEAD, Contact, DeviceState, Feature, Op, ReplyStatus
+from firmware_bridge.profile import CODE_OF_LEAD, Contact, DeviceState, Feature, Op, ReplyStatus, SelfTestFault
 from firmware_bridge.status import DeviceStatus, decode_status, encode_status
 from lsemvae.ecg.errors import ProtocolError
 
@@ -69,13 +69,22 @@ def test_request_and_reply_round_trip(op, txn, status, data):
     assert control.decode_reply(reply.to_bytes()) == reply
 
 
+@settings(max_examples=100, deadline=None)
+@given(seconds=st.integers(1, 30), faults=U16.map(SelfTestFault), battery_mv=U16)
+def test_calibrate_and_self_test_round_trip(seconds, faults, battery_mv):
+    """A fault bit that this version does not name is kept: the operator is told its number."""
+    params, found = CalibrateParams(on=True, seconds=seconds), SelfTestReply(faults=faults, battery_mv=battery_mv)
+    assert control.decode_calibrate(params.to_bytes()) == params
+    assert control.decode_self_test_reply(found.to_bytes()) == found
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 def test_random_bytes_raise_only_protocol_errors_everywhere(raw):
     decoders = (
         decode_descriptor, decode_status, control.decode_request, control.decode_reply, control.decode_start,
         control.decode_start_reply, control.decode_stop_reply, control.decode_retransmit, control.decode_oldest,
-        control.decode_time, control.decode_time_reply,
+        control.decode_time, control.decode_time_reply, control.decode_calibrate, control.decode_self_test_reply,
     )  # fmt: skip
     for decode in decoders:
         for data in (raw, with_crc(raw)):

@@ -1,0 +1,123 @@
+"""What a program inside the emulated machine needs beside the application: the radio process, the adapter, the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from dbus_fast import BusType, Message, Variant
+from dbus_fast.aio import MessageBus
+
+from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV
+from lsemvae.ecg.formats import read_record
+from lsemvae.ecg.record import EcgRecord
+
+# The kernel and the service have it after three seconds where the processor is free; it seldom is.
+APPEARS_WITHIN_S: Final = 60.0
+
+
+class Air:
+    """The radio process (`firmware_bridge.sim.vm.radio`); commands are answered one by one.
+
+    Parameters
+    ----------
+    record
+        What the virtual device replays.
+    log
+        Gets what the process says on standard error.
+
+    Attributes
+    ----------
+    device
+        Class of the virtual device: "CoreDevice" or "VirtualDevice".
+    """
+
+    def __init__(self, record: Path, *, log: Path) -> None:
+        command = [sys.executable, "-B", "-m", "firmware_bridge.sim.vm.radio", "--record", str(record)]
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        self.device = str(self._answer()["device"])
+        self.source = read_record(record)
+
+    def tell(self, command: str) -> dict[str, Any]:
+        """Give a command; returns the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def faults(self, **faults: float) -> None:
+        """Faults from now on, and none of the earlier ones."""
+        self.tell(f"faults {json.dumps(faults)}")
+
+    def unplug(self) -> None:
+        """Take the adapter away."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def differing(self, record: EcgRecord, *, restarted: bool) -> int:
+        """Received samples that are not the source's within one step; a restarted device began again after the gap."""
+        index = np.arange(record.n_samples)
+        if restarted:
+            index[record.gaps[-1].stop :] -= record.gaps[-1].stop
+        index %= self.source.n_samples
+        rows = [self.source.leads.index(lead) for lead in ("I", "II")]
+        expected = self.source.samples[rows][:, index] * self.source.lsb_uv
+        offset_uv = np.array(record.offset_uv) - np.array(ELECTRODE_OFFSET_UV)
+        found = record.samples * record.lsb_uv + offset_uv[:, None]
+        received = np.ones(record.n_samples, dtype=bool)
+        for gap in record.gaps:
+            received[gap.start : gap.stop] = False
+        return int((np.abs(found - expected)[:, received] > record.lsb_uv).sum())
+
+
+async def adapter(*, powered: bool) -> bool:
+    """Switch the adapter; False if there is none."""
+    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    try:
+        body = ["org.bluez.Adapter1", "Powered", Variant("b", powered)]
+        reply = await bus.call(
+            Message(
+                destination="org.bluez", path="/org/bluez/hci0", interface="org.freedesktop.DBus.Properties",
+                member="Set", signature="ssv", body=body,
+            )
+        )  # fmt: skip
+        return reply is not None and reply.error_name is None
+    finally:
+        bus.disconnect()
+
+
+async def adapter_appears(within_s: float = APPEARS_WITHIN_S) -> bool:
+    """Wait for an adapter and switch it on; False if there is none in time."""
+    deadline_s = time.monotonic() + within_s
+    while time.monotonic() < deadline_s:
+        with suppress(Exception):
+            if await adapter(powered=True):
+                return True
+        await asyncio.sleep(0.5)
+    return False
+
+
+def pids(program: str) -> list[int]:
+    """Processes of a program by its name."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # it may end while it is looked at
+            if path.read_text().strip() == program:
+                found.append(int(path.parent.name))
+    return found
