@@ -68,8 +68,9 @@ class Transport(Protocol):
         on_live: NotificationCallback,
         on_control: NotificationCallback,
         on_status: NotificationCallback | None = None,
+        on_bulk: NotificationCallback | None = None,
     ) -> None:
-        """Ask for notifications of the live, control and status characteristics."""
+        """Ask for notifications of the live, control, status and bulk characteristics."""
         ...
 
     def on_disconnect(self, callback: DisconnectCallback | None) -> None:

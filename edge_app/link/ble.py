@@ -30,6 +30,7 @@ from edge_app.link.ble_errors import RADIO_EXCEPTIONS, not_found, translated
 from edge_app.link.ble_stale import close_stale_connections
 from firmware_bridge.profile import (
     ATT_HEADER_BYTES,
+    BULK_UUID,
     CONTROL_UUID,
     DESCRIPTOR_UUID,
     LIVE_UUID,
@@ -112,12 +113,15 @@ class BleTransport:
         on_live: NotificationCallback,
         on_control: NotificationCallback,
         on_status: NotificationCallback | None = None,
+        on_bulk: NotificationCallback | None = None,
     ) -> None:
         """Ask for notifications, control first: a reply must never come before somebody listens."""
         await self._notify(CONTROL_UUID, on_control)
         await self._notify(LIVE_UUID, on_live)
         if on_status is not None:
             await self._notify(STATUS_UUID, on_status)
+        if on_bulk is not None:
+            await self._notify(BULK_UUID, on_bulk)
 
     def on_disconnect(self, callback: DisconnectCallback | None) -> None:
         """Have `callback` told when an established link is lost."""

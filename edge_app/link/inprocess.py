@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device import Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
 from firmware_bridge.sim.player import DevicePlayer
 from firmware_bridge.sim.source import SignalSource, source_from_record
@@ -29,6 +30,8 @@ class InProcessTransport:
         Replay again after the end; otherwise the device ends the stream there.
     faults
         What the imagined radio does to live frames.
+    device
+        Makes the device of a source: one with a key, or one whose core is in C.
     """
 
     def __init__(
@@ -40,13 +43,14 @@ class InProcessTransport:
         faults: Faults | None = None,
         mtu: int = DEFAULT_MTU,
         name: str = "virtual device",
+        device: Callable[[SignalSource], VirtualDevice] = VirtualDevice,
     ) -> None:
         source = recording if isinstance(recording, SignalSource) else source_from_record(recording, loop=loop)
-        self.player = DevicePlayer(VirtualDevice(source), faults=faults, speed=speed)
+        self.player = DevicePlayer(device(source), faults=faults, speed=speed)
         self._mtu = mtu
         self._name = name
         self._connected = False
-        self._callbacks: dict[Channel, NotificationCallback] = {}
+        self._callbacks: dict[str, NotificationCallback] = {}
         self._on_disconnect: DisconnectCallback | None = None
 
     @property
@@ -91,12 +95,12 @@ class InProcessTransport:
         on_live: NotificationCallback,
         on_control: NotificationCallback,
         on_status: NotificationCallback | None = None,
+        on_bulk: NotificationCallback | None = None,
     ) -> None:
         """Ask for notifications."""
         self._check_connected()
-        self._callbacks = {Channel.LIVE: on_live, Channel.CONTROL: on_control}
-        if on_status is not None:
-            self._callbacks[Channel.STATUS] = on_status
+        wanted = {"live": on_live, "control": on_control, "status": on_status, "bulk": on_bulk}
+        self._callbacks = {name: callback for name, callback in wanted.items() if callback is not None}
 
     def on_disconnect(self, callback: DisconnectCallback | None) -> None:
         """Have `callback` told when the link is lost."""
@@ -104,7 +108,7 @@ class InProcessTransport:
 
     async def send(self, notification: Notification) -> None:
         """Device side: deliver a notification."""
-        callback = self._callbacks.get(notification.channel)
+        callback = self._callbacks.get(notification.channel.value)
         if callback is not None:
             callback(notification.data)
 
