@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_app import cli_bundle, cli_live, cli_records, cli_screen
+from edge_app import cli_bundle, cli_devices, cli_live, cli_records, cli_screen
 from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
 from edge_app.console import ExitCode, reports_errors, say, say_json
 
@@ -32,6 +32,7 @@ app.command("screen")(cli_screen.screen)
 app.command("run")(cli_live.run)
 app.command("demo")(cli_live.demo)
 app.command("recover")(cli_live.recover)
+app.add_typer(cli_devices.app, name="devices")
 app.add_typer(cli_records.app, name="records")
 app.add_typer(cli_bundle.app, name="bundle")
 

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_app.cli_options import BundlePath, DataDir, Json, Operator, Trust, screener_for
+from edge_app.cli_options import (
+    AllowUnauthenticated,
+    BundlePath,
+    DataDir,
+    DeviceName,
+    Json,
+    Operator,
+    Trust,
+    screener_for,
+)
 from edge_app.cli_report import exit_code_of_result, keep, show, show_unstored
 from edge_app.console import ExitCode, exit_code_of, reports_errors, say, say_json, say_progress
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
-    from edge_app.live import Leftover, LiveRecording, OnProgress
+    from edge_app.live import Leftover, LiveRecording
     from edge_app.screening import Screener
-    from edge_app.session_types import Progress, SessionResult
 
 #: 10 s are needed; two more leave room for a late contact. Beyond 30 s a person no longer sits still.
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10.0, 12.0, 30.0
 
-#: Events of a session (by their text) that an operator is told even if nobody asked for details.
-_TOLD = frozenset({"gave_up", "restarted", "ended_by_device", "evicted", "spool_failed", "fault"})
-
-#: A Bluetooth address, or the identifier that macOS hands out instead; anything else is a name.
-_ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-
-Device = Annotated[
-    Optional[str],  # noqa: UP045 - evaluated at run time by the command line library
-    typer.Option("--device", help="Name or address of the device [default: the only one in reach]."),
-]
 Seconds = Annotated[float, typer.Option("--seconds", min=MIN_SECONDS, max=MAX_SECONDS, help="Length of the recording.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before recording.")]
 Speed = Annotated[float, typer.Option("--speed", min=0.1, max=50.0, help="Times real time.")]
+#: For a simulated device on the air that plays faster than real time: without it, its samples come too early to be true.
+Pace = Annotated[float, typer.Option("--pace", min=0.1, max=50.0, hidden=True, help="Speed of a simulated device.")]
 
 
 @reports_errors
 def run(
-    device: Device = None,
+    device: DeviceName = None,
     seconds: Seconds = DEFAULT_SECONDS,
     bundle: BundlePath = None,
     as_json: Json = False,
@@ -46,15 +45,22 @@ def run(
     operator: Operator = "",
     data_dir: DataDir = None,
     trust: Trust = None,
+    allow_unauthenticated: AllowUnauthenticated = False,
+    pace: Pace = 1.0,
 ) -> None:
-    """Record from a six-lead Bluetooth device and screen it."""
+    """Record from a six-lead Bluetooth device that proves its key, and screen it."""
     screener = screener_for(bundle, trust=trust, data_dir=data_dir)
     if not yes:
         typer.confirm("Electrodes attached, person sitting still. Record now?", abort=True, err=True)
-    transport = _bluetooth(device)
+    from edge_app.device_ways import bluetooth
+
+    transport = bluetooth(device)
     _mention_interrupted(data_dir)
     say_progress(f"Looking for {device or 'a six-lead device'} ...")
-    _record_and_report(transport, screener, seconds=seconds, folder=data_dir, operator=operator, as_json=as_json)
+    _record_and_report(
+        transport, screener, seconds=seconds, folder=data_dir, operator=operator, as_json=as_json,
+        allow_unauthenticated=allow_unauthenticated, pace=pace,
+    )  # fmt: skip
 
 
 @reports_errors
@@ -76,8 +82,9 @@ def demo(
     if not as_json:
         say(f"Playing {recording.duration_s:.0f} s of leads I and II ({recording.device}) at {speed:g} x real time.")
     _record_and_report(
-        transport, screener, seconds=recording.duration_s, folder=folder, operator="demo", as_json=as_json
-    )
+        transport, screener, seconds=recording.duration_s, folder=folder, operator="demo", as_json=as_json,
+        allow_unauthenticated=True, pace=speed,
+    )  # fmt: skip
 
 
 @reports_errors
@@ -107,89 +114,39 @@ def recover(
         raise typer.Exit(ExitCode.USER_ERROR)
 
 
-def _bluetooth(device: str | None) -> Transport:
-    """Return the link to a device; the radio's packages are loaded here and nowhere earlier."""
-    from lsemvae.ecg.errors import LinkError
-
-    try:
-        from edge_app.link.ble import BleTransport
-    except ModuleNotFoundError as error:
-        raise LinkError(
-            f"Bluetooth needs the package {error.name}, which is not installed.",
-            advice="Install it with: pip install 'lsemvae[edge]'",
-        ) from error
-    if device is not None and _ADDRESS.fullmatch(device):
-        return BleTransport(address=device)
-    return BleTransport(name=device)
-
-
 def _record_and_report(
-    transport: Transport, screener: Screener, *, seconds: float, folder: Path | None, operator: str, as_json: bool
-) -> None:
+    transport: Transport, screener: Screener, *, seconds: float, folder: Path | None, operator: str, as_json: bool,
+    allow_unauthenticated: bool, pace: float,
+) -> None:  # fmt: skip
     """Record, screen, show, store. The outcome is shown even where it cannot be stored; the safety copy then stays."""
     from edge_app.datadir import data_dir as choose
     from edge_app.live import record_live
+    from edge_app.live_view import LiveView
+    from edge_app.session_report import remarks, session_dict
     from lsemvae.ecg.errors import StoreError
 
     try:
-        live = record_live(transport, seconds=seconds, data_dir=choose(folder), on_progress=_progress_printer())
+        with LiveView("Recording") as view:
+            live = record_live(
+                transport, seconds=seconds, data_dir=choose(folder), on_progress=view.on_progress,
+                on_frame=view.on_frame, allow_unauthenticated=allow_unauthenticated, pace=pace,
+            )  # fmt: skip
     except BaseException:  # a second Ctrl-C included
         _mention_interrupted(folder)
         raise
-    for message in _remarks(live.session):
+    for message in remarks(live.session.events):
         say_progress(message)
     record = live.session.record
     result = screener.screen(record)
     try:
         kept = keep(record, result, folder=folder, operator=operator)
     except StoreError as error:
-        show_unstored(result, error, as_json=as_json, extra={"session": _session(live)})
+        show_unstored(result, error, as_json=as_json, extra={"session": session_dict(live.session)})
         say_progress(_what_is_left(live))
         raise typer.Exit(exit_code_of(error)) from error
     live.discard_spool()
-    show(result, kept=kept, as_json=as_json, extra={"session": _session(live)})
+    show(result, kept=kept, as_json=as_json, extra={"session": session_dict(live.session)})
     raise typer.Exit(exit_code_of_result(result))
-
-
-def _progress_printer() -> OnProgress:
-    """Return a callback that prints a line for each second recorded, and each second without the device."""
-    last = (-1, 0)
-
-    def report(progress: Progress) -> None:
-        nonlocal last
-        second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
-        if second == last or not (progress.connected or second[1]):
-            return
-        last = second
-        say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{_remark(progress)}")
-
-    return report
-
-
-def _remark(progress: Progress) -> str:
-    if not progress.connected:
-        return f", no connection for {int(progress.silent_s)} s, trying again"
-    return f", contact: {progress.contact.name}" if progress.contact else ""
-
-
-def _session(live: LiveRecording) -> dict[str, Any]:
-    statistics = live.session.statistics
-    return {
-        "complete": live.session.complete,
-        "elapsed_samples": statistics.elapsed_samples,
-        "received_samples": statistics.received_samples,
-        "missing_samples": statistics.missing_samples,
-        "reconnects": statistics.reconnects,
-        "events": [
-            {"t_s": round(event.t_s, 3), "kind": event.kind.value, "message": event.message}
-            for event in live.session.events
-        ],
-    }
-
-
-def _remarks(session: SessionResult) -> list[str]:
-    """Return what an operator should know of how a recording went, beside its outcome."""
-    return [f"Note: {event.message}" for event in session.events if event.kind in _TOLD]
 
 
 def _what_is_left(live: LiveRecording) -> str:

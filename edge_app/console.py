@@ -32,6 +32,8 @@ _EXTRA_PACKAGES = {
     "dicom": ("pydicom",),
     "train": ("torch", "safetensors", "sklearn", "wfdb", "matplotlib"),
     "explain": ("captum",),
+    "serial": ("serial",),
+    "sim": ("bumble", "dbus_fast", "cffi"),
     "export": ("litert_torch", "litert_quantizer", "onnx", "onnxscript", "onnxruntime"),
 }
 
@@ -93,6 +95,12 @@ def say_progress(text: str) -> None:
 def say_json(value: Mapping[str, Any] | list[Any]) -> None:
     """Print one JSON document; ASCII, so that any terminal and any pipe takes it."""
     _write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False))
+
+
+def say_json_line(value: Mapping[str, Any]) -> None:
+    """Print one JSON document on one line and pass it on at once: what happens, as it happens."""
+    _write(json.dumps(value, ensure_ascii=True, allow_nan=False))
+    sys.stdout.flush()
 
 
 def report_error(error: EcgError, *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:

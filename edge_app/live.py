@@ -7,22 +7,26 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_app.clock import new_id, now
 from edge_app.datadir import ensure_dir, store_error
+from edge_app.keys import DeviceKeys
+from edge_app.loop import run
 from edge_app.session import record_session
 from edge_app.session_types import EventKind, Progress, SessionResult
-from edge_app.spool import RecoveredSpool, Spool, recover_spool
+from edge_app.spool import REAL_TIME, RecoveredSpool, Spool, recover_spool
 from lsemvae.ecg.errors import EcgError, LengthError, StoreError
-from lsemvae.ecg.runs import StartTime
+from lsemvae.ecg.record import StartTime
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
+    from edge_app.session_intake import OnFrame
+    from firmware_bridge.authenticity import DeviceKey
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,26 +76,53 @@ class Leftover:
 
 
 def record_live(
-    transport: Transport, *, seconds: float, data_dir: Path, on_progress: OnProgress | None = None
-) -> LiveRecording:
+    transport: Transport, *, seconds: float, data_dir: Path, on_progress: OnProgress | None = None,
+    on_frame: OnFrame | None = None, keys: Iterable[DeviceKey] | None = None, allow_unauthenticated: bool = False,
+    pace: float | None = REAL_TIME, device: str = "",
+) -> LiveRecording:  # fmt: skip
     """Record `seconds` of signal; every received byte is on its way to the disk before anything is made of it.
 
     Ctrl-C (or SIGTERM, or a terminal that is closed) ends the recording early and keeps what was received.
 
+    Parameters
+    ----------
+    keys
+        Keys of the devices that may be recorded; None: those stored in `data_dir`.
+    on_frame, allow_unauthenticated, pace, device
+        See `record_session`.
+
     Raises
     ------
+    DeviceNotAuthenticatedError
+        The device proved none of `keys`, and that was not allowed.
     LinkError, ProtocolError
         Nothing was received.
-    StoreError
-        The safety copy cannot be created.
+    DriftError
+        The device's clock is far off; the safety copy stays.
+    StoreError, FormatError
+        The safety copy cannot be created, or the stored keys cannot be read.
     """
+    known = tuple(DeviceKeys(data_dir) if keys is None else keys)
     record_id = new_id()
     path = ensure_dir(data_dir / SPOOL_DIR) / f"{record_id}{SPOOL_SUFFIX}"
     session: SessionResult | None = None
     whole = True
     try:
         with Spool(path) as spool, _held(path):
-            session = asyncio.run(_record(transport, seconds, spool, record_id, on_progress))
+            session = run(
+                _record(
+                    transport,
+                    seconds=seconds,
+                    sink=spool,
+                    record_id=record_id,
+                    on_progress=on_progress,
+                    on_frame=on_frame,
+                    keys=known,
+                    allow_unauthenticated=allow_unauthenticated,
+                    pace=pace,
+                    device=device,
+                )
+            )
     except BaseException as error:  # Ctrl-C while connecting included
         if session is None or not isinstance(error, StoreError):
             _discard_if_empty(path)
@@ -119,24 +150,15 @@ def leftovers(data_dir: Path) -> Iterator[Leftover]:
             yield Leftover(spool=path, recovered=None, error=error)
 
 
-async def _record(
-    transport: Transport, seconds: float, spool: Spool, record_id: str, on_progress: OnProgress | None
-) -> SessionResult:
+async def _record(transport: Transport, **options: Any) -> SessionResult:
     stop = asyncio.Event()
-    with _signals_set(stop):
-        return await record_session(
-            transport,
-            seconds=seconds,
-            sink=spool,
-            on_progress=on_progress,
-            stop=stop,
-            start=StartTime(utc_iso=now().utc_iso, source="host"),
-            record_id=record_id,
-        )
+    start = StartTime(utc_iso=now().utc_iso, source="host")
+    with stop_on_signals(stop):
+        return await record_session(transport, stop=stop, start=start, **options)
 
 
 @contextmanager
-def _signals_set(stop: asyncio.Event) -> Iterator[None]:
+def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     """Let the first Ctrl-C or request to end finish the recording in order; a second one interrupts the program."""
     loop = asyncio.get_running_loop()
     caught: list[signal.Signals] = []

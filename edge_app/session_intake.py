@@ -60,9 +60,13 @@ class Intake:
     recording
         The frames received so far, in place.
     last_growth_s
-        Loop time at which the recording last became longer.
+        Loop time at which the recording last became longer, or its stream was begun or resumed.
+    last_sample_s
+        Loop time at which the recording last became longer, or was begun.
     changed
         Set with each frame that makes the recording longer.
+    on_bulk
+        Gets the frames of a stored recording while one is read.
     """
 
     def __init__(self, *, sink: Sink | None, on_frame: OnFrame | None) -> None:
@@ -73,11 +77,12 @@ class Intake:
         self.recording = Recording()
         self.clock = SampleClock()
         self.events: list[SessionEvent] = []
-        self.last_growth_s = self._t0_s
+        self.last_growth_s = self.last_sample_s = self._t0_s
         self.changed = asyncio.Event()
         self.contact = ALL_ELECTRODES_ON
         self.battery_percent: int | None = None
         self.bytes_received = 0
+        self.on_bulk: Callable[[bytes], None] | None = None
         self.descriptor_bytes = b""
 
     @property
@@ -93,23 +98,28 @@ class Intake:
     def received(self, source: Source, data: bytes) -> None:
         """Take bytes from the device."""
         self.bytes_received += len(data)
+        t_us = self.t_us
         if source is Source.DESCRIPTOR:
             self.descriptor_bytes = data
         elif source is Source.LIVE:
-            self.put(EntryKind.LIVE, data)
-            self._frame(data)
+            self.put(EntryKind.LIVE, data, t_us=t_us)
+            self._frame(data, t_us)
         elif source is Source.CONTROL:
             self.put(EntryKind.CONTROL, data)
+        elif source is Source.BULK:
+            self.put(EntryKind.BULK, data)
+            if self.on_bulk is not None:
+                self.on_bulk(data)
         else:
             self.put(EntryKind.STATUS, data)
             self._status(data)
 
-    def put(self, kind: EntryKind, payload: bytes) -> None:
-        """Keep an entry in the sink, if there is one that works."""
+    def put(self, kind: EntryKind, payload: bytes, *, t_us: int | None = None) -> None:
+        """Keep an entry in the sink, if there is one that works; `t_us` is now where it is None."""
         if self._sink is None:
             return
         try:
-            self._sink.append(kind, payload, t_us=self.t_us)
+            self._sink.append(kind, payload, t_us=self.t_us if t_us is None else t_us)
         except StoreError as exc:
             self._sink_failed(exc)
 
@@ -123,15 +133,15 @@ class Intake:
             except StoreError as exc:
                 self._sink_failed(exc)
 
-    def _frame(self, data: bytes) -> None:
+    def _frame(self, data: bytes, t_us: int) -> None:
         if not self.recording.n_streams:
             return
         before = self.recording.elapsed
-        frame = self.recording.feed_bytes(data)
+        frame = self.recording.feed_bytes(data, t_us)
         if frame is None:
             return
         if self.recording.elapsed > before:
-            self.last_growth_s = self._loop.time()
+            self.last_growth_s = self.last_sample_s = self._loop.time()
             self.contact = frame.contact
             self.clock.observe(self.last_growth_s, self.recording.elapsed)
             self.changed.set()

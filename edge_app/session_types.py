@@ -15,6 +15,8 @@ class EventKind(StrEnum):
     """What can happen in a session."""
 
     CONNECTED = "connected"
+    AUTHENTICATED = "authenticated"
+    UNAUTHENTICATED = "unauthenticated"
     STARTED = "started"
     LOST = "lost"
     SILENT = "silent"
@@ -23,6 +25,8 @@ class EventKind(StrEnum):
     RESTARTED = "restarted"
     REPAIR = "repair"
     EVICTED = "evicted"
+    STORED = "stored"
+    DRIFT = "drift"
     ENDED_BY_DEVICE = "ended_by_device"
     STOPPED = "stopped"
     GAVE_UP = "gave_up"
@@ -64,7 +68,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class SessionStatistics:
-    """Figures of a session; ``received_samples + missing_samples == elapsed_samples`` always."""
+    """Figures of a session; ``received_samples + missing_samples == elapsed_samples`` always.
+
+    Attributes
+    ----------
+    drift_ppm, drift_rms_ms
+        The device's clock against the host's, parts per million (positive: the device is fast), and the scatter of the
+        arrivals; None where the pace is unknown or the stream is shorter than 10 s.
+    """
 
     assembly: AssemblyStatistics
     elapsed_samples: int
@@ -74,6 +85,8 @@ class SessionStatistics:
     reconnects: int
     restarts: int
     bytes_received: int
+    drift_ppm: float | None = None
+    drift_rms_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

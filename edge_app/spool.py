@@ -1,130 +1,38 @@
 """An append-only log of everything a device sent, written while it is received.
 
-After a crash or a power cut the record is rebuilt from it. Each entry is ``marker u16, kind u8, t_us u64, length u32,
-payload, CRC-32`` (little- endian, CRC over all before it); bytes that are no valid entry, such as a torn tail, are
-skipped and counted. Entries reach the operating system at once and the disk once a second.
+After a crash or a power cut the record is rebuilt from it, by the same steps that a session takes.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import struct
-import zlib
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from edge_app.spool_file import MAGIC, Entry, EntryKind, Sink, Spool, read_entries
+from firmware_bridge.bulk import BulkAssembler, decode_recording
 from firmware_bridge.descriptor import decode_descriptor
+from firmware_bridge.profile import SampleCodec
 from firmware_bridge.reassembly import AssemblyStatistics
 from firmware_bridge.recording import Recording
-from lsemvae.ecg.errors import FormatError, LengthError, StoreError
+from lsemvae.ecg.errors import EcgError, FormatError, StoreError
 from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.source import SourceInfo
 
-MAGIC: Final = b"E6LSPL\x01\n"
-_MARKER: Final = 0xE65A
-_MARKER_BYTES: Final = _MARKER.to_bytes(2, "little")
-_HEAD: Final = struct.Struct("<HBQI")
-_CRC: Final = struct.Struct("<I")
-# Nothing a device sends is longer than one attribute (512 bytes): a larger length is a damaged entry.
-_MAX_PAYLOAD: Final = 65_536
+__all__ = ["MAGIC", "Entry", "EntryKind", "RecoveredSpool", "Sink", "Spool", "read_entries", "recover_spool"]
 
+_LOGGER = logging.getLogger(__name__)
 
-class EntryKind(IntEnum):
-    """What an entry holds."""
+# Name of the driver in the records of this protocol.
+DRIVER: Final = "e6l"
 
-    SESSION = 1  # JSON: record_id, start, device
-    DESCRIPTOR = 2
-    STREAM = 3  # JSON: at
-    LIVE = 4
-    CONTROL = 5
-    STATUS = 6
-    END = 7  # JSON: upto
+# Seconds of the device per second of this computer, unless the device is a simulation.
+REAL_TIME: Final = 1.0
 
-
-class Sink(Protocol):
-    """Where a session puts what it receives."""
-
-    def append(self, kind: EntryKind, payload: bytes, *, t_us: int) -> None:
-        """Keep an entry; `StoreError` if that fails."""
-        ...
-
-    def sync(self) -> None:
-        """Bring what was appended to the disk."""
-        ...
-
-
-class Spool:
-    """A new spool file; usable as a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = -1
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._write(MAGIC)
-            os.fsync(self._fd)
-            _sync_folder(path.parent)
-        except OSError as exc:
-            self._abandon()
-            raise StoreError(f"spool {path}: found {exc.strerror}, expected a new file that can be written") from exc
-
-    def append(self, kind: EntryKind, payload: bytes, *, t_us: int) -> None:
-        """Keep an entry; it survives a crash of this process from here on."""
-        body = _HEAD.pack(_MARKER, kind, t_us, len(payload)) + payload
-        try:
-            self._write(body + _CRC.pack(zlib.crc32(body)))
-        except OSError as exc:
-            raise StoreError(f"spool {self.path}: found {exc.strerror}, expected room for {len(body)} bytes") from exc
-
-    def sync(self) -> None:
-        """Bring what was appended to the disk; may take long on a memory card, so call it off the event loop."""
-        try:
-            os.fsync(self._fd)
-        except OSError as exc:
-            raise StoreError(f"spool {self.path}: found {exc.strerror}, expected a healthy disk") from exc
-
-    def close(self) -> None:
-        """Sync and close; harmless the second time. The file is closed even where the disk refuses to sync."""
-        if self._fd < 0:
-            return
-        try:
-            self.sync()
-        finally:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _abandon(self) -> None:
-        """Leave no file behind that could not even be begun; one that was there before is not ours."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self.path.unlink(missing_ok=True)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a spool."""
-
-    kind: EntryKind
-    t_us: int
-    payload: bytes
+# The longest recording that a device may announce: 30 s at 2 kHz of 4 leads in 24 bits, rounded up.
+MAX_RECORDING_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +57,9 @@ class RecoveredSpool:
 class _Rebuild:
     recording: Recording = field(default_factory=Recording)
     descriptor: bytes = b""
+    pace: float = 1.0
     session: dict[str, Any] = field(default_factory=dict)
+    bulk: list[bytes] = field(default_factory=list)
     upto: int | None = None
 
     def take(self, entry: Entry) -> None:
@@ -158,44 +68,47 @@ class _Rebuild:
         elif entry.kind is EntryKind.DESCRIPTOR:
             self.descriptor = entry.payload
         elif entry.kind is EntryKind.STREAM:
-            self.recording.begin(decode_descriptor(self.descriptor), at=int(_json(entry.payload)["at"]))
+            self._begin(_json(entry.payload))
         elif entry.kind is EntryKind.LIVE and self.recording.n_streams:
-            self.recording.feed_bytes(entry.payload)
+            self.recording.feed_bytes(entry.payload, entry.t_us)
+        elif entry.kind is EntryKind.BULK:
+            self.bulk.append(entry.payload)
+        elif entry.kind is EntryKind.STORED:
+            self._fill(_json(entry.payload))
         elif entry.kind is EntryKind.END:
             self.upto = int(_json(entry.payload)["upto"])
 
+    def _begin(self, stream: dict[str, Any]) -> None:
+        t_us, self.pace = stream.get("t_us"), float(stream.get("pace", 1.0))
+        self.recording.begin(
+            decode_descriptor(self.descriptor), at=int(stream["at"]), codec=SampleCodec(stream.get("codec", 0)),
+            t_us=None if t_us is None else int(t_us), pace=self.pace,
+        )  # fmt: skip
+
+    def _fill(self, stored: dict[str, Any]) -> None:
+        """What the device kept in its memory; a copy that is damaged leaves the gaps as they are."""
+        assembler = BulkAssembler(min(int(stored["n_bytes"]), MAX_RECORDING_BYTES))
+        for frame in self.bulk:
+            assembler.feed(frame)
+        try:
+            data = assembler.bytes(crc32=int(stored["crc32"]))
+            codes = decode_recording(data, n_leads=len(self.recording.descriptor.leads))
+            self.recording.fill(int(stored["first_index"]), codes, upto=int(stored["upto"]))
+        except EcgError as exc:
+            _LOGGER.info("stored recording in the spool not used: %s", exc)
+
     def record(self) -> EcgRecord:
+        if self.pace == REAL_TIME:
+            self.recording.drift()  # raises where the device's clock, and with it the time axis, is wrong
         start = self.session.get("start")
+        source = self.session.get("source")
         return self.recording.to_record(
+            source=SourceInfo(driver=DRIVER) if source is None else SourceInfo.from_dict(source),
             upto=self.upto,
             start=None if start is None else StartTime(start["utc_iso"], start["source"]),
             device=str(self.session.get("device", "")),
             record_id=str(self.session.get("record_id", "")),
         )
-
-
-def read_entries(data: bytes) -> Iterator[Entry | int]:
-    """Valid entries in order; an int stands for that many bytes that are none."""
-    if len(data) < len(MAGIC) and MAGIC.startswith(data):
-        raise LengthError(f"spool: found {len(data)} bytes, expected at least the first {len(MAGIC)}")
-    if not data.startswith(MAGIC):
-        raise FormatError(f"spool: found {data[: len(MAGIC)]!r}, expected {MAGIC!r}")
-    position, skipped = len(MAGIC), 0
-    while position < len(data):
-        entry, size = _entry_at(data, position)
-        if entry is None:
-            following = data.find(_MARKER_BYTES, position + 1)
-            stop = len(data) if following < 0 else following
-            skipped += stop - position
-            position = stop
-            continue
-        if skipped:
-            yield skipped
-            skipped = 0
-        yield entry
-        position += size
-    if skipped:
-        yield skipped
 
 
 def recover_spool(path: Path) -> RecoveredSpool:
@@ -227,20 +140,6 @@ def _take(rebuild: _Rebuild, entry: Entry) -> None:
         ) from exc
 
 
-def _entry_at(data: bytes, position: int) -> tuple[Entry | None, int]:
-    if len(data) - position < _HEAD.size + _CRC.size:
-        return None, 0
-    marker, kind, t_us, length = _HEAD.unpack_from(data, position)
-    stop = position + _HEAD.size + length
-    if marker != _MARKER or length > _MAX_PAYLOAD or stop + _CRC.size > len(data) or kind not in tuple(EntryKind):
-        return None, 0
-    if zlib.crc32(data[position:stop]) != _CRC.unpack_from(data, stop)[0]:
-        return None, 0
-    return Entry(
-        kind=EntryKind(kind), t_us=t_us, payload=data[position + _HEAD.size : stop]
-    ), stop + _CRC.size - position
-
-
 def _json(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
@@ -249,14 +148,3 @@ def _json(payload: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"spool entry: found {type(value).__name__}, expected a JSON object")
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-__all__ = ["Entry", "EntryKind", "RecoveredSpool", "Sink", "Spool", "read_entries", "recover_spool"]

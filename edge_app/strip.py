@@ -50,7 +50,7 @@ def render_strip(x_mv: NDArray[np.floating], *, fs_hz: float, lead: str, style: 
         Lines of at most `style.width` characters: rows of the strip with a scale in mV and seconds.
     """
     low, high = _range_mv(x_mv)
-    columns = max(10, style.width - _AXIS_WIDTH - 1)
+    columns = _columns(style)
     rows = _split(x_mv, fs_hz=fs_hz, dots=columns * (2 if style.unicode else 1))
     seconds = len(rows[0]) / fs_hz
     lines = [f"lead {lead}, {len(x_mv) / fs_hz:.1f} s, {seconds:.1f} s a row, {low:+.1f} to {high:+.1f} mV"]
@@ -59,6 +59,15 @@ def render_strip(x_mv: NDArray[np.floating], *, fs_hz: float, lead: str, style: 
         lines += _row(row, low=low, high=high, columns=width, style=style)
         lines.append(_time_axis(number * seconds, len(row) / fs_hz, columns=width, style=style))
     return "\n".join(lines)
+
+
+def seconds_per_row(style: StripStyle) -> float:
+    """Return how much signal one row holds at the least number of dots a second."""
+    return _columns(style) * (2 if style.unicode else 1) / _MIN_DOTS_PER_S
+
+
+def _columns(style: StripStyle) -> int:
+    return max(10, style.width - _AXIS_WIDTH - 1)
 
 
 def _range_mv(x_mv: NDArray[np.floating]) -> tuple[float, float]:

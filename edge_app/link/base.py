@@ -26,12 +26,16 @@ class LinkInfo:
         Largest attribute packet, bytes.
     kind
         "ble", "in-process", ...
+    pace
+        Seconds of the device per second of this computer where the transport knows it (a simulation in this process);
+        None where it does not.
     """
 
     name: str
     address: str
     mtu: int
     kind: str
+    pace: float | None = None
 
 
 class Transport(Protocol):

@@ -1,33 +1,39 @@
-"""Bluetooth Low Energy through bleak. This is the only module of the application that loads bleak.
+"""A six-lead device over Bluetooth Low Energy, through bleak.
 
 The rules below are there because a real stack broke without them:
 
 - one scanner, stopped before connecting; a fresh device object for every connection;
 - a connection that a crashed application left behind hides the device from scans, so it is closed and the scan
-repeated; - notifications by StartNotify, never AcquireNotify (bluetoothd 5.66 crashes, others lose the first
-notifications); - the disconnect callback counts only after `connect` has returned, since it also fires for failed
-attempts; - `disconnect` is awaited always, even when the link is lost: bleak closes its D-Bus connection only there,
-and BlueZ
+  repeated;
+- notifications by StartNotify, never AcquireNotify (bluetoothd 5.66 crashes, others lose the first notifications);
+- the disconnect callback counts only after `connect` has returned, since it also fires for failed attempts;
+- `disconnect` is awaited always, even when the link is lost: bleak closes its D-Bus connection only there, and BlueZ
   delivers every later notification once more for each one that was left open;
-- the MTU comes from the characteristic, as ``client.mtu_size`` is a guess on BlueZ.
+- the MTU comes from the characteristic, as ``client.mtu_size`` is a guess on BlueZ;
+- pairing needs an agent, and without it a read of an encrypted characteristic is never answered: every wait has an end;
+- a killed bluetoothd says nothing: the owner of its name on the bus is watched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
-from typing import Final
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
-from bleak import BleakClient, BleakScanner
+from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
 from bleak_retry_connector import establish_connection
 
+from edge_app.link import ble_scan
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
-from edge_app.link.ble_errors import RADIO_EXCEPTIONS, not_found, translated
+from edge_app.link.ble_errors import RADIO_EXCEPTIONS, is_of_the_link, not_found, translated, unanswered
 from edge_app.link.ble_stale import close_stale_connections
+from edge_app.link.bounded import within
 from firmware_bridge.profile import (
     ATT_HEADER_BYTES,
     BULK_UUID,
@@ -39,31 +45,47 @@ from firmware_bridge.profile import (
 )
 from lsemvae.ecg.errors import LinkError
 
+if TYPE_CHECKING:
+    from edge_app.link.ble_bus import BluezBus
+
 _LOGGER = logging.getLogger(__name__)
 
-# Devices advertise every 100 ms to 1 s; ten seconds also cover a busy 2.4 GHz band.
-SCAN_S: Final = 10.0
+SCAN_S: Final = ble_scan.SCAN_S
+# Several attempts of a few seconds each; a device that is heard but not reached by then needs somebody to look at it.
+_CONNECT_S: Final = 45.0
+# A device answers within one or two connection intervals, and a link without an answer ends after 4 s; the rest is for
+# the bus. A device that wants an encrypted link which it does not get is never answered for.
+_STEP_S: Final = 10.0
 # bleak gives up after 10 s of its own; the rest is for closing the bus.
 _DISCONNECT_S: Final = 12.0
+_LOST: Final = "the device is out of reach or switched off"
 
 
 class BleTransport:
-    """A `Transport` to the nearest device that advertises the six-lead service.
+    """A `Transport` to the device that advertises the six-lead service.
 
     Parameters
     ----------
     address, name
-        Take only this device; without them the first one found, and from then on that one.
+        Take only this device; without the address there must be just one that fits, and from then on it is that one.
     scan_s
         How long to look for it, seconds.
+    pair
+        Pair with a device that this computer has no keys of, and again with one that has lost its own. Without it a
+        device that wants an encrypted link is an error. Linux; elsewhere the system asks the user by itself.
     """
 
-    def __init__(self, *, address: str | None = None, name: str | None = None, scan_s: float = SCAN_S) -> None:
+    def __init__(
+        self, *, address: str | None = None, name: str | None = None, scan_s: float = SCAN_S, pair: bool = True
+    ) -> None:
         self._address = address
         self._name = name
         self._scan_s = scan_s
+        self._pair = pair
         self._client: BleakClient | None = None
+        self._bus: BluezBus | None = None
         self._established = False
+        self._answered = False
         self._on_disconnect: DisconnectCallback | None = None
 
     @property
@@ -72,27 +94,26 @@ class BleTransport:
         return self._characteristic(LIVE_UUID).max_write_without_response_size + ATT_HEADER_BYTES
 
     async def connect(self) -> LinkInfo:
-        """Scan, connect with retries, check that the device has the service."""
+        """Scan, connect with retries, pair where that is needed, check that the device has the service."""
         await self.disconnect()
-        with translated("Bluetooth"):
-            device = await self._find()
-            self._client = await establish_connection(
-                BleakClient, device, device.name or device.address, disconnected_callback=self._lost,
-                use_services_cache=False,
-            )  # fmt: skip
+        try:
+            with translated("Bluetooth"):
+                device = await self._connect()
+            mtu = self.mtu
+        except BaseException:
+            await self.disconnect()
+            raise
         self._established = True
         self._address = device.address
-        return LinkInfo(name=device.name or device.address, address=device.address, mtu=self.mtu, kind="ble")
+        return LinkInfo(name=device.name or device.address, address=device.address, mtu=mtu, kind="ble")
 
     async def disconnect(self) -> None:
-        """Disconnect and close the client's bus, whatever state the link is in."""
-        client, self._client = self._client, None
+        """Disconnect and close both bus connections, whatever state the link is in."""
         self._established = False
-        if client is None:
-            return
-        with suppress(*RADIO_EXCEPTIONS):
-            async with asyncio.timeout(_DISCONNECT_S):
-                await client.disconnect()
+        await self._close_client()
+        bus, self._bus = self._bus, None
+        if bus is not None:
+            await bus.close()
 
     async def read_descriptor(self) -> bytes:
         """Value of the descriptor characteristic."""
@@ -104,7 +125,7 @@ class BleTransport:
 
     async def write_control(self, request: bytes) -> None:
         """Write to the control characteristic, with response."""
-        with translated("writing a request"):
+        async with self._step("writing a request"):
             await self._connected().write_gatt_char(CONTROL_UUID, request, response=True)
 
     async def subscribe(
@@ -127,17 +148,70 @@ class BleTransport:
         """Have `callback` told when an established link is lost."""
         self._on_disconnect = callback
 
-    async def _find(self) -> BLEDevice:
-        device = await self._scan()
-        if device is None and await close_stale_connections(SERVICE_UUID, address=self._address):
-            device = await self._scan()
-        if device is None:
-            raise not_found(self._address or self._name or "six-lead device", seconds=self._scan_s)
+    # -- connecting --------------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> BLEDevice:
+        self._bus = await _open_bus(self._link_lost)
+        device = await self._find()
+        try:
+            return await self._reach(device)
+        except RADIO_EXCEPTIONS as exc:
+            if not await self._bond_may_be_lost(device, exc):
+                raise
+            _LOGGER.warning("%s does not take the link up with its keys (%s); pairing again", device.address, exc)
+        await self._close_client()
+        await self._forget(device)
+        return await self._reach(await self._find())
+
+    async def _reach(self, device: BLEDevice) -> BLEDevice:
+        async with self._agent(device):
+            attempts = establish_connection(
+                BleakClient, device, device.name or device.address, disconnected_callback=self._client_lost,
+                use_services_cache=False,
+            )  # fmt: skip
+            self._client = await within(_CONNECT_S, attempts)
+            if self._bus is not None and self._pair:
+                from edge_app.link.ble_pairing import pair
+
+                await pair(self._bus, _path(device))
         return device
 
-    async def _scan(self) -> BLEDevice | None:
-        return await BleakScanner.find_device_by_filter(
-            self._wanted, timeout=self._scan_s, service_uuids=[SERVICE_UUID]
+    @asynccontextmanager
+    async def _agent(self, device: BLEDevice) -> AsyncIterator[None]:
+        if self._bus is None or not self._pair:
+            yield
+            return
+        from edge_app.link.ble_pairing import agent_for
+
+        async with agent_for(self._bus, _path(device)):
+            yield
+
+    async def _bond_may_be_lost(self, device: BLEDevice, exc: BaseException) -> bool:
+        """Whether a device that was just heard, and whose keys are here, cannot be held on to."""
+        if self._bus is None or not self._pair or not is_of_the_link(exc):
+            return False
+        from edge_app.link.ble_pairing import is_bonded
+
+        return await is_bonded(self._bus, _path(device))
+
+    async def _forget(self, device: BLEDevice) -> None:
+        assert self._bus is not None  # asked for in _bond_may_be_lost
+        from edge_app.link.ble_pairing import forget
+
+        await forget(self._bus, _path(device))
+
+    async def _find(self) -> BLEDevice:
+        found = await self._scan()
+        if not found and await close_stale_connections(SERVICE_UUID, address=self._address):
+            found = await self._scan()
+        if not found:
+            raise not_found(self._address or self._name or "six-lead device", seconds=self._scan_s)
+        return ble_scan.only_one(found, what=f"the name {self._name}" if self._name else "these six-lead devices")
+
+    async def _scan(self) -> tuple[BLEDevice, ...]:
+        look_on_s = 0.0 if self._address is not None else ble_scan.SECOND_LOOK_S
+        return await ble_scan.find(
+            self._wanted, services=(SERVICE_UUID,), seconds=self._scan_s, second_look_s=look_on_s
         )
 
     def _wanted(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
@@ -147,17 +221,37 @@ class BleTransport:
             return device.address.lower() == self._address.lower()
         return self._name is None or self._name in (device.name, advertisement.local_name)
 
+    async def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(*RADIO_EXCEPTIONS):
+                await within(_DISCONNECT_S, client.disconnect())
+
+    # -- a connection ------------------------------------------------------------------------------------------------
+
     async def _notify(self, uuid: str, callback: NotificationCallback) -> None:
         def handle(_characteristic: BleakGATTCharacteristic, data: bytearray) -> None:
             if data:
                 callback(bytes(data))
 
-        with translated("asking for notifications"):
+        async with self._step("asking for notifications"):
             await self._connected().start_notify(uuid, handle, bluez={"use_start_notify": True})
 
     async def _read(self, uuid: str, what: str) -> bytes:
-        with translated(what):
+        async with self._step(what):
             return bytes(await self._connected().read_gatt_char(uuid))
+
+    @asynccontextmanager
+    async def _step(self, what: str) -> AsyncIterator[None]:
+        """Bound one exchange with the device and translate its failure."""
+        with translated(what):
+            try:
+                async with asyncio.timeout(_STEP_S):
+                    yield
+            except TimeoutError as exc:
+                # A device that answered once is not waiting for encryption.
+                raise unanswered(what, seconds=_STEP_S, pairs=self._pair or self._answered) from exc
+        self._answered = True
 
     def _characteristic(self, uuid: str) -> BleakGATTCharacteristic:
         found = self._connected().services.get_characteristic(uuid)
@@ -170,10 +264,28 @@ class BleTransport:
             raise LinkError("Bluetooth: found no connection, expected one")
         return self._client
 
-    def _lost(self, client: BleakClient) -> None:
-        if client is not self._client or not self._established:
+    def _client_lost(self, client: BleakClient) -> None:
+        if client is self._client:
+            self._link_lost(_LOST)
+
+    def _link_lost(self, reason: str) -> None:
+        if not self._established:
             _LOGGER.debug("disconnect of an attempt that was not established: ignored")
             return
         self._established = False
         if self._on_disconnect is not None:
-            self._on_disconnect("the device is out of reach or switched off")
+            self._on_disconnect(reason)
+
+
+async def _open_bus(on_gone: Any) -> BluezBus | None:
+    """Our connection to BlueZ; None where the system's Bluetooth is another."""
+    if sys.platform != "linux":
+        return None
+    from edge_app.link.ble_bus import BluezBus
+
+    return await BluezBus.open(on_gone)
+
+
+def _path(device: BLEDevice) -> str:
+    """Object path of a device in BlueZ."""
+    return str(device.details["path"])

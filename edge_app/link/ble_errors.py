@@ -14,9 +14,21 @@ from bleak.exc import (
     BleakDBusError,
     BleakDeviceNotFoundError,
     BleakError,
+    BleakGATTProtocolError,
+    BleakGATTProtocolErrorCode,
 )
+from bleak_retry_connector import BleakNotFoundError
 
-from lsemvae.ecg.errors import LinkError
+from edge_app.link.radio_errors import (
+    BluetoothOffError,
+    BluetoothPermissionError,
+    BluetoothServiceError,
+    DeviceNotFoundError,
+    NoAdapterError,
+    PairingError,
+    RadioError,
+)
+from lsemvae.ecg.errors import EcgError, LinkError
 
 
 def _dbus_exceptions() -> tuple[type[Exception], ...]:
@@ -40,56 +52,77 @@ RADIO_EXCEPTIONS: Final[tuple[type[Exception], ...]] = (
     *_dbus_exceptions(),
 )
 
-_SWITCH_ON: Final = "Switch Bluetooth on (bluetoothctl power on, or the switch in the settings) and try again."
-_NO_ADAPTER: Final = "Plug in a Bluetooth adapter, or enable the built-in one (rfkill unblock bluetooth)."
-_PERMISSION: Final = "Add the user to the group 'bluetooth' (sudo usermod -aG bluetooth USER) and log in again."
 _BAD_ADDRESS: Final = "Unset the variable DBUS_SYSTEM_BUS_ADDRESS, or set it to the address of a running bus."
-_NO_SERVICE: Final = "Start the Bluetooth service (sudo systemctl start bluetooth) and try again."
 _WRONG_DEVICE: Final = "This is not a device of this kind, or its firmware is too old. Use another device."
-_OUT_OF_REACH: Final = "Switch the device on, hold it within two metres, and end its connection to any phone."
+_LET_IT_PAIR: Final = (
+    "The device may want an encrypted link: connect without turning pairing off. If it still does not answer, switch it "
+    "off and on."
+)
 
-_BY_REASON: Final = {
-    BleakBluetoothNotAvailableReason.POWERED_OFF: _SWITCH_ON,
-    BleakBluetoothNotAvailableReason.NO_BLUETOOTH: _NO_ADAPTER,
-    BleakBluetoothNotAvailableReason.NO_BLE_CENTRAL_ROLE: _NO_ADAPTER,
-    BleakBluetoothNotAvailableReason.DENIED_BY_USER: _PERMISSION,
-    BleakBluetoothNotAvailableReason.DENIED_BY_SYSTEM: _PERMISSION,
-    BleakBluetoothNotAvailableReason.DENIED_BY_UNKNOWN: _PERMISSION,
+_BY_REASON: Final[dict[BleakBluetoothNotAvailableReason, type[RadioError]]] = {
+    BleakBluetoothNotAvailableReason.POWERED_OFF: BluetoothOffError,
+    BleakBluetoothNotAvailableReason.NO_BLUETOOTH: NoAdapterError,
+    BleakBluetoothNotAvailableReason.NO_BLE_CENTRAL_ROLE: NoAdapterError,
+    BleakBluetoothNotAvailableReason.DENIED_BY_USER: BluetoothPermissionError,
+    BleakBluetoothNotAvailableReason.DENIED_BY_SYSTEM: BluetoothPermissionError,
+    BleakBluetoothNotAvailableReason.DENIED_BY_UNKNOWN: BluetoothPermissionError,
 }
-_BY_DBUS_ERROR: Final = {
-    "org.bluez.Error.NotReady": _SWITCH_ON,
-    "org.bluez.Error.NotAuthorized": _PERMISSION,
-    "org.bluez.Error.NotPermitted": _PERMISSION,
-    "org.freedesktop.DBus.Error.AccessDenied": _PERMISSION,
-    "org.freedesktop.DBus.Error.ServiceUnknown": _NO_SERVICE,
-    "org.freedesktop.DBus.Error.NameHasNoOwner": _NO_SERVICE,
+_BY_DBUS_ERROR: Final[dict[str, type[RadioError]]] = {
+    "org.bluez.Error.NotReady": BluetoothOffError,
+    "org.bluez.Error.NotAuthorized": BluetoothPermissionError,
+    "org.bluez.Error.NotPermitted": BluetoothPermissionError,
+    "org.freedesktop.DBus.Error.AccessDenied": BluetoothPermissionError,
+    "org.freedesktop.DBus.Error.ServiceUnknown": BluetoothServiceError,
+    "org.freedesktop.DBus.Error.NameHasNoOwner": BluetoothServiceError,
+    "org.freedesktop.DBus.Error.NoReply": BluetoothServiceError,
+    "org.freedesktop.DBus.Error.Disconnected": BluetoothServiceError,
 }
+# What the bus says when it cannot start bluetoothd, and systemd when the unit is masked or missing.
+_CANNOT_START: Final = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
+_NOT_PAIRED: Final = "Not paired"
+_WANTS_ENCRYPTION: Final = (
+    BleakGATTProtocolErrorCode.INSUFFICIENT_AUTHENTICATION,
+    BleakGATTProtocolErrorCode.INSUFFICIENT_ENCRYPTION,
+    BleakGATTProtocolErrorCode.INSUFFICIENT_ENCRYPTION_KEY_SIZE,
+)
+_BY_TYPE: Final[tuple[tuple[type[Exception], type[RadioError]], ...]] = (
+    (BleakDeviceNotFoundError, DeviceNotFoundError),
+    (BleakNotFoundError, DeviceNotFoundError),
+    (PermissionError, BluetoothPermissionError),
+    (FileNotFoundError, BluetoothServiceError),
+    (ConnectionRefusedError, BluetoothServiceError),
+)
 
 
-def advice_for(exc: BaseException) -> str | None:
-    """What to do about a failure of the radio; None leaves the general advice of `LinkError`."""
+def kind_of(exc: BaseException) -> type[RadioError] | None:
+    """What a failure of the radio means for an operator; None for one without a name of its own."""
     if isinstance(exc, BleakBluetoothNotAvailableError):
         return _BY_REASON.get(exc.reason)
+    if isinstance(exc, BleakGATTProtocolError):
+        return PairingError if exc.code in _WANTS_ENCRYPTION else None
     if isinstance(exc, BleakDBusError):
-        return _BY_DBUS_ERROR.get(exc.dbus_error)
-    if isinstance(exc, BleakCharacteristicNotFoundError):
-        return _WRONG_DEVICE
-    if isinstance(exc, BleakDeviceNotFoundError):
-        return _OUT_OF_REACH
-    if isinstance(exc, PermissionError):
-        return _PERMISSION
+        return _kind_of_dbus_error(exc)
     if type(exc).__name__ == "AuthError":
-        return _PERMISSION
-    if type(exc).__name__ == "InvalidAddressError":
-        return _BAD_ADDRESS
-    if isinstance(exc, FileNotFoundError | ConnectionRefusedError):
-        return _NO_SERVICE
-    return None
+        return BluetoothPermissionError
+    return next((kind for raised, kind in _BY_TYPE if isinstance(exc, raised)), None)
 
 
 def not_found(what: str, *, seconds: float) -> LinkError:
     """The error for a scan without result."""
-    return LinkError(f"scan: found no {what} in {seconds:g} s, expected one", advice=_OUT_OF_REACH)
+    return DeviceNotFoundError(f"scan: found no {what} in {seconds:g} s, expected one")
+
+
+def unanswered(what: str, *, seconds: float, pairs: bool) -> LinkError:
+    """The error for a device that is connected and does not answer."""
+    message = f"{what}: found no answer of the device in {seconds:g} s, expected one"
+    return LinkError(message) if pairs else PairingError(message, advice=_LET_IT_PAIR)
+
+
+def is_of_the_link(exc: BaseException) -> bool:
+    """Whether a connection to a device that was heard failed, and neither the computer nor the distance is to blame."""
+    if isinstance(exc, TimeoutError | BleakNotFoundError) or not isinstance(exc, BleakError):
+        return False
+    return all(kind_of(one) is None for one in (exc, exc.__cause__) if one is not None)
 
 
 @contextmanager
@@ -97,13 +130,47 @@ def translated(what: str) -> Iterator[None]:
     """Turn what a radio raises into `LinkError`, with what was being done and what to do now."""
     try:
         yield
+    except EcgError:
+        raise
     except RADIO_EXCEPTIONS as exc:
-        cause = exc.__cause__ if advice_for(exc) is None and exc.__cause__ is not None else exc
-        raise LinkError(f"{what}: {_words(exc)}", advice=advice_for(cause)) from exc
+        raise _error(f"{what}: {_words(exc)}", exc) from exc
+
+
+def _error(message: str, exc: BaseException) -> LinkError:
+    """The error for `exc`, or for its cause where it only wraps one."""
+    for one in (exc.__cause__, exc):
+        if one is None:
+            continue
+        kind = kind_of(one)
+        if kind is not None:
+            return kind(message)
+        advice = _advice_for(one)
+        if advice is not None:
+            return LinkError(message, advice=advice)
+    return LinkError(message)
+
+
+def _advice_for(exc: BaseException) -> str | None:
+    if isinstance(exc, BleakCharacteristicNotFoundError):
+        return _WRONG_DEVICE
+    if type(exc).__name__ == "InvalidAddressError":
+        return _BAD_ADDRESS
+    return None
+
+
+def _kind_of_dbus_error(exc: BleakDBusError) -> type[RadioError] | None:
+    if exc.dbus_error.startswith(_CANNOT_START):
+        return BluetoothServiceError
+    kind = _BY_DBUS_ERROR.get(exc.dbus_error)
+    if kind is BluetoothPermissionError and exc.dbus_error_details == _NOT_PAIRED:
+        return PairingError
+    return kind
 
 
 def _words(exc: BaseException) -> str:
     """Return what happened, without the codes that bleak puts beside its sentence."""
     if isinstance(exc, BleakBluetoothNotAvailableError) and exc.args:
         return str(exc.args[0])
+    if isinstance(exc, TimeoutError):
+        return str(exc) or "no answer in time"
     return str(exc) or type(exc).__name__

@@ -1,53 +1,72 @@
 """Connections that a crashed application left behind.
 
 BlueZ keeps a device connected when the program that connected it dies, and a connected device does not advertise: no
-scan would find it again. Only Linux is like that; elsewhere this does nothing.
+scan would find it again. What a dead program asked for ends with it, so a device of which somebody still gets
+notifications is in use and left alone. Only Linux is like that; elsewhere this does nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
+
+from edge_app.link.radio_errors import DeviceBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_app.link.ble_bus import Objects
 
 _LOGGER = logging.getLogger(__name__)
-_BLUEZ: Final = "org.bluez"
-_DEVICE: Final = "org.bluez.Device1"
-_OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 
 
 async def close_stale_connections(service_uuid: str, *, address: str | None = None) -> tuple[str, ...]:
-    """Disconnect devices that offer a service (or the one with `address`); returns their addresses."""
+    """Disconnect devices that offer a service (or the one with `address`); returns their addresses.
+
+    Raises
+    ------
+    DeviceBusyError
+        All that there are serve another program.
+    """
     if sys.platform != "linux":
         return ()
-    # bleak itself stands on dbus-fast on Linux.
-    from dbus_fast import BusType
-    from dbus_fast.aio import MessageBus
+    # The D-Bus library is there on Linux only.
+    from edge_app.link.ble_bus import DEVICE, BluezBus
 
-    bus = MessageBus(bus_type=BusType.SYSTEM)
+    bus = await BluezBus.open()
+    closed, busy = [], []
     try:
-        await bus.connect()
-        connected = [item for item in await _connected(bus, service_uuid) if address in (None, item[1])]
-        for path, found in connected:
-            _LOGGER.info("closing a stale connection to %s", found)
-            await _call(bus, path=path, interface=_DEVICE, member="Disconnect")
+        objects = await bus.objects()
+        for path, interfaces in objects.items():
+            device = interfaces.get(DEVICE, {})
+            if not _fits(device, service_uuid=service_uuid, address=address):
+                continue
+            if _in_use(objects, path):
+                busy.append(f"{device.get('Name', 'no name')} ({device['Address']})")
+                continue
+            _LOGGER.info("closing a stale connection to %s", device["Address"])
+            await bus.call(path, DEVICE, "Disconnect")
+            closed.append(str(device["Address"]))
     finally:
-        bus.disconnect()
-    return tuple(found for _path, found in connected)
+        await bus.close()
+    if busy and not closed:
+        raise DeviceBusyError(
+            f"scan: found {', '.join(busy)} in use by another program, expected a device that is free"
+        )
+    return tuple(closed)
 
 
-async def _connected(bus: Any, service_uuid: str) -> list[tuple[str, str]]:
-    reply = await _call(bus, path="/", interface=_OBJECT_MANAGER, member="GetManagedObjects")
-    objects = reply.body[0] if reply is not None and reply.body and isinstance(reply.body[0], dict) else {}
-    found = []
-    for path, interfaces in objects.items():
-        device = {name: variant.value for name, variant in interfaces.get(_DEVICE, {}).items()}
-        if device.get("Connected") and service_uuid in device.get("UUIDs", ()):
-            found.append((path, device["Address"]))
-    return found
+def _fits(device: Mapping[str, Any], *, service_uuid: str, address: str | None) -> bool:
+    if not device.get("Connected") or service_uuid not in device.get("UUIDs", ()):
+        return False
+    return address is None or str(device["Address"]).lower() == address.lower()
 
 
-async def _call(bus: Any, *, path: str, interface: str, member: str) -> Any:
-    from dbus_fast import Message
-
-    return await bus.call(Message(destination=_BLUEZ, path=path, interface=interface, member=member))
+def _in_use(objects: Objects, device_path: str) -> bool:
+    """Whether a living program gets notifications of the device."""
+    return any(
+        interfaces.get("org.bluez.GattCharacteristic1", {}).get("Notifying", False)
+        for path, interfaces in objects.items()
+        if path.startswith(f"{device_path}/")
+    )

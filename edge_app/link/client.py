@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
 from edge_app.link.base import LinkInfo, Transport
 from firmware_bridge.control import REFUSAL_ADVICE, Reply, Request, decode_reply
 from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor
-from firmware_bridge.profile import Op, ReplyStatus
+from firmware_bridge.profile import Feature, Op, ReplyStatus
 from firmware_bridge.status import DeviceStatus, decode_status
 from lsemvae.ecg.errors import EcgError, LinkError, ProtocolError
 
@@ -21,6 +20,11 @@ _LOGGER = logging.getLogger(__name__)
 
 # A device answers within one or two connection intervals (15-30 ms each); the supervision time-out of the link is 4 s.
 REPLY_TIMEOUT_S: Final = 5.0
+
+# A disconnect takes as long as a supervision time-out at most; a radio service that hangs must not keep a recording.
+CLOSE_TIMEOUT_S: Final = 10.0
+
+_T = TypeVar("_T")
 
 
 class Source(Enum):
@@ -30,6 +34,7 @@ class Source(Enum):
     LIVE = "live"
     CONTROL = "control"
     STATUS = "status"
+    BULK = "bulk"
 
 
 OnBytes = Callable[[Source, bytes], None]
@@ -37,15 +42,24 @@ OnBytes = Callable[[Source, bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A connection that is ready for START."""
+    """A connection that is ready for START.
+
+    Attributes
+    ----------
+    descriptor_bytes
+        The descriptor as it was read over this connection: what a device signs when it authenticates itself.
+    """
 
     info: LinkInfo
     descriptor: DeviceDescriptor
+    descriptor_bytes: bytes
     status: DeviceStatus
 
 
 class DeviceClient:
     """One connection, from `open` to `close`; a new connection needs a new client.
+
+    Live and bulk frames are dropped until `admit`: nobody knows before whose they are.
 
     Parameters
     ----------
@@ -61,30 +75,41 @@ class DeviceClient:
         self._on_lost = on_lost
         self._txn = 0
         self._pending: dict[int, asyncio.Future[Reply]] = {}
+        self._admitted = False
         self.lost = False
 
     async def open(self) -> Opened:
         """Connect, read what the device says about itself, subscribe."""
         self._transport.on_disconnect(self._link_lost)
         info = await self._transport.connect()
-        raw = await self._transport.read_descriptor()
+        raw, descriptor = await _twice(self._transport.read_descriptor, decode_descriptor)
         self._on_bytes(Source.DESCRIPTOR, raw)
-        descriptor = decode_descriptor(raw)
-        status = decode_status(await self._transport.read_status())
+        _, status = await _twice(self._transport.read_status, decode_status)
         await self._transport.subscribe(
-            on_live=lambda data: self._on_bytes(Source.LIVE, bytes(data)),
+            on_live=lambda data: self._samples(Source.LIVE, data),
             on_control=self._control,
             on_status=lambda data: self._on_bytes(Source.STATUS, bytes(data)),
+            on_bulk=(lambda data: self._samples(Source.BULK, data)) if _keeps_recordings(descriptor) else None,
         )
-        return Opened(info=info, descriptor=descriptor, status=status)
+        return Opened(info=info, descriptor=descriptor, descriptor_bytes=raw, status=status)
+
+    def admit(self) -> None:
+        """Take samples from here on: the device is the one it should be."""
+        self._admitted = True
 
     async def close(self) -> None:
         """Disconnect, always: an unclosed connection doubles every later notification on BlueZ."""
         self._transport.on_disconnect(None)
         self.lost = True
+        self._admitted = False
         self._fail_pending("the connection was closed")
-        with suppress(EcgError):
-            await self._transport.disconnect()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._transport.disconnect()
+        except EcgError:
+            pass
+        except Exception:  # a radio that is gone cannot even be told good-bye; what was received counts for more
+            _LOGGER.warning("disconnecting failed", exc_info=True)
 
     async def request(self, op: Op, params: bytes = b"") -> Reply:
         """Send a request and return its reply, whatever its status; `LinkError` if none comes."""
@@ -113,6 +138,10 @@ class DeviceClient:
             raise ProtocolError(message, advice=REFUSAL_ADVICE[reply.status])
         return reply
 
+    def _samples(self, source: Source, data: bytes) -> None:
+        if self._admitted:
+            self._on_bytes(source, bytes(data))
+
     def _control(self, data: bytes) -> None:
         self._on_bytes(Source.CONTROL, bytes(data))
         try:
@@ -135,3 +164,19 @@ class DeviceClient:
         for waiting in self._pending.values():
             if not waiting.done():
                 waiting.set_exception(LinkError(f"connection lost: {reason}"))
+
+
+async def _twice(read: Callable[[], Awaitable[bytes]], decode: Callable[[bytes], _T]) -> tuple[bytes, _T]:
+    """Read a value and decode it; a wire may damage one packet, a device that speaks another version says so again."""
+    raw = bytes(await read())
+    try:
+        return raw, decode(raw)
+    except ProtocolError as exc:
+        _LOGGER.info("read again: %s", exc)
+        raw = bytes(await read())
+        return raw, decode(raw)
+
+
+def _keeps_recordings(descriptor: DeviceDescriptor) -> bool:
+    """Whether there is a bulk characteristic worth listening to; a device without recordings may lack it."""
+    return bool(descriptor.features & Feature.RECORD)

@@ -48,6 +48,7 @@ class InProcessTransport:
         source = recording if isinstance(recording, SignalSource) else source_from_record(recording, loop=loop)
         self.player = DevicePlayer(device(source), faults=faults, speed=speed)
         self._mtu = mtu
+        self._speed = speed
         self._name = name
         self._connected = False
         self._callbacks: dict[str, NotificationCallback] = {}
@@ -65,7 +66,7 @@ class InProcessTransport:
         self._connected = True
         self.player.attach(self)
         self.player.start()
-        return LinkInfo(name=self._name, address="in-process", mtu=self._mtu, kind="in-process")
+        return LinkInfo(name=self._name, address="in-process", mtu=self._mtu, kind="in-process", pace=self._speed)
 
     async def disconnect(self) -> None:
         """End the connection; the device goes on acquiring."""

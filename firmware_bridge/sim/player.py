@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from firmware_bridge.control import decode_reply, decode_request, decode_start
+from firmware_bridge.profile import Op, ReplyStatus, StartFlag
 from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import FaultInjector, Faults, LinkAction
 
@@ -33,13 +34,23 @@ class Link(Protocol):
         ...
 
 
+class OnEvent(Protocol):
+    """Told what happens to a device: the name of the event, and figures by name."""
+
+    def __call__(self, event: str, /, **details: Any) -> None:
+        """Take note."""
+        ...
+
+
 class DevicePlayer:
-    """Plays a device at `speed` times real time.
+    """Plays a device at `speed` times real time; the device's clock begins at 0 whenever it gets power.
 
     Parameters
     ----------
     on_event
-        Told about "power_off", "power_on", "hang", "wake" and "disconnect"; for logs and tests.
+        Told about "connected", "disconnected", "stream", "power_off", "power_on", "battery" (`percent`), "hang",
+        "wake" and "disconnect"; for logs and tests. "stream" says with which sample of its source a stream begins or
+        goes on (`source_index`; `resumed`), and the device's `boot_id`.
     """
 
     def __init__(
@@ -48,16 +59,22 @@ class DevicePlayer:
         *,
         faults: Faults | None = None,
         speed: float = 1.0,
-        on_event: Callable[[str], None] | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.device = device
         self.faults = FaultInjector(faults or Faults())
         self._speed = speed
-        self._on_event = on_event or (lambda _name: None)
+        self._on_event: OnEvent = on_event or ignore_event
         self._link: Link | None = None
         self._task: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
         self._hanging = False
+        self._powered_at_s: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Times real time."""
+        return self._speed
 
     def start(self) -> None:
         """Let time pass."""
@@ -74,12 +91,14 @@ class DevicePlayer:
         """A host connected."""
         self._link = link
         self.device.link_up(mtu=link.mtu)
+        self._on_event("connected")
 
     def detach(self, link: Link | None = None) -> None:
         """The host is gone; with `link`, only if it is still the current one."""
-        if link is None or link is self._link:
+        if self._link is not None and link in (None, self._link):
             self._link = None
             self.device.link_down()
+            self._on_event("disconnected")
 
     async def control(self, request: bytes) -> None:
         """Handle a write to the control characteristic."""
@@ -88,19 +107,29 @@ class DevicePlayer:
         self.device.link_up(mtu=self._link.mtu)  # the MTU may have been negotiated after the connection
         now_us = self._now_us()
         await self._send(self.device.advance(now_us))  # what was acquired while nobody listened was not sent
-        await self._send(self.device.control(request, now_us=now_us))
+        answer = self.device.control(request, now_us=now_us)
+        self._tell_stream(request, answer)
+        await self._send(answer)
 
     async def power_off(self) -> None:
         """Battery out: the link is lost with the ring."""
         self.device.power_off()
-        self._hanging = False
-        self._on_event("power_off")
-        await self._drop()
+        await self._without_power()
+
+    async def set_battery(self, percent: int) -> None:
+        """Charge of the battery, which the status tells; at 0 % the device is off until it gets another one."""
+        self.device.set_battery(percent)
+        self._on_event("battery", percent=percent)
+        if not self.device.powered:
+            await self._without_power()
 
     def power_on(self) -> None:
-        """Battery in."""
+        """Battery in, a full one in the place of an empty one; nothing happens to a device that is on."""
+        if self.device.powered:
+            return
         self.device.power_on()
-        self._on_event("power_on")
+        self._powered_at_s = None
+        self._on_event("power_on", boot_id=self.device.descriptor.boot_id)
 
     async def disconnect(self) -> None:
         """Cut the link; acquisition goes on."""
@@ -116,6 +145,23 @@ class DevicePlayer:
         """Go on after `hang`; what was acquired meanwhile was not sent and lies in the ring."""
         self._hanging = False
         self._on_event("wake")
+
+    def _tell_stream(self, request: bytes, answer: list[Notification]) -> None:
+        """Say where a stream begins, if that is what was asked for and granted."""
+        if request[:1] != bytes((Op.START,)) or not answer:
+            return
+        if decode_reply(answer[0].data).status is not ReplyStatus.OK:
+            return
+        flags = decode_start(decode_request(request).params).flags
+        self._on_event(
+            "stream", source_index=self.device.next_index, resumed=bool(flags & StartFlag.RESUME),
+            boot_id=self.device.descriptor.boot_id,
+        )  # fmt: skip
+
+    async def _without_power(self) -> None:
+        self._hanging = False
+        self._on_event("power_off")
+        await self._drop()
 
     async def _drop(self) -> None:
         link = self._link
@@ -135,6 +181,8 @@ class DevicePlayer:
             await self.disconnect()
         elif action is LinkAction.POWER_OFF:
             await self.power_off()
+        elif action is LinkAction.BATTERY_DEAD:
+            await self.set_battery(0)
         elif action is LinkAction.HANG:
             self.hang()
 
@@ -160,7 +208,14 @@ class DevicePlayer:
             _LOGGER.debug("not sent on %s: %r", notification.channel.value, exc)
 
     def _now_us(self) -> int:
-        return round(asyncio.get_running_loop().time() * 1e6 * self._speed)
+        now_s = asyncio.get_running_loop().time()
+        if self._powered_at_s is None:
+            self._powered_at_s = now_s
+        return round((now_s - self._powered_at_s) * 1e6 * self._speed)
 
 
-__all__ = ["Channel", "DevicePlayer", "Link"]
+def ignore_event(_event: str, /, **_details: Any) -> None:
+    """Take no note."""
+
+
+__all__ = ["Channel", "DevicePlayer", "Link", "OnEvent", "ignore_event"]

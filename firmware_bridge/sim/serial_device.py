@@ -269,7 +269,7 @@ async def _end_of_input() -> None:
     await ended.wait()
 
 
-def _say(event: str, **details: Any) -> None:
+def _say(event: str, /, **details: Any) -> None:
     sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
     sys.stdout.flush()
 

@@ -1,78 +1,109 @@
-# mypy: allow-untyped-calls
-# (Bumble's LocalLink has no annotations.)
 """The test radio as a process: ``python -m firmware_bridge.sim.server --record FILE``.
 
 Runs a private D-Bus, a user-space org.bluez and a virtual device that replays a recording. The first line on standard
-output is ``{"event": "ready", "bus": ADDRESS}``; an application started with DBUS_SYSTEM_BUS_ADDRESS set to it finds
-the device through its ordinary Bluetooth code. Commands are lines on standard input: disconnect, power_off, power_on,
-hang, wake, adapter_off, adapter_on, fail_connect N, report, quit; end of input or SIGTERM quits.
+output is ``{"event": "ready", "bus": ADDRESS, ...}``; an application started with DBUS_SYSTEM_BUS_ADDRESS set to it
+finds the device through its ordinary Bluetooth code. Each further line is an event, "stream" among them: with which
+sample of the recording (`source_index`) a stream begins. Commands are lines on standard input, see `COMMANDS`; end of
+input or SIGTERM quits.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
+import math
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import Any, Final
 
-from firmware_bridge.sim.bus import private_bus
-from firmware_bridge.sim.core_device import make_device
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.requirements import check_radio_requirements
-from firmware_bridge.sim.source import source_from_record
+from firmware_bridge.authenticity import DeviceKey
+from firmware_bridge.sim.faults import Faults, FaultsError
+from firmware_bridge.sim.radio import DEFAULT_MTU, DEFAULT_NAME, Radio, RadioOptions, serve
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.formats import read_record
 
-if TYPE_CHECKING:
-    from firmware_bridge.sim.bluezd.daemon import Bluezd
-    from firmware_bridge.sim.peripheral import BumblePeripheral
+__all__ = ["COMMANDS", "main", "obey"]
 
 _USER_ERROR: Final = 1
+_PROBABILITIES: Final = ("drop", "corrupt", "swap", "duplicate", "delay", "garbage")
+
+Command = Callable[[Radio, str], Awaitable[None] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Radio:
-    peripheral: BumblePeripheral
-    daemon: Bluezd
+def _on(argument: str) -> bool:
+    if argument not in ("on", "off"):
+        raise ValueError(argument)
+    return argument == "on"
 
-    async def obey(self, line: str) -> None:
-        """Carry out one command."""
-        name, _, argument = line.partition(" ")
-        if name in ("power_off", "power_on"):
-            await getattr(self.peripheral, name)()
-        elif name == "disconnect":
-            await self.peripheral.player.disconnect()
-        elif name in ("hang", "wake"):
-            getattr(self.peripheral.player, name)()
-        elif name in ("adapter_on", "adapter_off"):
-            self.daemon.adapter.set_powered(powered=name == "adapter_on")
-        elif name == "fail_connect":
-            self.daemon.connects_to_fail = int(argument)
-        elif name == "report":
-            _say("report", **self.report())
-        else:
-            _say("unknown_command", found=name)
 
-    def report(self) -> dict[str, Any]:
-        """Counters of the daemon and of the faults."""
-        faults = dict(self.peripheral.player.faults.counts)
-        return {"daemon": dict(self.daemon.counts), "faults": faults, "next": self.peripheral.player.device.next_index}
+def _impostor(radio: Radio, argument: str) -> Awaitable[None]:
+    if argument == "nokey":
+        return radio.impostor(on=True, with_key=False)
+    return radio.impostor(on=_on(argument))
+
+
+def _power_cycle(radio: Radio, argument: str) -> None:
+    off_s = float(argument)
+    if not 0 <= off_s < math.inf:
+        raise ValueError(argument)
+    radio.spawn(radio.power_cycle(off_s))
+
+
+COMMANDS: Final[Mapping[str, tuple[str, Command]]] = MappingProxyType(
+    {
+        "disconnect": ("cut the link", lambda radio, _: radio.disconnect()),
+        "power_off": ("take the battery out", lambda radio, _: radio.power_off()),
+        "power_on": ("put a battery in", lambda radio, _: radio.power_on()),
+        "power_cycle": ("SECONDS: off, and on again", _power_cycle),
+        "battery": ("PERCENT", lambda radio, text: radio.set_battery(int(text))),
+        "battery_dead": ("the battery is empty", lambda radio, _: radio.set_battery(0)),
+        "hang": ("fall silent with the link up", lambda radio, _: radio.hang()),
+        "wake": ("go on after hang", lambda radio, _: radio.wake()),
+        "faults": ("JSON: another radio from here on", lambda radio, text: radio.set_faults(_faults(text))),
+        "impostor": ("on | nokey | off: another device of this name and address", _impostor),
+        "adapter_off": ("switch the adapter off", lambda radio, _: radio.set_adapter(powered=False)),
+        "adapter_on": ("switch it on", lambda radio, _: radio.set_adapter(powered=True)),
+        "fail_connect": ("N: abort the next N connections", lambda radio, text: radio.fail_connects(int(text))),
+        "service_crash": ("end the Bluetooth service without a word", lambda radio, _: radio.daemon.crash()),
+        "service_stop": ("stop it in good order", lambda radio, _: radio.daemon.stop()),
+        "service_restart": ("start it again after either", lambda radio, _: radio.daemon.restart()),
+        "pairing": ("on | off: whether the device agrees", lambda radio, text: radio.accept_pairing(accept=_on(text))),
+        "forget_bonds": ("the device loses its bonds", lambda radio, _: radio.forget_bonds()),
+        "report": ("say the counts", lambda radio, _: _say("report", **radio.report())),
+    }
+)
+
+
+async def obey(radio: Radio, line: str) -> str | None:
+    """Carry out one line; returns what is wrong with it, if anything is."""
+    name, _, argument = line.strip().partition(" ")
+    if name not in COMMANDS:
+        return f"found {name!r}, expected one of: {', '.join(COMMANDS)}"
+    try:
+        work = COMMANDS[name][1](radio, argument.strip())
+        if work is not None:
+            await work
+    except (ValueError, TypeError) as exc:
+        return f"{name}: found {argument!r} ({exc}), expected {COMMANDS[name][0]}"
+    except Exception as exc:  # Bumble and the bus raise anything; a laboratory goes on after a command out of place
+        return f"{name}: {exc!r}"
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until standard input ends; 1 if something needed is missing."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _leave)
     try:
-        check_radio_requirements()
-        with private_bus() as address:
-            asyncio.run(_serve(options, address))
+        asyncio.run(_serve(options.record, _radio_options(options)))
+    except FaultsError as exc:
+        parser.error(str(exc))
     except EcgError as exc:
         _say("error", **exc.to_dict())
         return _USER_ERROR
@@ -84,53 +115,77 @@ def _leave(_signal: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-async def _serve(options: argparse.Namespace, address: str) -> None:
-    from bumble.link import LocalLink
-
-    from firmware_bridge.sim.bluezd.daemon import Bluezd
-    from firmware_bridge.sim.peripheral import BumblePeripheral
-
-    link = LocalLink()
-    source = source_from_record(read_record(options.record), loop=not options.once)
-    device = make_device(source, core=False if options.mirror else None)
-    player = DevicePlayer(device, faults=Faults(**options.faults), speed=options.speed, on_event=_say)
-    radio = _Radio(BumblePeripheral(player, link=link, name=options.name), Bluezd(link=link, mtu=options.mtu))
-    await radio.daemon.start(address, with_adapter=not options.no_adapter)
-    await radio.peripheral.start()
-    _say("ready", bus=address)
-    async for line in _lines():
-        if line == "quit":
-            break
-        await radio.obey(line)
-    _say("report", **radio.report())
-    await player.close()
+async def _serve(record: Path, options: RadioOptions) -> None:
+    async with serve(read_record(record), options, on_event=_say) as radio:
+        _say("ready", bus=radio.bus, name=options.shown_name, device=type(radio.device).__name__)
+        async for line in _lines():
+            if line == "quit":
+                break
+            if line and (wrong := await obey(radio, line)):
+                _say("unknown_command", found=line, message=wrong)
+        _say("report", **radio.report())
 
 
-async def _lines() -> Any:
+async def _lines() -> AsyncIterator[str]:
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     while raw := await reader.readline():
-        yield raw.decode().strip()
+        yield raw.decode(errors="replace").strip()
 
 
-def _say(event: str, **details: Any) -> None:
+def _say(event: str, /, **details: Any) -> None:
     sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
     sys.stdout.flush()
 
 
+def _faults(text: str) -> Faults:
+    """Faults from JSON; the error is a TypeError or ValueError."""
+    return Faults(**json.loads(text or "{}"))
+
+
+def _faults_option(text: str) -> Faults:
+    try:
+        return _faults(text)
+    except (TypeError, ValueError) as exc:
+        raise argparse.ArgumentTypeError(f"found {text} ({exc}), expected JSON of known faults") from exc
+
+
+def _radio_options(options: argparse.Namespace) -> RadioOptions:
+    given = {name: getattr(options, name) for name in (*_PROBABILITIES, "seed")}
+    faults = dataclasses.replace(options.faults, **{name: value for name, value in given.items() if value is not None})
+    return RadioOptions(
+        speed=options.speed, loop=not options.once, faults=faults, name=options.name,
+        key=None if options.key is None else DeviceKey.parse(options.key), core=options.core, mtu=options.mtu,
+        encrypted=options.encrypted, devices=options.devices, with_adapter=not options.no_adapter, bus=options.bus,
+    )  # fmt: skip
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m firmware_bridge.sim.server", description=__doc__.splitlines()[0])
+    commands = "; ".join(f"{name} ({what})" for name, (what, _command) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m firmware_bridge.sim.server", description=__doc__.splitlines()[0],
+        epilog=f"Lines on standard input: {commands}; quit.",
+    )  # fmt: skip
     parser.add_argument("--record", type=Path, required=True, help="recording to replay (.ecg.npz, .csv, WFDB)")
     parser.add_argument("--speed", type=float, default=1.0, help="times real time")
     parser.add_argument("--once", action="store_true", help="end the stream after the recording instead of repeating")
-    parser.add_argument("--faults", type=json.loads, default={}, help='JSON, for example \'{"drop": 0.05, "seed": 2}\'')
-    parser.add_argument("--mtu", type=int, default=517, help="attribute MTU that the host asks for")
-    parser.add_argument("--name", default="E6L-0001", help="name in the advertisement")
-    parser.add_argument(
-        "--mirror", action="store_true", help="the device in Python [default: the C core, where it can be built]"
-    )
+    parser.add_argument("--name", help=f"name in the advertisement [default: that of the key, else {DEFAULT_NAME}]")
+    parser.add_argument("--key", metavar="QR_TEXT", help="text of the QR code on the case: a device that proves itself")
+    parser.add_argument("--encrypted", action="store_true", help="refuse a link without encryption")
+    parser.add_argument("--devices", type=int, default=1, help="so many devices of the same name")
+    parser.add_argument("--bus", type=Path, metavar="PATH", help="socket of the D-Bus [default: one of its own]")
+    parser.add_argument("--mtu", type=int, default=DEFAULT_MTU, help="attribute MTU that the host asks for")
     parser.add_argument("--no-adapter", action="store_true", help="a machine without a Bluetooth adapter")
+    core = parser.add_mutually_exclusive_group()
+    core.add_argument("--core", action="store_true", default=None, help="the device core in C (needs a compiler)")
+    core.add_argument("--mirror", dest="core", action="store_false", help="its mirror in Python")
+    for name in _PROBABILITIES:
+        parser.add_argument(f"--{name}", type=float, metavar="P", help=f"probability per frame of: {name}")
+    parser.add_argument("--seed", type=int, help="of the faults")
+    parser.add_argument(
+        "--faults", type=_faults_option, default=Faults(), help="JSON, for example '{\"disconnect_at\": 60}'"
+    )
     return parser
 
 

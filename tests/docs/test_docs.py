@@ -49,8 +49,9 @@ COMMANDS = {
 
 
 def options(command: Any) -> list[str]:
-    """Long names of a command's options, in the order of its help."""
-    names = (name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+    """Long names of a command's options, in the order of its help; hidden ones are for laboratories."""
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    names = (name for parameter in shown for name in (*parameter.opts, *parameter.secondary_opts))
     return [name for name in names if name.startswith("--")]
 
 

@@ -15,19 +15,25 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import cli_live, live
+from edge_app import cli_live, device_ways, live
 from edge_app.cli import app
 from edge_app.demo import demo_recording
+from edge_app.keys import DeviceKeys
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.live import SPOOL_DIR, leftovers, record_live
 from edge_app.spool import Spool
 from edge_app.store import STORE_FILE, RecordStore
+from firmware_bridge.authenticity import DeviceKey
+from firmware_bridge.sim.device import VirtualDevice
 from firmware_bridge.sim.faults import Faults
-from lsemvae.ecg.errors import LinkError, StoreError
+from firmware_bridge.sim.source import SignalSource
+from lsemvae.ecg.errors import FormatError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.source import SourceInfo
 
 Records = Callable[..., EcgRecord]
 SPEED = 20.0
+KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))
 
 
 @pytest.fixture
@@ -46,11 +52,19 @@ def invoke(bundle_dir: Path, trust_dir: Path, home: Path) -> Callable[..., Any]:
     return call
 
 
+def _trusted(source: SignalSource) -> VirtualDevice:
+    return VirtualDevice(source, key=KEY)
+
+
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch, make_record: Records) -> None:
-    """A virtual device in place of the radio."""
-    fake = SimpleNamespace(BleTransport=lambda *_, **__: InProcessTransport(make_record(seconds=13.0), speed=SPEED))
-    monkeypatch.setitem(sys.modules, "edge_app.link.ble", fake)
+def device(monkeypatch: pytest.MonkeyPatch, make_record: Records, home: Path) -> None:
+    """A virtual device in place of the radio, whose key this clinic knows."""
+
+    def transport(*_: Any, **__: Any) -> InProcessTransport:
+        return InProcessTransport(make_record(seconds=13.0), speed=SPEED, device=_trusted)
+
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=transport))
+    DeviceKeys(home).add(KEY)
 
 
 def test_demo_goes_the_whole_way(invoke: Callable[..., Any], home: Path) -> None:
@@ -94,8 +108,10 @@ def test_run_records_screens_and_stores(invoke: Callable[..., Any], home: Path) 
     assert values["recording"]["duration_s"] == pytest.approx(10.0, abs=0.2)
     assert values["recording"]["time_source"] == "host"
     assert "recording" in result.stderr
+    assert values["session"]["authenticated"] is True
     with RecordStore(home / STORE_FILE) as store:
         assert store.get_results(values["stored"]["record_id"])[0]["operator"] == "op 3"
+        assert store.get_record(values["stored"]["record_id"]).source == SourceInfo(driver="e6l", authenticated=True)
     assert list((home / SPOOL_DIR).iterdir()) == []
 
 
@@ -112,14 +128,14 @@ def test_a_device_is_an_address_or_a_name(
     monkeypatch: pytest.MonkeyPatch, device: str | None, expected: dict[str, str | None]
 ) -> None:
     monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=lambda **options: options))
-    assert cli_live._bluetooth(device) == expected
+    assert device_ways.bluetooth(device) == expected
 
 
 def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "edge_app.link.ble", raising=False)
     monkeypatch.setitem(sys.modules, "bleak", None)
     with pytest.raises(LinkError) as caught:
-        cli_live._bluetooth(None)
+        device_ways.bluetooth(None)
     assert "lsemvae[edge]" in caught.value.advice
 
 
@@ -193,7 +209,7 @@ from edge_app.live import record_live
 from edge_app.demo import demo_recording, demo_transport
 record_live(
     demo_transport(demo_recording(), speed=5.0), seconds=10.0, data_dir=Path(sys.argv[1]),
-    on_progress=lambda p: print(f"{p.received_s:.2f}", flush=True),
+    on_progress=lambda p: print(f"{p.received_s:.2f}", flush=True), allow_unauthenticated=True,
 )
 """
 
@@ -233,7 +249,8 @@ def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
 
 
 def test_a_crash_between_store_and_safety_copy_stores_nothing_twice(home: Path, make_record: Records) -> None:
-    recording = record_live(InProcessTransport(make_record(seconds=13.0), speed=SPEED), seconds=10.0, data_dir=home)
+    transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
+    recording = record_live(transport, seconds=10.0, data_dir=home, allow_unauthenticated=True)
     with RecordStore(home / STORE_FILE) as store:
         first = store.save_record(recording.session.record)
         (leftover,) = leftovers(home)
@@ -260,7 +277,7 @@ def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record
 
     live.record_session = impatient
     try:
-        recording = record_live(transport, seconds=12.0, data_dir=home, on_progress=watch)
+        recording = record_live(transport, seconds=12.0, data_dir=home, on_progress=watch, allow_unauthenticated=True)
     finally:
         live.record_session = real
     assert recording.session.complete is False
@@ -284,7 +301,8 @@ def test_the_safety_copy_of_a_device_that_never_answered_is_removed(home: Path, 
 
 def _interrupted(home: Path, name: str, make_record: Records) -> Path:
     """Leave a safety copy behind, as a crash does; returns it."""
-    recording = record_live(InProcessTransport(make_record(seconds=13.0), speed=SPEED), seconds=10.0, data_dir=home)
+    transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
+    recording = record_live(transport, seconds=10.0, data_dir=home, allow_unauthenticated=True)
     return recording.spool.rename(recording.spool.with_name(f"{name}.spool"))
 
 
@@ -382,7 +400,8 @@ def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
     invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, make_record: Records
 ) -> None:
     def dying(*_: Any, **__: Any) -> InProcessTransport:
-        return InProcessTransport(make_record(seconds=13.0), speed=SPEED, faults=Faults(power_off_at=100))
+        faults = Faults(power_off_at=100)
+        return InProcessTransport(make_record(seconds=13.0), speed=SPEED, faults=faults)
 
     real = live.record_session
 
@@ -391,7 +410,7 @@ def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
 
     monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=dying))
     monkeypatch.setattr(live, "record_session", impatient)
-    result = invoke("run", "--yes", "--seconds", "10", "--json")
+    result = invoke("run", "--yes", "--seconds", "10", "--json", "--allow-unauthenticated")
     assert result.exit_code == 3
     assert re.search(r"5\.0 of 10\.0 s, no connection for [1-9] s, trying again", result.stderr)
     assert "Note: the device did not come back; what was received is kept" in result.stderr
@@ -408,3 +427,41 @@ def test_a_service_that_is_stopped_ends_the_recording_in_order(home: Path, numbe
         assert process.stdout is not None
         assert "ended in order" in process.stdout.read()
     assert process.returncode == 0
+
+
+@pytest.mark.usefixtures("device")
+def test_a_device_whose_key_is_not_known_is_refused_and_leaves_nothing(invoke: Callable[..., Any], home: Path) -> None:
+    DeviceKeys(home).remove(KEY.name)
+    result = invoke("run", "--yes", "--seconds", "10")
+    assert result.exit_code == 1
+    assert "E_DEVICE_NOT_AUTHENTICATED" in result.stderr
+    assert "edge_app devices trust" in result.stderr
+    assert list((home / SPOOL_DIR).iterdir()) == []
+    assert not (home / STORE_FILE).exists()
+
+
+@pytest.mark.usefixtures("device")
+def test_a_device_on_the_bench_is_recorded_if_asked_and_the_store_says_so(
+    invoke: Callable[..., Any], home: Path
+) -> None:
+    DeviceKeys(home).remove(KEY.name)
+    values = json.loads(invoke("run", "--yes", "--seconds", "10", "--json", "--allow-unauthenticated").stdout)
+    assert values["session"]["authenticated"] is False
+    with RecordStore(home / STORE_FILE) as store:
+        assert store.get_record(values["stored"]["record_id"]).source.authenticated is False
+
+
+def test_the_mark_of_a_device_that_proved_nothing_survives_a_crash(home: Path, make_record: Records) -> None:
+    spool = _interrupted(home, "a", make_record)
+    (leftover,) = leftovers(home)
+    assert leftover.spool == spool
+    assert leftover.recovered is not None
+    assert leftover.recovered.record.source == SourceInfo(driver="e6l", authenticated=False)
+
+
+def test_a_damaged_list_of_keys_is_an_error_and_not_an_empty_list(home: Path, make_record: Records) -> None:
+    DeviceKeys(home).add(KEY)
+    DeviceKeys(home).path.write_text("{}", encoding="ascii")
+    with pytest.raises(FormatError, match="device keys"):
+        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=home)
+    assert not (home / SPOOL_DIR).exists()

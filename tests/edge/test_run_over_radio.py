@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.needs_dbus, pytest.mark.slow]
 
 NAME = "E6L-0042"
 APP = "from edge_app.cli import main; main()"
+# The simulated device has no key, and plays twice as fast as a real one.
+PLAYED = ("--allow-unauthenticated", "--pace", "2")
 
 
 class Radio:
@@ -58,7 +60,7 @@ def start(radio: Radio, bundle_dir: Path, trust_dir: Path, tmp_path: Path) -> Ca
     def call(*words: str) -> subprocess.Popen[str]:
         options = ["--bundle", str(bundle_dir), "--trust", str(trust_dir), "--data-dir", str(tmp_path / "home")]
         return subprocess.Popen(
-            [sys.executable, "-c", APP, "run", "--yes", "--json", *options, *words],
+            [sys.executable, "-c", APP, "run", "--yes", "--json", *PLAYED, *options, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

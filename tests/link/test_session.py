@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,20 +12,22 @@ from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
 from firmware_bridge.control import Request, StartParams, decode_start_reply
-from firmware_bridge.profile import Op
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
+from firmware_bridge.profile import Feature, Op
+from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
 from firmware_bridge.sim.player import DevicePlayer
 from firmware_bridge.sim.source import source_from_uv
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from lsemvae.ecg.record import EcgRecord, StartTime
+from tests.link.away import AwayTransport
 
 SPEED = 20.0
 NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02, delay=0.02)
 
 
 def record(transport: InProcessTransport, *, seconds: float = 10.0, **options) -> SessionResult:
-    return asyncio.run(record_session(transport, seconds=seconds, **options))
+    # The virtual device has no key, except where a test gives it one (see test_session_auth).
+    return asyncio.run(record_session(transport, seconds=seconds, allow_unauthenticated=True, **options))
 
 
 def kinds(result: SessionResult) -> list[EventKind]:
@@ -39,29 +40,6 @@ def check_account(result: SessionResult) -> None:
     found = result.statistics
     assert found.received_samples + found.missing_samples == found.elapsed_samples == result.record.n_samples
     assert found.missing_samples == declared
-
-
-class AwayTransport(InProcessTransport):
-    """A device that is out of reach for some attempts after its link was lost; `on_return` runs when it is back."""
-
-    def __init__(self, *args, attempts: int, on_return: Callable[[AwayTransport], None] | None = None, **options):
-        super().__init__(*args, **options)
-        self._away = attempts
-        self._on_return = on_return
-        self._lost = False
-
-    async def drop(self):
-        self._lost = True
-        await super().drop()
-
-    async def connect(self):
-        if self._lost and self._away:
-            self._away -= 1
-            raise LinkError("found no device, expected one")
-        if self._lost and self._on_return is not None:
-            self._on_return(self)
-        self._lost = False
-        return await super().connect()
 
 
 def test_a_clean_link_gives_the_source_sample_by_sample(source, equals_source):
@@ -90,7 +68,8 @@ def test_a_lost_link_is_reconnected_and_the_hole_filled_from_the_ring(source, eq
     transport = AwayTransport(source, speed=SPEED, faults=Faults(disconnect_at=60), attempts=1)
     result = record(transport)
     assert [kind for kind in kinds(result) if kind is not EventKind.REPAIR] == [
-        EventKind.CONNECTED, EventKind.STARTED, EventKind.LOST, EventKind.RETRY, EventKind.RESUMED, EventKind.STOPPED,
+        EventKind.CONNECTED, EventKind.UNAUTHENTICATED, EventKind.STARTED, EventKind.LOST, EventKind.RETRY,
+        EventKind.RESUMED, EventKind.STOPPED,
     ]  # fmt: skip
     assert result.statistics.reconnects == 1
     assert result.statistics.assembly.retransmitted > 0
@@ -147,10 +126,12 @@ def test_a_device_switched_off_and_on_continues_after_a_declared_gap(source, sig
 
 
 def test_what_left_the_ring_stays_a_declared_gap(signal_uv, equals_source):
-    transport = AwayTransport(source_from_uv(signal_uv, fs_hz=500.0), faults=Faults(), attempts=1)
-    device = VirtualDevice(source_from_uv(signal_uv, fs_hz=500.0), ring_s=1)
-    transport.player = DevicePlayer(device, faults=Faults(disconnect_at=40), speed=SPEED)
-    result = record(transport)
+    def forgetful(source):
+        return VirtualDevice(source, ring_s=1, features=DEFAULT_FEATURES & ~Feature.RECORD)
+
+    source = source_from_uv(signal_uv, fs_hz=500.0)
+    faults = Faults(disconnect_at=40)
+    result = record(AwayTransport(source, speed=SPEED, faults=faults, attempts=1, device=forgetful))
     assert EventKind.EVICTED in kinds(result)
     assert len(result.record.gaps) == 1
     assert result.record.n_samples == 5000
@@ -204,7 +185,7 @@ def test_a_stream_left_running_by_a_crashed_application_is_stopped_first(source,
         await transport.connect()
         await transport.write_control(Request(op=Op.START, txn=1, params=StartParams().to_bytes()).to_bytes())
         await transport.disconnect()
-        return await record_session(transport, seconds=3)
+        return await record_session(transport, seconds=3, allow_unauthenticated=True)
 
     result = asyncio.run(crash_then_record())
     assert result.complete
@@ -228,7 +209,8 @@ def test_the_caller_can_stop_early(source, equals_source):
             if frame.t0 >= 1000:
                 stop.set()
 
-        return await record_session(InProcessTransport(source, speed=SPEED), seconds=10, stop=stop, on_frame=on_frame)
+        transport = InProcessTransport(source, speed=SPEED)
+        return await record_session(transport, seconds=10, stop=stop, on_frame=on_frame, allow_unauthenticated=True)
 
     result = asyncio.run(scenario())
     assert 1025 <= result.record.n_samples < 5000
@@ -250,10 +232,10 @@ def test_another_device_cannot_continue_the_recording(source, signal_uv, equals_
 
 def test_garbage_on_every_characteristic_changes_nothing(source, equals_source):
     class Babbling(InProcessTransport):
-        async def subscribe(self, *, on_live, on_control, on_status=None):
-            await super().subscribe(on_live=on_live, on_control=on_control, on_status=on_status)
+        async def subscribe(self, *, on_live, on_control, on_status=None, on_bulk=None):
+            await super().subscribe(on_live=on_live, on_control=on_control, on_status=on_status, on_bulk=on_bulk)
             rng = np.random.default_rng(5)
-            for callback in (on_live, on_control, on_status):
+            for callback in (on_live, on_control, on_status, on_bulk):
                 for size in (0, 1, 2, 3, 12, 20, 162):
                     callback(rng.bytes(size))
 
@@ -331,7 +313,7 @@ def test_a_length_that_makes_no_sense_is_refused(source, seconds):
 
 def test_the_event_loop_is_left_clean(source):
     async def scenario():
-        await record_session(InProcessTransport(source, speed=SPEED), seconds=2)
+        await record_session(InProcessTransport(source, speed=SPEED), seconds=2, allow_unauthenticated=True)
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     assert asyncio.run(scenario()) == []
@@ -390,7 +372,7 @@ def test_the_caller_can_stop_while_the_device_is_away_and_is_told_of_the_wait(so
         return not progress.connected and progress.silent_s > 0.5
 
     def session(**options):
-        return record_session(transport, seconds=10, **options)
+        return record_session(transport, seconds=10, allow_unauthenticated=True, **options)
 
     result = asyncio.run(stopped_when(session, away))
     assert told[-1].connected is False

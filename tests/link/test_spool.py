@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from edge_app.spool import MAGIC, EntryKind, Spool, read_entries, recover_spool
 from firmware_bridge.sim.faults import Faults
 from lsemvae.ecg.errors import FormatError, LengthError, StoreError
 from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.source import SourceInfo
 
 START = StartTime("2026-01-01T00:00:00Z", "host")
 NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02)
@@ -26,13 +28,17 @@ NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02)
 
 def record_into(path: Path, transport: InProcessTransport, *, seconds: float = 5.0) -> SessionResult:
     with Spool(path) as spool:
-        session = record_session(transport, seconds=seconds, sink=spool, start=START, record_id="r1")
+        session = record_session(
+            transport, seconds=seconds, sink=spool, start=START, record_id="r1", allow_unauthenticated=True
+        )
         return asyncio.run(session)
 
 
 def assert_same(found: EcgRecord, expected: EcgRecord) -> None:
     np.testing.assert_array_equal(found.samples, expected.samples)
-    names = ("lsb_uv", "fs_hz", "leads", "offset_uv", "gaps", "lead_off", "saturated", "start", "record_id", "device")
+    names = (
+        "lsb_uv", "fs_hz", "leads", "offset_uv", "gaps", "lead_off", "saturated", "start", "record_id", "device", "source",
+    )  # fmt: skip
     for name in names:
         assert getattr(found, name) == getattr(expected, name), name
 
@@ -67,7 +73,9 @@ def test_a_process_that_is_killed_loses_nothing_that_it_received(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         transport = InProcessTransport(source_from_uv(x, fs_hz=500.0), speed=20)
-        asyncio.run(record_session(transport, seconds=10, sink=Spool(Path({str(path)!r})), on_frame=on_frame))
+        spool = Spool(Path({str(path)!r}))
+        session = record_session(transport, seconds=10, sink=spool, on_frame=on_frame, allow_unauthenticated=True)
+        asyncio.run(session)
     """
     child = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr
@@ -189,7 +197,8 @@ class FullDisk:
 
 @pytest.mark.parametrize("sink", [FullDisk(room=50), FullDisk(room=10_000, fails_on_sync=True)], ids=["full", "broken"])
 def test_a_failing_sink_is_told_and_the_recording_goes_on(source, equals_source, sink):
-    result = asyncio.run(record_session(InProcessTransport(source, speed=5), seconds=7, sink=sink))
+    transport = InProcessTransport(source, speed=5)
+    result = asyncio.run(record_session(transport, seconds=7, sink=sink, allow_unauthenticated=True))
     assert [event.kind for event in result.events].count(EventKind.SPOOL_FAILED) == 1
     assert result.complete
     equals_source(result.record)
@@ -240,3 +249,20 @@ def test_a_disk_that_refuses_to_sync_does_not_keep_the_file_open(tmp_path, monke
 
 def open_files():
     return [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and link.exists()]
+
+
+def test_a_spool_of_an_older_program_is_recovered_and_nobody_asked_who_the_device_was(tmp_path, source):
+    """Its SESSION has no source, its STREAM no codec, time or pace."""
+    result = record_into(tmp_path / "new.spool", InProcessTransport(source, speed=20), seconds=1.0)
+    keep = {EntryKind.SESSION: ("record_id", "device", "start"), EntryKind.STREAM: ("at",)}
+    with Spool(tmp_path / "old.spool") as old:
+        for entry in read_entries((tmp_path / "new.spool").read_bytes()):
+            payload = entry.payload
+            if entry.kind in keep:
+                values = json.loads(payload)
+                payload = json.dumps({name: values[name] for name in keep[entry.kind]}).encode()
+            old.append(entry.kind, payload, t_us=entry.t_us)
+    recovered = recover_spool(tmp_path / "old.spool")
+    np.testing.assert_array_equal(recovered.record.samples, result.record.samples)
+    assert recovered.record.source == SourceInfo(driver="e6l", authenticated=None)
+    assert result.record.source == SourceInfo(driver="e6l", authenticated=False)

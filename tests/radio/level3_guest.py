@@ -17,7 +17,6 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,16 @@ from bleak import BleakClient, BleakScanner
 
 from edge_app.link.ble import BleTransport
 from edge_app.session import record_session
+from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.control import Request, StartParams
 from firmware_bridge.profile import CONTROL_UUID, LIVE_UUID, SERVICE_UUID, Op, StartFlag
-from firmware_bridge.sim.vm.guest import Air, adapter, adapter_appears, pids
+from firmware_bridge.sim.vm.guest import LOCKED_KEY, Air, adapter, adapter_appears, bonds, forget_device, pids
 from firmware_bridge.sim.vm.machine import NO_ADAPTER_STATUS
 from lsemvae.ecg.errors import EcgError
 
 OUT = Path("/level3")
 SCAN_S = 20.0
-UNTRUSTED = {"allow_unauthenticated": True} if "allow_unauthenticated" in signature(record_session).parameters else {}
+OTHER_KEY = DeviceKey(name=LOCKED_KEY.name, secret=bytes(32))
 START = Request(op=Op.START, txn=1, params=StartParams().to_bytes()).to_bytes()
 RESUME = Request(op=Op.START, txn=2, params=StartParams(flags=StartFlag.RESUME).to_bytes()).to_bytes()
 STOP = Request(op=Op.STOP, txn=3).to_bytes()
@@ -61,9 +61,10 @@ except EcgError as exc:
 
 
 async def recorded(air: Air, seconds: float, **options: Any) -> dict[str, Any]:
-    """One session as the application runs it, in figures."""
-    transport = BleTransport(scan_s=options.pop("scan_s", SCAN_S))
-    result = await record_session(transport, seconds=seconds, **UNTRUSTED, **options)
+    """One session as the application runs it, in figures; without `keys` the device need not prove what it is."""
+    transport = BleTransport(scan_s=options.pop("scan_s", SCAN_S), pair=options.pop("pair", True))
+    options.setdefault("allow_unauthenticated", "keys" not in options)
+    result = await record_session(transport, seconds=seconds, **options)
     found = result.statistics
     return {
         "complete": result.complete,
@@ -78,6 +79,7 @@ async def recorded(air: Air, seconds: float, **options: Any) -> dict[str, Any]:
         "duplicates": found.assembly.duplicates,
         "reconnects": found.reconnects,
         "restarts": found.restarts,
+        "authenticated": result.record.source.authenticated,
         "events": [event.kind.value for event in result.events],
         "messages": [f"{event.t_s:.1f} s {event.message}" for event in result.events],
         "injected": air.tell("report")["faults"],
@@ -87,7 +89,7 @@ async def recorded(air: Air, seconds: float, **options: Any) -> dict[str, Any]:
 async def refused(air: Air, **options: Any) -> dict[str, Any]:
     """A session that must not begin: what the operator is told."""
     try:
-        return await recorded(air, 2, scan_s=3.0, **options)
+        return await recorded(air, 2, scan_s=options.pop("scan_s", 3.0), **options)
     except EcgError as exc:
         return exc.to_dict()
 
@@ -166,6 +168,42 @@ async def leak_closed(air: Air) -> dict[str, Any]:
     return await leak(air, close_first=True)
 
 
+async def pairing(air: Air) -> dict[str, Any]:
+    """A device that wants an encrypted link and has a key: paired, recorded, met again, and its bond lost on either side."""
+    air.tell("locked on")
+    keys = (LOCKED_KEY,)
+    try:
+        first = await recorded(air, 5, keys=keys)
+        bond = (await bonds()).get(air.locked)
+        again = await recorded(air, 2, keys=keys)
+        air.tell("forget_bonds")
+        after_reset = await recorded(air, 2, keys=keys)
+        await forget_device(air.locked)
+        unpaired = await timed(refused(air, keys=keys, pair=False, scan_s=SCAN_S))
+        return {"first": first, "bond": bond, "again": again, "after_reset": after_reset, "unpaired": unpaired}
+    finally:
+        air.tell("locked off")
+
+
+async def authentication(air: Air) -> dict[str, Any]:
+    """Whom the application takes for its device: one whose key it knows, and nobody else unless it was told to."""
+    wrong = await refused(air, keys=(OTHER_KEY,), scan_s=SCAN_S)
+    return {"no_key": wrong, "wrong_key": await _with_locked(air, refused(air, keys=(OTHER_KEY,), scan_s=SCAN_S))}
+
+
+async def _with_locked(air: Air, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    air.tell("locked on")
+    try:
+        return await work
+    finally:
+        air.tell("locked off")
+
+
+async def timed(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    began_s = time.monotonic()
+    return {**await work, "took_s": round(time.monotonic() - began_s, 1)}
+
+
 async def adapter_off_in_the_middle(air: Air) -> dict[str, Any]:
     tasks = []
 
@@ -210,7 +248,8 @@ async def no_service(air: Air) -> dict[str, Any]:
 
 
 SCENARIOS: tuple[Callable[[Air], Awaitable[dict[str, Any]]], ...] = (
-    ten_seconds, link_lost, bad_radio, leak_shown, leak_closed, crashed_application, power_lost, bluetoothd_killed,
+    ten_seconds, link_lost, bad_radio, leak_shown, leak_closed, crashed_application, power_lost, pairing,
+    authentication, bluetoothd_killed,
     adapter_off_in_the_middle, adapter_off, no_service, no_adapter,
 )  # fmt: skip
 

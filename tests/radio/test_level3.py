@@ -145,6 +145,25 @@ def test_a_device_that_loses_its_power_continues_after_a_declared_gap(scenario):
     assert found["differing"] == 0
 
 
+def test_rule_7_a_device_that_wants_encryption_is_paired_trusted_and_met_again(scenario):
+    found = scenario("pairing")
+    assert found["bond"] == {"Paired": True, "Bonded": True, "Trusted": True}
+    for name, seconds in (("first", 5), ("again", 2), ("after_reset", 2)):
+        check_whole(found[name], seconds=seconds)
+        assert found[name]["authenticated"] is True
+
+
+def test_rule_7_without_pairing_such_a_device_is_an_error_in_bounded_time(scenario):
+    found = scenario("pairing")["unpaired"]
+    assert found["code"] == "E_PAIRING"
+    assert found["took_s"] < 90
+
+
+def test_a_device_that_does_not_prove_a_known_key_is_refused(scenario):
+    found = scenario("authentication")
+    assert found["no_key"]["code"] == found["wrong_key"]["code"] == "E_DEVICE_NOT_AUTHENTICATED"
+
+
 def test_a_bluetooth_service_that_dies_in_the_middle_is_survived(scenario):
     found = scenario("bluetoothd_killed")
     assert found["killed"] == 1

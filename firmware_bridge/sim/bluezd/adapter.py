@@ -8,7 +8,13 @@ from dbus_fast import DBusError, PropertyAccess
 from dbus_fast.annotations import DBusBool, DBusDict, DBusObjectPath, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
-from firmware_bridge.sim.bluezd.names import ERROR_NOT_READY
+from firmware_bridge.sim.bluezd.names import (
+    ERROR_DOES_NOT_EXIST,
+    ERROR_FAILED,
+    ERROR_IN_PROGRESS,
+    ERROR_NOT_READY,
+)
+from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
 from firmware_bridge.sim.bluezd.types import Nothing, StrList
 
 if TYPE_CHECKING:
@@ -25,14 +31,34 @@ class Adapter(ServiceInterface):
         super().__init__("org.bluez.Adapter1")
         self._daemon = daemon
         self.powered = True
-        self.discovering = False
+        self._scanning: set[str] = set()
+
+    @property
+    def discovering(self) -> bool:
+        """Whether a client scans."""
+        return bool(self._scanning)
 
     def set_powered(self, *, powered: bool) -> None:
-        """Switch the adapter on or off; every connection ends with its power."""
+        """Switch the adapter on or off; every connection and every scan ends with its power."""
         self.powered = powered
         if not powered:
-            self._daemon.disconnect_all()
+            self._daemon.power_lost()
         self.emit_properties_changed({"Powered": powered})
+
+    async def leave_discovery(self, sender: str) -> None:
+        """A client scans no longer."""
+        if sender not in self._scanning:
+            return
+        self._scanning.remove(sender)
+        if not self._scanning:
+            await self._daemon.central.stop_scanning()
+            self.emit_properties_changed({"Discovering": False})
+            self._daemon.scan_ended()
+
+    async def end_discovery(self) -> None:
+        """Nobody scans any longer."""
+        for sender in tuple(self._scanning):
+            await self.leave_discovery(sender)
 
     @dbus_property(access=_READ)
     def Address(self) -> DBusStr:  # noqa: N802 (BlueZ's name)
@@ -78,18 +104,26 @@ class Adapter(ServiceInterface):
         """Scan."""
         if not self.powered:
             raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
-        self.discovering = True
-        self.emit_properties_changed({"Discovering": True})
-        await self._daemon.central.start_scanning(active=True, filter_duplicates=False)
+        sender = CURRENT_SENDER.get()
+        if sender in self._scanning:
+            raise DBusError(ERROR_IN_PROGRESS, "Operation already in progress")
+        self._scanning.add(sender)
+        if len(self._scanning) == 1:
+            self._daemon.scan_began()
+            self.emit_properties_changed({"Discovering": True})
+            await self._daemon.central.start_scanning(active=True, filter_duplicates=False)
 
     @dbus_method()
     async def StopDiscovery(self) -> Nothing:  # noqa: N802 (BlueZ's name)
-        """End the scan."""
-        self.discovering = False
-        await self._daemon.central.stop_scanning()
-        self.emit_properties_changed({"Discovering": False})
+        """End the caller's scan."""
+        if not self.powered:
+            raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
+        if CURRENT_SENDER.get() not in self._scanning:
+            raise DBusError(ERROR_FAILED, "No discovery started")
+        await self.leave_discovery(CURRENT_SENDER.get())
 
     @dbus_method()
-    def RemoveDevice(self, path: DBusObjectPath) -> Nothing:  # noqa: N802 (BlueZ's name)
-        """Forget a device."""
-        self._daemon.forget(path)
+    async def RemoveDevice(self, path: DBusObjectPath) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Forget a device with its keys."""
+        if not await self._daemon.forget(path):
+            raise DBusError(ERROR_DOES_NOT_EXIST, "Does Not Exist")

@@ -15,7 +15,17 @@ from dbus_fast.annotations import DBusBool, DBusInt16, DBusObjectPath, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
 from firmware_bridge.sim.bluezd.gatt import GattCharacteristic, GattService
-from firmware_bridge.sim.bluezd.names import ADAPTER_PATH, ERROR_FAILED, ERROR_NOT_READY, device_path
+from firmware_bridge.sim.bluezd.names import (
+    ADAPTER_PATH,
+    ERROR_ALREADY_EXISTS,
+    ERROR_AUTHENTICATION_FAILED,
+    ERROR_FAILED,
+    ERROR_NOT_CONNECTED,
+    ERROR_NOT_READY,
+    device_path,
+)
+from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
+from firmware_bridge.sim.bluezd.security import bond, encrypt
 from firmware_bridge.sim.bluezd.types import Nothing, StrList
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _READ: Final = PropertyAccess.READ
 _RSSI_DBM: Final = -40
+_READ_WRITE: Final = PropertyAccess.READWRITE
 _CONNECT_TIMEOUT_S: Final = 5.0
 # bluetoothd shows a device as connected for a moment before it reports an aborted connection.
 _ABORT_TOGGLE_S: Final = 0.05
@@ -37,7 +48,7 @@ def path_of(advertisement: Advertisement) -> str:
 class BlueZDevice(ServiceInterface):
     """A device that was seen, connected or not."""
 
-    def __init__(self, daemon: Bluezd, advertisement: Advertisement) -> None:
+    def __init__(self, daemon: Bluezd, advertisement: Advertisement, *, bonded: bool) -> None:
         super().__init__("org.bluez.Device1")
         self.daemon = daemon
         self._address = advertisement.address
@@ -47,8 +58,22 @@ class BlueZDevice(ServiceInterface):
         self.characteristics: dict[str, GattCharacteristic] = {}
         self._services: dict[str, GattService] = {}
         self._connection: Connection | None = None
+        self._connecting = False
         self._resolved = False
         self._resolving: asyncio.Task[None] | None = None
+        self._bonded = bonded
+        self._trusted = False
+        self._lost = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        """Bluetooth address, as the key store names it."""
+        return str(self._address)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether nothing but a scan knows it."""
+        return self._connection is None and not (self._connecting or self._bonded)
 
     @property
     def mtu(self) -> int:
@@ -92,13 +117,24 @@ class BlueZDevice(ServiceInterface):
 
     @dbus_property(access=_READ)
     def Paired(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
-        """Whether it is paired: no."""
-        return False
+        """Whether it is paired."""
+        return self._bonded
 
     @dbus_property(access=_READ)
+    def Bonded(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
+        """Whether its keys are kept."""
+        return self._bonded
+
+    @dbus_property(access=_READ_WRITE)
     def Trusted(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
-        """Whether it is trusted: no."""
-        return False
+        """Whether it may do without asking what a paired device may."""
+        return self._trusted
+
+    @Trusted.setter
+    def SetTrusted(self, value: DBusBool) -> None:  # noqa: N802 (the library wants another name)
+        """Trust it."""
+        self._trusted = value
+        self.emit_properties_changed({"Trusted": value})
 
     @dbus_property(access=_READ)
     def Blocked(self) -> DBusBool:  # noqa: N802 (BlueZ's name)
@@ -118,24 +154,21 @@ class BlueZDevice(ServiceInterface):
     @dbus_method()
     async def Connect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Connect and discover services."""
-        self.daemon.counts["Connect"] += 1
-        self.daemon.counts["ConnectWhileDiscovering"] += self.daemon.adapter.discovering
-        if self._connection is not None:
-            return
-        if not self.daemon.adapter.powered:
-            raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
-        if self.daemon.connects_to_fail > 0:
-            self.daemon.connects_to_fail -= 1
-            await self._abort()
-        try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = await self.daemon.central.connect(self._address, own_address_type=OwnAddressType.RANDOM)
-        except (TimeoutError, BaseBumbleError) as exc:
-            raise DBusError(ERROR_FAILED, "Software caused connection abort") from exc
-        self._connection = connection
-        connection.on(Connection.EVENT_DISCONNECTION, self._disconnected)
-        self.emit_properties_changed({"Connected": True})
-        self._resolving = asyncio.get_running_loop().create_task(self._resolve(connection))
+        await self._connect()
+
+    @dbus_method()
+    async def Pair(self) -> Nothing:  # noqa: N802 (BlueZ's name)
+        """Connect if need be, and pair; without an agent there is nobody to agree to it."""
+        self.daemon.counts["Pair"] += 1
+        if self._bonded:
+            raise DBusError(ERROR_ALREADY_EXISTS, "Already Exists")
+        agent = self.daemon.agents.agent_for(CURRENT_SENDER.get())
+        if self._connection is None:
+            await self._connect()
+        if agent is None:
+            await self.drop()
+            raise DBusError(ERROR_AUTHENTICATION_FAILED, "Authentication Failed")
+        await self._bond()
 
     @dbus_method()
     async def Disconnect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
@@ -147,6 +180,59 @@ class BlueZDevice(ServiceInterface):
         """End the connection, if there is one."""
         if self._connection is not None:
             await self._connection.disconnect()
+
+    async def secure(self) -> None:
+        """A request was refused for want of encryption: pair, if somebody is there to agree.
+
+        Without an agent bluetoothd leaves the request unanswered until the link ends (seen with 5.66 and 5.82).
+        """
+        agent = self.daemon.agents.agent_for("")
+        if agent is None:
+            self.daemon.counts["unanswered"] += 1
+            await self._lost.wait()
+            raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
+        await self.daemon.agents.authorize(self.daemon.bus, agent, device_path=self.path)
+        await self._bond()
+
+    async def _connect(self) -> None:
+        self.daemon.counts["Connect"] += 1
+        self.daemon.counts["ConnectWhileDiscovering"] += self.daemon.adapter.discovering
+        if self._connection is not None:
+            return
+        if not self.daemon.adapter.powered:
+            raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
+        if self.daemon.connects_to_fail > 0:
+            self.daemon.connects_to_fail -= 1
+            await self._abort()
+        self._connecting = True
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                connection = await self.daemon.central.connect(self._address, own_address_type=OwnAddressType.RANDOM)
+        except (TimeoutError, BaseBumbleError) as exc:
+            raise DBusError(ERROR_FAILED, "Software caused connection abort") from exc
+        finally:
+            self._connecting = False
+        self._connection = connection
+        self._lost.clear()
+        connection.on(Connection.EVENT_DISCONNECTION, self._disconnected)
+        if self._bonded:
+            await encrypt(connection)
+        if self._connection is None:
+            raise DBusError(ERROR_FAILED, "le-connection-refused")
+        self.emit_properties_changed({"Connected": True})
+        self._resolving = asyncio.get_running_loop().create_task(self._resolve(connection))
+
+    async def _bond(self) -> None:
+        connection = self._connection
+        if connection is None:
+            raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
+        try:
+            await bond(self.daemon.central, connection)
+        except DBusError:
+            await self.drop()
+            raise
+        self._bonded = True
+        self.emit_properties_changed({"Paired": True, "Bonded": True})
 
     def seen(self, *, name: str, uuids: list[str]) -> None:
         """Take over what an advertisement says, and tell it."""
@@ -194,14 +280,19 @@ class BlueZDevice(ServiceInterface):
                 await characteristic.subscribe()
 
     def _disconnected(self, _reason: int) -> None:
+        self._lost.set()
         if self._resolving is not None:
             self._resolving.cancel()
+        self.take_back()
+        self._connection, self._resolved = None, False
+        self.emit_properties_changed({"ServicesResolved": False})
+        self.emit_properties_changed({"Connected": False})
+
+    def take_back(self) -> None:
+        """Take the objects of its services from the bus."""
         for path, characteristic in self.characteristics.items():
             characteristic.close()
             self.daemon.bus.unexport(path, characteristic)
         for path, service in self._services.items():
             self.daemon.bus.unexport(path, service)
         self.characteristics, self._services = {}, {}
-        self._connection, self._resolved = None, False
-        self.emit_properties_changed({"ServicesResolved": False})
-        self.emit_properties_changed({"Connected": False})

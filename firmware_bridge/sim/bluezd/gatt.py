@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from bumble.att import ATT_Error
+from bumble.att import ATT_INSUFFICIENT_AUTHENTICATION_ERROR, ATT_INSUFFICIENT_ENCRYPTION_ERROR, ATT_Error
 from bumble.core import ProtocolError as BumbleProtocolError
 from bumble.gatt import Characteristic
 from bumble.gatt_client import CharacteristicProxy, ServiceProxy
@@ -22,7 +23,9 @@ from firmware_bridge.sim.bluezd.types import FdAndMtu, Nothing, PathList, StrLis
 if TYPE_CHECKING:
     from firmware_bridge.sim.bluezd.device import BlueZDevice
 
+_T = TypeVar("_T")
 _READ: Final = PropertyAccess.READ
+_WANTS_ENCRYPTION: Final = (ATT_INSUFFICIENT_AUTHENTICATION_ERROR, ATT_INSUFFICIENT_ENCRYPTION_ERROR)
 
 
 class GattService(ServiceInterface):
@@ -105,10 +108,7 @@ class GattCharacteristic(ServiceInterface):
     @dbus_method()
     async def ReadValue(self, _options: DBusDict) -> DBusBytes:  # noqa: N802 (BlueZ's name)
         """Read; as in bluetoothd the answer also goes out as a change of Value, like a notification."""
-        try:
-            value = bytes(await self._proxy.read_value())
-        except (ATT_Error, BumbleProtocolError) as exc:
-            raise _att_failure(exc) from exc
+        value = bytes(await self._with_security(self._proxy.read_value))
         self._value = value
         self.emit_properties_changed({"Value": value})
         return value
@@ -117,10 +117,8 @@ class GattCharacteristic(ServiceInterface):
     async def WriteValue(self, value: DBusBytes, options: DBusDict) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Write, with response unless the client asks for a command."""
         kind = options.get("type")
-        try:
-            await self._proxy.write_value(bytes(value), with_response=kind is None or kind.value != "command")
-        except (ATT_Error, BumbleProtocolError) as exc:
-            raise _att_failure(exc) from exc
+        with_response = kind is None or kind.value != "command"
+        await self._with_security(lambda: self._proxy.write_value(bytes(value), with_response=with_response))
 
     @dbus_method()
     async def StartNotify(self) -> Nothing:  # noqa: N802 (BlueZ's name)
@@ -173,6 +171,19 @@ class GattCharacteristic(ServiceInterface):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    async def _with_security(self, request: Callable[[], Awaitable[_T]]) -> _T:
+        """Do a request; where the device wants encryption for it, pair and do it again, as bluetoothd does."""
+        try:
+            return await request()
+        except (ATT_Error, BumbleProtocolError) as exc:
+            if exc.error_code not in _WANTS_ENCRYPTION:
+                raise _att_failure(exc) from exc
+        await self._device.secure()
+        try:
+            return await request()
+        except (ATT_Error, BumbleProtocolError) as exc:
+            raise _att_failure(exc) from exc
 
     def _notified(self, value: bytes) -> None:
         self._device.daemon.counts["notified"] += 1

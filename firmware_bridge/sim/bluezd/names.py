@@ -7,10 +7,15 @@ from typing import Final
 from bumble.core import UUID
 
 ADAPTER_PATH: Final = "/org/bluez/hci0"
+MANAGER_PATH: Final = "/org/bluez"
+ERROR_ALREADY_EXISTS: Final = "org.bluez.Error.AlreadyExists"
+ERROR_AUTHENTICATION_FAILED: Final = "org.bluez.Error.AuthenticationFailed"
+ERROR_DOES_NOT_EXIST: Final = "org.bluez.Error.DoesNotExist"
 ERROR_FAILED: Final = "org.bluez.Error.Failed"
 ERROR_NOT_READY: Final = "org.bluez.Error.NotReady"
 ERROR_NOT_PERMITTED: Final = "org.bluez.Error.NotPermitted"
 ERROR_IN_PROGRESS: Final = "org.bluez.Error.InProgress"
+ERROR_NOT_CONNECTED: Final = "org.bluez.Error.NotConnected"
 
 _BASE_UUID: Final = "-0000-1000-8000-00805f9b34fb"
 _FLAGS: Final = (

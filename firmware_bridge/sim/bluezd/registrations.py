@@ -41,6 +41,10 @@ class Registrations:
             self.remove(path, sender)
         return [path for path in touched if not self._senders[path]]
 
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._senders.clear()
+
     def count(self, path: str) -> int:
         """How often each notification at `path` is delivered."""
         return len(self._senders.get(path, ()))

@@ -15,12 +15,17 @@ import numpy as np
 from dbus_fast import BusType, Message, Variant
 from dbus_fast.aio import MessageBus
 
+from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV
+from lsemvae.ecg.errors import LinkError
 from lsemvae.ecg.formats import read_record
 from lsemvae.ecg.record import EcgRecord
 
 # The kernel and the service have it after three seconds where the processor is free; it seldom is.
 APPEARS_WITHIN_S: Final = 60.0
+
+# Of the virtual device that wants an encrypted link; it protects nothing.
+LOCKED_KEY: Final = DeviceKey(name="E6L-LOCK", secret=bytes(range(32)))
 
 
 class Air:
@@ -37,15 +42,19 @@ class Air:
     ----------
     device
         Class of the virtual device: "CoreDevice" or "VirtualDevice".
+    locked
+        Address of the second device, which wants an encrypted link and has `LOCKED_KEY`.
     """
 
     def __init__(self, record: Path, *, log: Path) -> None:
         command = [sys.executable, "-B", "-m", "firmware_bridge.sim.vm.radio", "--record", str(record)]
+        command += ["--key", LOCKED_KEY.to_text()]
         with log.open("w") as errors:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
-        self.device = str(self._answer()["device"])
+        ready = self._answer()
+        self.device, self.locked = str(ready["device"]), str(ready["locked"])
         self.source = read_record(record)
 
     def tell(self, command: str) -> dict[str, Any]:
@@ -111,6 +120,50 @@ async def adapter_appears(within_s: float = APPEARS_WITHIN_S) -> bool:
                 return True
         await asyncio.sleep(0.5)
     return False
+
+
+async def bonds() -> dict[str, dict[str, bool]]:
+    """What the service says of each device it knows: paired, bonded, trusted."""
+    told = ("Paired", "Bonded", "Trusted")
+    found: dict[str, dict[str, bool]] = {}
+    for interfaces in (await _objects()).values():
+        device = interfaces.get("org.bluez.Device1")
+        if device is not None:
+            found[device["Address"].value] = {name: device[name].value for name in told if name in device}
+    return found
+
+
+async def forget_device(address: str) -> None:
+    """Have the service remove a device with its keys."""
+    path = f"/org/bluez/hci0/dev_{address.replace(':', '_')}"
+    await _call(
+        Message(
+            destination="org.bluez", path="/org/bluez/hci0", interface="org.bluez.Adapter1", member="RemoveDevice",
+            signature="o", body=[path],
+        )
+    )  # fmt: skip
+
+
+async def _objects() -> dict[str, dict[str, dict[str, Variant]]]:
+    reply = await _call(
+        Message(
+            destination="org.bluez", path="/", interface="org.freedesktop.DBus.ObjectManager",
+            member="GetManagedObjects",
+        )
+    )  # fmt: skip
+    objects: dict[str, dict[str, dict[str, Variant]]] = reply.body[0]
+    return objects
+
+
+async def _call(message: Message) -> Message:
+    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    try:
+        reply = await bus.call(message)
+    finally:
+        bus.disconnect()
+    if reply is None or reply.error_name is not None:
+        raise LinkError(f"{message.member}: found {reply and reply.error_name}, expected an answer")
+    return reply
 
 
 def pids(program: str) -> list[int]:

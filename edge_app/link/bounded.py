@@ -1,0 +1,48 @@
+"""A wait that ends, whatever a library does with being cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+# A cancelled step of bleak tells bluetoothd so and waits for its answer without end; the next cancellation ends that.
+_CANCELLATIONS: Final = 3
+_GRACE_S: Final = 2.0
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, _T], *, grace_s: float | None = None) -> _T:
+    """What `work` returns; `TimeoutError` after `seconds` and at most three times `grace_s` (2 s) for putting things away."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        in_time = task.done()
+        if not in_time:
+            await _end(task, grace_s=_GRACE_S if grace_s is None else grace_s)
+    if not in_time:
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    return task.result()
+
+
+async def _end(task: asyncio.Task[Any], *, grace_s: float) -> None:
+    for _ in range(_CANCELLATIONS):
+        task.cancel()
+        await asyncio.wait({task}, timeout=grace_s)
+        if task.done():
+            break
+    if not task.done():
+        _LOGGER.error("a step could not be ended: %r", task)
+        task.add_done_callback(_consume)
+    else:
+        _consume(task)
+
+
+def _consume(task: asyncio.Task[Any]) -> None:
+    """Take what an ended step raised, so that nobody is told of it later."""
+    if not task.cancelled() and task.exception() is not None:
+        _LOGGER.debug("an ended step raised %r", task.exception())
