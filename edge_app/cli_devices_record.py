@@ -83,7 +83,10 @@ def record(
             way, transport, seconds=seconds, folder=folder_for(way, home), keys=keys_for(way, home),
             allow=allow_unauthenticated or way.replayed,
         )  # fmt: skip
-    _keep(live.session.record, folder=folder_for(way, home), out=out, session=live.session, as_json=as_json)
+    _keep(
+        live.session.record, folder=folder_for(way, home), out=out, session=live.session, as_json=as_json,
+        played=way.replayed,
+    )  # fmt: skip
     live.discard_spool()
 
 
@@ -109,7 +112,7 @@ def stream(
     if as_json:
         say_json({"simulated": way.simulated, "session": session_dict(session)})
         return
-    _say_remarks(session)
+    _say_remarks(session, played=False)
     say(describe_link(session))
 
 
@@ -155,6 +158,10 @@ def _record_driver(
     if simulated:
         raise typer.BadParameter(f"--simulated: the simulated device speaks E6L, not {name}.")
     driver = driver_from(name, lsb_uv=lsb_uv, options=options)
+    if not driver.info.quality.calibrated:
+        say_progress(
+            f"Note: {name} does not know what a code is worth: measure it and state --lsb-uv. Until then nothing is judged."
+        )
     if replay is not None:
         from edge_app.link.log_file import read_log
 
@@ -173,7 +180,9 @@ def _record_driver(
     _keep(result.record, folder=choose(data_dir), out=out, session=None, as_json=as_json)
 
 
-def _keep(record: EcgRecord, *, folder: Path, out: Path | None, session: SessionResult | None, as_json: bool) -> None:
+def _keep(
+    record: EcgRecord, *, folder: Path, out: Path | None, session: SessionResult | None, as_json: bool, played: bool = False
+) -> None:  # fmt: skip
     """Store a recording, write the file that was asked for, say both."""
     from edge_app.session_report import session_dict
     from edge_app.store import STORE_FILE, RecordStore
@@ -194,13 +203,13 @@ def _keep(record: EcgRecord, *, folder: Path, out: Path | None, session: Session
             }
         )
         return
-    _show(record, session)
+    _show(record, session, played=played)
     say(f"Stored as {record_id} in {path}; not screened.")
     if out is not None:
         say(f"Wrote {out}")
 
 
-def _show(record: EcgRecord, session: SessionResult | None) -> None:
+def _show(record: EcgRecord, session: SessionResult | None, *, played: bool) -> None:
     from edge_app.present import describe_recording, draw
     from edge_app.session_report import describe_link, describe_source
 
@@ -209,13 +218,13 @@ def _show(record: EcgRecord, session: SessionResult | None) -> None:
     say(fit(describe_source(record.source)))
     if session is not None:
         say(fit(describe_link(session)))
-        _say_remarks(session)
+        _say_remarks(session, played=played)
 
 
-def _say_remarks(session: SessionResult) -> None:
+def _say_remarks(session: SessionResult, *, played: bool) -> None:
     from edge_app.session_report import remarks
 
-    for remark in remarks(session.events):
+    for remark in remarks(session.events, played=played):
         say_progress(remark)
 
 

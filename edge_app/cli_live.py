@@ -83,7 +83,7 @@ def demo(
         say(f"Playing {recording.duration_s:.0f} s of leads I and II ({recording.device}) at {speed:g} x real time.")
     _record_and_report(
         transport, screener, seconds=recording.duration_s, folder=folder, operator="demo", as_json=as_json,
-        allow_unauthenticated=True, pace=speed,
+        allow_unauthenticated=True, pace=speed, played=True,
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def recover(
 
 def _record_and_report(
     transport: Transport, screener: Screener, *, seconds: float, folder: Path | None, operator: str, as_json: bool,
-    allow_unauthenticated: bool, pace: float,
+    allow_unauthenticated: bool, pace: float, played: bool = False,
 ) -> None:  # fmt: skip
     """Record, screen, show, store. The outcome is shown even where it cannot be stored; the safety copy then stays."""
     from edge_app.datadir import data_dir as choose
@@ -134,7 +134,7 @@ def _record_and_report(
     except BaseException:  # a second Ctrl-C included
         _mention_interrupted(folder)
         raise
-    for message in remarks(live.session.events):
+    for message in remarks(live.session.events, played=played):
         say_progress(message)
     record = live.session.record
     result = screener.screen(record)

@@ -122,7 +122,9 @@ def _self_test_text(reply: SelfTestReply) -> str:
 
 
 def _calibration_text(result: CalibrationResult, leads: tuple[str, ...]) -> str:
-    errors = ", ".join(f"{lead} {100 * error:+.1f} %" for lead, error in zip(leads, result.gain_error, strict=True))
+    errors = ", ".join(
+        f"{lead} {round(100 * error, 1) + 0.0:+.1f} %" for lead, error in zip(leads, result.gain_error, strict=True)
+    )
     return f"{'within' if result.ok else 'OUTSIDE'} tolerance: {errors}"
 
 

@@ -39,9 +39,10 @@ def event_dicts(events: tuple[SessionEvent, ...]) -> list[dict[str, Any]]:
     return [{"t_s": round(event.t_s, 3), "kind": event.kind.value, "message": event.message} for event in events]
 
 
-def remarks(events: tuple[SessionEvent, ...]) -> list[str]:
-    """Return what an operator should know of how a recording went, beside its outcome."""
-    return [f"Note: {event.message}" for event in events if event.kind in _TOLD]
+def remarks(events: tuple[SessionEvent, ...], *, played: bool = False) -> list[str]:
+    """Return what an operator should know of how a recording went; of a device that was `played`, no word on its key."""
+    told = _TOLD - {"unauthenticated"} if played else _TOLD
+    return [f"Note: {event.message}" for event in events if event.kind in told]
 
 
 def describe_link(session: SessionResult) -> str:

@@ -173,4 +173,6 @@ def _words(exc: BaseException) -> str:
         return str(exc.args[0])
     if isinstance(exc, TimeoutError):
         return str(exc) or "no answer in time"
+    if isinstance(exc, FileNotFoundError | ConnectionRefusedError):
+        return f"found no system bus to speak to the Bluetooth service over, expected one ({exc.strerror})"
     return str(exc) or type(exc).__name__

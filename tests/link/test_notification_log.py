@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import os
 import stat
@@ -24,9 +23,7 @@ HEADER = json.dumps({"format": FORMAT, "driver": "e6l"}).encode() + b"\n"
 
 
 def record(transport, *, seconds: float = 3.0, **options):
-    if "allow_unauthenticated" in inspect.signature(record_session).parameters:
-        options["allow_unauthenticated"] = True
-    return asyncio.run(record_session(transport, seconds=seconds, **options))
+    return asyncio.run(record_session(transport, seconds=seconds, allow_unauthenticated=True, **options))
 
 
 @pytest.fixture

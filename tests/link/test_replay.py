@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +29,8 @@ NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02, delay=0.02)
 
 
 def record(transport, *, seconds: float = 5.0, **options) -> SessionResult:
-    known = inspect.signature(record_session).parameters
-    if "allow_unauthenticated" in known:
-        options["allow_unauthenticated"] = True
-    return asyncio.run(record_session(transport, seconds=seconds, device="device", **options))
+    session = record_session(transport, seconds=seconds, device="device", allow_unauthenticated=True, **options)
+    return asyncio.run(session)
 
 
 def logged(tmp_path: Path, source, *, faults: Faults | None = None, **options) -> tuple[SessionResult, Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
 import json
 import os
 import random
@@ -59,12 +58,7 @@ async def device_on(source, *, faults: Faults | None = None, corrupt=bytes):
 
 async def record_over(device: SerialPeripheral, *, seconds: float = 10.0, **options):
     # A virtual device has no key.
-    return await record_session(SerialTransport(device.path), seconds=seconds, **unauthenticated(), **options)
-
-
-def unauthenticated() -> dict[str, bool]:
-    known = inspect.signature(record_session).parameters
-    return {"allow_unauthenticated": True} if "allow_unauthenticated" in known else {}
+    return await record_session(SerialTransport(device.path), seconds=seconds, allow_unauthenticated=True, **options)
 
 
 def line_noise(*, share: float, seed: int = 1):
@@ -372,7 +366,7 @@ def test_the_virtual_device_is_a_program_of_its_own(tmp_path, signal_uv, options
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as device:
         ready = json.loads(device.stdout.readline())
         transport = SerialTransport(ready["port"])
-        result = asyncio.run(record_session(transport, seconds=4.0, **unauthenticated()))
+        result = asyncio.run(record_session(transport, seconds=4.0, allow_unauthenticated=True))
         device.stdin.close()
         assert device.wait(timeout=10) == 0
     assert ready["event"] == "ready"
