@@ -11,6 +11,8 @@ The rules below are there because a real stack broke without them:
   delivers every later notification once more for each one that was left open;
 - the MTU comes from the characteristic, as ``client.mtu_size`` is a guess on BlueZ;
 - pairing needs an agent, and without it a read of an encrypted characteristic is never answered: every wait has an end;
+- such a read outlives its connection in bluetoothd 5.82, and later reads of that characteristic wait behind it: a device
+  that does not answer its first read is forgotten and paired anew, once;
 - a killed bluetoothd says nothing: the owner of its name on the bus is watched.
 """
 
@@ -27,6 +29,7 @@ from bleak import BleakClient
 from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
+from bleak.exc import BleakError
 from bleak_retry_connector import establish_connection
 
 from edge_app.link import ble_scan
@@ -174,7 +177,20 @@ class BleTransport:
                 from edge_app.link.ble_pairing import pair
 
                 await pair(self._bus, _path(device))
+                await self._first_read()
         return device
+
+    async def _first_read(self) -> None:
+        """See that the device answers now that it is paired; a bond that is worth nothing shows here."""
+        client = self._connected()
+        if client.services.get_characteristic(DESCRIPTOR_UUID) is None:
+            return  # no six-lead device: said by whoever needs the characteristic
+        try:
+            async with asyncio.timeout(_STEP_S):
+                await client.read_gatt_char(DESCRIPTOR_UUID)
+        except TimeoutError as exc:
+            raise BleakError(f"found no answer of the device in {_STEP_S:g} s, expected one") from exc
+        self._answered = True
 
     @asynccontextmanager
     async def _agent(self, device: BLEDevice) -> AsyncIterator[None]:

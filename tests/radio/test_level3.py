@@ -194,5 +194,7 @@ def test_what_is_switched_off_or_absent_is_an_error_with_advice(scenario, name, 
     assert advice in found["advice"]
 
 
-def test_the_service_died_only_where_a_scenario_ended_it(facts):
-    assert list(facts["run"]["bluetoothd_deaths"]) == [DIED, ENDED]
+def test_the_service_died_only_where_it_is_known_to(facts):
+    """bluetoothd 5.66 crashes by itself when a device has lost its bond (scenario `pairing`, survived); 5.82 does not."""
+    by_itself = [DIED] if facts["versions"]["bluez"] == "5.66" else []
+    assert list(facts["run"]["bluetoothd_deaths"]) == [*by_itself, DIED, ENDED]

@@ -13,6 +13,7 @@ from edge_app.link.ble import BleTransport
 from edge_app.link.ble_bus import DEVICE, BluezBus
 from edge_app.link.ble_pairing import PairingAgent, agent_for
 from edge_app.link.radio_errors import PairingError
+from firmware_bridge.descriptor import DESCRIPTOR_BYTES
 from firmware_bridge.profile import DESCRIPTOR_UUID
 from firmware_bridge.sim.bluezd.device import BlueZDevice
 from lsemvae.ecg.errors import LinkError
@@ -76,6 +77,35 @@ def test_without_pairing_a_device_that_wants_encryption_is_an_error_with_advice_
     error, unanswered = run(scenario(), seconds=20)
     assert (error.code, unanswered) == ("E_PAIRING", 1)
     assert "without turning pairing off" in error.advice
+
+
+def test_a_read_that_was_never_answered_does_not_block_a_later_application_that_pairs(monkeypatch):
+    """bluetoothd 5.82 keeps such a read beyond its connection, and every later read waits behind it."""
+    monkeypatch.setattr(ble, "_STEP_S", 0.5)
+
+    async def scenario():
+        async with laboratory() as lab:
+            await lab.device(encrypted=True)
+            with pytest.raises(PairingError):
+                await connected(BleTransport(scan_s=5, pair=False))
+            descriptor = await connected(BleTransport(scan_s=5))
+            return len(descriptor), lab.daemon.counts["unanswered"], lab.daemon.counts["Pair"]
+
+    assert run(scenario(), seconds=30) == (DESCRIPTOR_BYTES, 2, 2)
+
+
+def test_a_device_that_is_paired_and_silent_ends_in_an_error_and_not_in_rounds(monkeypatch):
+    monkeypatch.setattr(ble, "_STEP_S", 0.3)
+
+    async def scenario():
+        async with laboratory() as lab:
+            await lab.device()
+            lab.daemon.bus.add_message_handler(lambda message: message.member == "ReadValue")
+            with pytest.raises(LinkError, match=r"found no answer of the device in 0\.3 s"):
+                await connected(BleTransport(scan_s=5))
+            return lab.daemon.counts["Connect"]
+
+    assert run(scenario(), seconds=30) == 2
 
 
 def test_a_device_that_answered_before_and_falls_silent_is_no_matter_of_pairing(monkeypatch):

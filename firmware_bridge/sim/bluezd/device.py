@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from bumble.core import BaseBumbleError
 from bumble.device import Advertisement, Connection, Peer
@@ -64,6 +64,7 @@ class BlueZDevice(ServiceInterface):
         self._bonded = bonded
         self._trusted = False
         self._lost = asyncio.Event()
+        self._stuck: set[int] = set()
 
     @property
     def address(self) -> str:
@@ -181,18 +182,27 @@ class BlueZDevice(ServiceInterface):
         if self._connection is not None:
             await self._connection.disconnect()
 
-    async def secure(self) -> None:
+    async def secure(self, handle: int) -> None:
         """A request was refused for want of encryption: pair, if somebody is there to agree.
 
         Without an agent bluetoothd leaves the request unanswered until the link ends (seen with 5.66 and 5.82).
         """
         agent = self.daemon.agents.agent_for("")
         if agent is None:
-            self.daemon.counts["unanswered"] += 1
-            await self._lost.wait()
-            raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
+            self._stuck.add(handle)
+            await self._unanswered()
         await self.daemon.agents.authorize(self.daemon.bus, agent, device_path=self.path)
         await self._bond()
+
+    async def behind_a_stuck_read(self, handle: int) -> None:
+        """Later reads wait behind one that was never answered, until the device is forgotten (seen with 5.82)."""
+        if handle in self._stuck:
+            await self._unanswered()
+
+    async def _unanswered(self) -> NoReturn:
+        self.daemon.counts["unanswered"] += 1
+        await self._lost.wait()
+        raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
 
     async def _connect(self) -> None:
         self.daemon.counts["Connect"] += 1

@@ -108,6 +108,7 @@ class GattCharacteristic(ServiceInterface):
     @dbus_method()
     async def ReadValue(self, _options: DBusDict) -> DBusBytes:  # noqa: N802 (BlueZ's name)
         """Read; as in bluetoothd the answer also goes out as a change of Value, like a notification."""
+        await self._device.behind_a_stuck_read(self._proxy.handle)
         value = bytes(await self._with_security(self._proxy.read_value))
         self._value = value
         self.emit_properties_changed({"Value": value})
@@ -179,7 +180,7 @@ class GattCharacteristic(ServiceInterface):
         except (ATT_Error, BumbleProtocolError) as exc:
             if exc.error_code not in _WANTS_ENCRYPTION:
                 raise _att_failure(exc) from exc
-        await self._device.secure()
+        await self._device.secure(self._proxy.handle)
         try:
             return await request()
         except (ATT_Error, BumbleProtocolError) as exc:
