@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from edge_app.link.inprocess import InProcessTransport
 from edge_app.live_view import LiveView, SignalWindow, contact_text
+from edge_app.session import record_session
 from edge_app.session_types import Progress
 from edge_app.strip import StripStyle
 from firmware_bridge.codec import LiveFrame
 from firmware_bridge.descriptor import DeviceDescriptor
 from firmware_bridge.profile import ALL_ELECTRODES_ON, NO_FLAGS, Contact, FrameFlag
+from lsemvae.ecg.record import record_from_physical
+from tests.radio.stall import LIMIT_S, StallDetector
 
 FS_HZ = 500
 WINDOW = 4 * FS_HZ
@@ -159,3 +164,30 @@ def test_a_device_that_says_only_how_far_it_is(capsys: pytest.CaptureFixture[str
         for done_s in (0.2, 0.7, 1.3):
             view.on_seconds(done_s, target_s=10.0)
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_drawing_never_keeps_the_event_loop_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session of ten seconds, drawn on a terminal of 120 x 40 characters."""
+    rng = np.random.default_rng(2)
+    ecg = record_from_physical(
+        np.cumsum(rng.normal(0, 5, (2, 5000)), axis=1), unit="uV", fs_hz=FS_HZ, leads=("I", "II")
+    )
+    screen = io.StringIO()
+    monkeypatch.setattr("edge_app.live_view.strip_style", lambda: StripStyle(width=120))
+    monkeypatch.setattr(
+        "rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=120, height=40)
+    )
+
+    async def session() -> tuple[float, int]:
+        with LiveView("bench device", plain=False) as view:
+            async with StallDetector() as detector:
+                result = await record_session(
+                    InProcessTransport(ecg, speed=5.0), seconds=10.0, allow_unauthenticated=True,
+                    on_progress=view.on_progress, on_frame=view.on_frame,
+                )  # fmt: skip
+        return detector.worst_s, result.statistics.missing_samples
+
+    worst_s, missing = asyncio.run(session())
+    assert screen.getvalue().count("lead II, 4.0 s") >= 5
+    assert missing == 0
+    assert worst_s <= LIMIT_S

@@ -67,7 +67,18 @@ def test_a_bad_radio_changes_nothing(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
     simulator = simulate(
-        "--record", str(ecg[1]), "--drop", "0.05", "--corrupt", "0.03", "--swap", "0.03", "--duplicate", "0.02"
+        "--record",
+        str(ecg[1]),
+        "--speed",
+        "4",
+        "--drop",
+        "0.05",
+        "--corrupt",
+        "0.03",
+        "--swap",
+        "0.03",
+        "--duplicate",
+        "0.02",
     )
     values = json.loads(finished(devices("record", "--seconds", str(SECONDS), "--json"))[0])
     assert values["session"]["complete"]
@@ -117,7 +128,7 @@ def test_a_device_without_power_for_a_moment_leaves_one_declared_gap(
 def test_scan_info_and_stream_find_it_too(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
-    simulate("--record", str(ecg[1]), "--encrypted")
+    simulate("--record", str(ecg[1]), "--encrypted", "--speed", "4")
     (seen,) = json.loads(finished(devices("scan", "--seconds", "2", "--json"))[0])["devices"]
     assert (seen["name"], seen["driver"]) == ("E6L-SIM", "e6l")
     info = json.loads(finished(devices("info", "--self-test", "--calibrate", "--json"))[0])
@@ -144,7 +155,7 @@ def test_a_device_without_a_key_is_refused_unless_allowed(
 def test_a_log_of_the_bug_replays_to_the_same_samples(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path], tmp_path: Path
 ) -> None:
-    simulate("--record", str(ecg[1]), "--drop", "0.05", "--corrupt", "0.03")
+    simulate("--record", str(ecg[1]), "--speed", "4", "--drop", "0.05", "--corrupt", "0.03")
     log = str(tmp_path / "bug.jsonl")
     values = json.loads(finished(devices("record", "--seconds", "5", "--log", log, "--json"))[0])
     out = tmp_path / "replayed.ecg.npz"
