@@ -61,7 +61,7 @@ def _root(
 @app.command("doctor")
 @reports_errors
 def doctor(bundle: BundlePath = None, as_json: Json = False, data_dir: DataDir = None, trust: Trust = None) -> None:
-    """Check bundle, store, disk, clock and Bluetooth."""
+    """Check bundle, store, disk, clock, Bluetooth and trusted devices."""
     from edge_app.datadir import data_dir as choose
     from edge_app.doctor import Status, examine
 

@@ -59,6 +59,7 @@ def examine(data_dir: Path, *, bundle: Path | None = None, trusted_keys: Sequenc
         lambda: _disk(data_dir),
         _clock,
         _bluetooth,
+        lambda: _devices(data_dir),
     ]
     return [_guarded(check) for check in checks]
 
@@ -163,6 +164,20 @@ def _clock() -> Check:
         return Check("clock", Status.OK, f"{time.utc_iso}, synchronised")
     advice = "Compare the date with a watch; results carry the note that nothing vouches for their time."
     return Check("clock", Status.WARN, f"{time.utc_iso}, not known to be synchronised", advice)
+
+
+def _devices(data_dir: Path) -> Check:
+    """Say whose recordings are taken: `edge_app run` refuses a device whose key is not known."""
+    from edge_app.keys import DeviceKeys
+
+    try:
+        names = [key.name for key in DeviceKeys(data_dir)]
+    except EcgError as error:
+        return Check("devices", Status.FAIL, str(error), error.advice, error.code)
+    if not names:
+        advice = "Trust your device by the code on its case: edge_app devices trust"
+        return Check("devices", Status.WARN, "no device is trusted, so none can be recorded", advice)
+    return Check("devices", Status.OK, f"trusted: {', '.join(names)}")
 
 
 def _bluetooth() -> Check:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from edge_app import cli_screen, console, screening
 from edge_app.cli import app
 from edge_app.clock import is_id
+from edge_app.keys import KEYS_FILE
 from edge_app.ratchet import VersionRatchet
 from edge_app.runtime import RuntimeOutput
 from edge_app.store import STORE_FILE, RecordStore
@@ -323,9 +324,19 @@ def test_doctor_reports_every_part(invoke: Invoke) -> None:
     assert result.exit_code == 0, result.stdout
     assert values["healthy"] is True
     names = [check["name"] for check in values["checks"]]
-    assert names == ["system", "packages", "bundle", "store", "recovery", "disk", "clock", "bluetooth"]
+    assert names == ["system", "packages", "bundle", "store", "recovery", "disk", "clock", "bluetooth", "devices"]
     assert all(check["advice"] for check in values["checks"] if check["status"] != "ok")
     assert "[ok  ] bundle" in invoke("doctor").stdout
+
+
+def test_doctor_says_which_devices_are_trusted(invoke: Invoke, home: Path) -> None:
+    assert "edge_app devices trust" in invoke("doctor").stdout
+    invoke("devices", "trust", input=f"E6L1:Bed-7:{'ab' * 32}\n")
+    assert "[ok  ] devices   trusted: Bed-7" in invoke("doctor").stdout
+    (home / KEYS_FILE).write_text("{", encoding="ascii")
+    result = invoke("doctor")
+    assert result.exit_code == 1
+    assert "[fail] devices" in result.stdout
 
 
 def test_doctor_writes_nothing(invoke: Invoke, home: Path) -> None:
