@@ -16,6 +16,7 @@ from lsemvae import (
     cli_bundles,
     cli_explain,
     cli_export,
+    cli_extract,
     cli_report,
     cli_reproduce,
     cli_train,
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("convert")(cli_train.convert)
+app.command("extract")(cli_extract.extract)
 app.command("pretrain")(cli_train.pretrain)
 app.command("finetune")(cli_train.finetune)
 app.command("distill")(cli_train.distill)

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lsemvae.cli import app
-from lsemvae.ecg.formats import write_npz
+from lsemvae.data.folder import EcgFolder
+from lsemvae.ecg.formats import read_npz, write_npz
 from lsemvae.ecg.record import record_from_physical
 from tests.data.test_folder_format import write_folder
 
@@ -219,6 +220,26 @@ def test_evaluate_on_the_development_data_reproduces_the_cards_numbers(repo_root
         # another CPU may round an INT8 activation the other way; 0.003 is the parity bar of an export
         np.testing.assert_allclose(ours["auroc"], row["auroc"], atol=0.003)
         assert f"{row['auroc'][0]:.3f} ({row['auroc'][1]:.3f} to {row['auroc'][2]:.3f})" in card
+
+
+def test_extract_writes_one_recording_that_the_clinic_reads(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.ecg.npz"
+    arguments = ["extract", "r1", "--data", str(folder), "--out", str(out), "--json"]
+    done = RUN.invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    record, expected = read_npz(out), EcgFolder(folder).record(EcgFolder(folder).rows[1])
+    assert record.leads == expected.leads
+    np.testing.assert_array_equal(record.to_mv(), expected.to_mv())
+    again = RUN.invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "expected no such file" in json.loads(again.stdout)["error"]["message"]
+
+
+def test_extract_of_an_unknown_uid_shows_some_known_ones(folder: Path, tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["extract", "r9", "--data", str(folder), "--out", str(tmp_path / "x.ecg.npz"), "--json"])
+    assert done.exit_code == 1
+    assert "r0, r1" in json.loads(done.stdout)["error"]["message"]
+    assert not (tmp_path / "x.ecg.npz").exists()
 
 
 def test_export_without_data_asks_for_the_store_where_the_run_notes_none(tmp_path: Path) -> None:
