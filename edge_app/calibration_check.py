@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edge_app.link.base import Transport
 from edge_app.link.client import DeviceClient, Opened, Source
-from edge_app.session_auth import Gatekeeper
-from edge_app.session_stream import check_weight, choose_codec
+from edge_app.session.auth import Gatekeeper
+from edge_app.session.stream import check_weight, choose_codec
 from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.codec import decode_frame
 from firmware_bridge.control import CalibrateParams, StartParams, decode_start_reply

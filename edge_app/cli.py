@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from edge_app import cli_bundle, cli_devices, cli_live, cli_records, cli_screen
-from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
+from edge_app.commands import bundle, devices, live, records, screen
+from edge_app.commands.options import BundlePath, DataDir, Json, Trust, trusted_keys
 from edge_app.console import ExitCode, reports_errors, say, say_json
 
 _HELP = """Six-lead ECG screening without a network.
@@ -28,13 +28,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("screen")(cli_screen.screen)
-app.command("run")(cli_live.run)
-app.command("demo")(cli_live.demo)
-app.command("recover")(cli_live.recover)
-app.add_typer(cli_devices.app, name="devices")
-app.add_typer(cli_records.app, name="records")
-app.add_typer(cli_bundle.app, name="bundle")
+app.command("screen")(screen.screen)
+app.command("run")(live.run)
+app.command("demo")(live.demo)
+app.command("recover")(live.recover)
+app.add_typer(devices.app, name="devices")
+app.add_typer(records.app, name="records")
+app.add_typer(bundle.app, name="bundle")
 
 
 def _version(*, wanted: bool) -> None:

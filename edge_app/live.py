@@ -18,14 +18,14 @@ from edge_app.datadir import ensure_dir, store_error
 from edge_app.keys import DeviceKeys
 from edge_app.loop import run
 from edge_app.session import record_session
-from edge_app.session_types import EventKind, Progress, SessionResult
+from edge_app.session.types import EventKind, Progress, SessionResult
 from edge_app.spool import REAL_TIME, RecoveredSpool, Spool, recover_spool
 from lsemvae.ecg.errors import EcgError, LengthError, StoreError
 from lsemvae.ecg.record import StartTime
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
-    from edge_app.session_intake import OnFrame
+    from edge_app.session.intake import OnFrame
     from firmware_bridge.authenticity import DeviceKey
 
 _LOGGER = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from edge_app.cli_options import Json, Trust, trusted_keys
+from edge_app.commands.options import Json, Trust, trusted_keys
 from edge_app.console import ExitCode, say, say_json, say_progress
 from lsemvae.cli_errors import ends_well
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app.cli_options import BundlePath, DataDir, Json, Trust, trusted_keys
+from edge_app.commands.options import BundlePath, DataDir, Json, Trust, trusted_keys
 from edge_app.console import exit_code_of, report_error, say, say_json, say_progress
 from lsemvae.cli_errors import ends_well
 
@@ -110,7 +110,7 @@ def screen(
     as_json: Json = False,
 ) -> None:
     """Screen one recording exactly as the clinic does; nothing is stored, and no version is remembered."""
-    from edge_app.cli_report import exit_code_of_result, show
+    from edge_app.commands.report import exit_code_of_result, show
     from edge_app.files import read_any
     from edge_app.screening import open_screener
     from lsemvae.ecg.errors import EcgError

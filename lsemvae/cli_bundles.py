@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_app.cli_bundle import show_bundle, verify_bundle
-from edge_app.cli_options import Json, Trust, trusted_keys
+from edge_app.commands.bundle import show_bundle, verify_bundle
+from edge_app.commands.options import Json, Trust, trusted_keys
 from edge_app.console import ExitCode, fit, say, say_json
 from lsemvae.cli_errors import ends_well
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from edge_app.cli_options import Json
+from edge_app.commands.options import Json
 from edge_app.console import say, say_json, say_progress
 from lsemvae.cli_errors import ends_well
 

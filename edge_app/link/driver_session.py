@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from edge_app.link.port import Port
 from edge_app.link.serial_line import SerialPort
-from edge_app.session_types import EventKind, SessionEvent
+from edge_app.session.types import EventKind, SessionEvent
 from firmware_bridge.drivers.base import Driver, DriverInfo
 from firmware_bridge.serial_packets import DEFAULT_BAUD
 from lsemvae.ecg.errors import EcgError, LengthError, LinkError

@@ -24,6 +24,7 @@ from typing import Any, Final
 from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.sim.faults import Faults, FaultsError
 from firmware_bridge.sim.radio import DEFAULT_MTU, DEFAULT_NAME, Radio, RadioOptions, serve
+from firmware_bridge.sim.requirements import check_radio_requirements
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.formats import read_record
 
@@ -101,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _leave)
     try:
+        check_radio_requirements()
         asyncio.run(_serve(options.record, _radio_options(options)))
     except FaultsError as exc:
         parser.error(str(exc))

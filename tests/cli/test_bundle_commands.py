@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-import edge_app.cli_bundle
+import edge_app.commands.bundle
 import lsemvae.bundle_diff
 import tests.edge.conftest as edge
 from lsemvae.bundle_diff_text import show
@@ -347,7 +347,7 @@ def test_a_stranger_s_bundle_is_refused(room: Room, tmp_path: Path) -> None:
 
 def test_show_and_verify_are_those_of_the_clinic(tmp_path: Path) -> None:
     for words in (["show"], ["show", "--json"], ["verify", "--data-dir", str(tmp_path)]):
-        ours, clinic = RUN.invoke(app, words), RUN.invoke(edge_app.cli_bundle.app, words)
+        ours, clinic = RUN.invoke(app, words), RUN.invoke(edge_app.commands.bundle.app, words)
         assert (ours.exit_code, ours.stdout) == (0, clinic.stdout)
     assert RUN.invoke(app, ["show", str(tmp_path)]).exit_code == 4
 

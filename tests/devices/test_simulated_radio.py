@@ -10,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from edge_app import simulated_radio
-from edge_app.device_ways import Way, choose_radio, folder_for, keys_for
-from edge_app.simulated_radio import BUS_VARIABLE, bus_address, bus_socket, is_running, known_key, simulated_key, use
+from edge_app.devices import simulated_radio
+from edge_app.devices.simulated_radio import (
+    BUS_VARIABLE,
+    bus_address,
+    bus_socket,
+    is_running,
+    known_key,
+    simulated_key,
+    use,
+)
+from edge_app.devices.ways import Way, choose_radio, folder_for, keys_for
 from lsemvae.ecg.errors import LinkError, StoreError
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import cli_screen, console, screening
+from edge_app import console, screening
 from edge_app.cli import app
 from edge_app.clock import is_id
+from edge_app.commands import screen as screen_command
 from edge_app.keys import KEYS_FILE
 from edge_app.ratchet import VersionRatchet
 from edge_app.runtime import RuntimeOutput
@@ -398,7 +399,7 @@ def test_a_store_that_refuses_a_file_still_shows_its_outcome(
     def full(*_: Any, **__: Any) -> None:
         raise StoreError("database or disk is full")
 
-    monkeypatch.setattr(cli_screen, "keep", full)
+    monkeypatch.setattr(screen_command, "keep", full)
     result = invoke("screen", clean_csv, *options)
     assert result.exit_code == 1
     assert "DETECTED" in result.stdout

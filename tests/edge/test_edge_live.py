@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import cli_live, device_ways, live
+from edge_app import live
 from edge_app.cli import app
+from edge_app.commands import live as live_command
 from edge_app.demo import demo_recording
+from edge_app.devices import ways
 from edge_app.keys import DeviceKeys
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.live import SPOOL_DIR, leftovers, record_live
@@ -128,14 +130,14 @@ def test_a_device_is_an_address_or_a_name(
     monkeypatch: pytest.MonkeyPatch, device: str | None, expected: dict[str, str | None]
 ) -> None:
     monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=lambda **options: options))
-    assert device_ways.bluetooth(device) == expected
+    assert ways.bluetooth(device) == expected
 
 
 def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "edge_app.link.ble", raising=False)
     monkeypatch.setitem(sys.modules, "bleak", None)
     with pytest.raises(LinkError) as caught:
-        device_ways.bluetooth(None)
+        ways.bluetooth(None)
     assert "lsemvae[edge]" in caught.value.advice
 
 
@@ -168,7 +170,7 @@ def test_a_store_that_refuses_still_shows_the_outcome_and_keeps_the_recording(
         raise StoreError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli_live, "keep", full)
+        patch.setattr(live_command, "keep", full)
         result = invoke("run", "--yes", "--seconds", "10")
     assert result.exit_code == 1
     assert "Recording quality" in result.stdout
@@ -330,8 +332,8 @@ def test_a_safety_copy_that_cannot_be_stored_does_not_hold_up_the_next(
             raise StoreError("A different recording is stored under the id")
         return real(*arguments, **options)
 
-    real = cli_live.keep
-    monkeypatch.setattr(cli_live, "keep", keep_second)
+    real = live_command.keep
+    monkeypatch.setattr(live_command, "keep", keep_second)
     result = invoke("recover")
     assert result.exit_code == 1
     assert "not stored (A different recording" in result.stdout
@@ -373,7 +375,7 @@ def test_a_disk_that_fails_when_the_safety_copy_is_closed_costs_no_outcome(
     stored = invoke("run", "--yes", "--seconds", "10", "--json")
     assert stored.exit_code in (0, 3), stored.output
     assert json.loads(stored.stdout)["session"]["complete"] is True
-    monkeypatch.setattr(cli_live, "keep", full)
+    monkeypatch.setattr(live_command, "keep", full)
     refused = invoke("run", "--yes", "--seconds", "10")
     assert refused.exit_code == 1
     assert "Recording quality" in refused.stdout

@@ -15,7 +15,7 @@ from edge_app.link.log_file import read_log
 from edge_app.link.notification_log import LoggingPort
 from edge_app.link.replay import replay_driver
 from edge_app.link.serial_line import LOST_REASON, SerialPort
-from edge_app.session_types import EventKind
+from edge_app.session.types import EventKind
 from firmware_bridge.drivers import catalogue
 from firmware_bridge.drivers.viatom import ViatomDriver
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame

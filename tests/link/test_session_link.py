@@ -14,7 +14,7 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from edge_app.session_stream import choose_codec
+from edge_app.session.stream import choose_codec
 from edge_app.spool import Spool, recover_spool
 from firmware_bridge.checksum import with_crc
 from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame

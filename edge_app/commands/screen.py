@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from edge_app.cli_options import BundlePath, DataDir, Json, Operator, Trust, screener_for
-from edge_app.cli_report import exit_code_of_result, keep, show, show_unstored
+from edge_app.commands.options import BundlePath, DataDir, Json, Operator, Trust, screener_for
+from edge_app.commands.report import exit_code_of_result, keep, show, show_unstored
 from edge_app.console import exit_code_of, report_error, reports_errors
 
 FileArgument = Annotated[

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app.cli_options import AllowUnauthenticated, DataDir, DeviceName, Json, SerialPath, Simulated
+from edge_app.commands.options import AllowUnauthenticated, DataDir, DeviceName, Json, SerialPath, Simulated
 from edge_app.console import fit, reports_errors, say, say_json, say_progress, strip_style
 
 if TYPE_CHECKING:
-    from edge_app.device_ways import Way
+    from edge_app.devices.ways import Way
     from edge_app.live import LiveRecording
-    from edge_app.session_types import SessionResult
+    from edge_app.session.types import SessionResult
     from lsemvae.ecg.record import EcgRecord
 
 _MAX_S = 600.0
@@ -74,7 +74,7 @@ def record(
         return
     _only_for_drivers(lsb_uv, driver_option)
     from edge_app.datadir import data_dir as choose
-    from edge_app.device_ways import folder_for, keys_for, logged, way_to
+    from edge_app.devices.ways import folder_for, keys_for, logged, way_to
 
     way = way_to(device=device, serial=serial, replay=replay, speed=speed, simulated=simulated)
     home = choose(data_dir)
@@ -102,9 +102,9 @@ def stream(
 ) -> None:
     """Watch the signal of a six-lead device; nothing is kept."""
     from edge_app.datadir import data_dir as choose
-    from edge_app.device_ways import keys_for, way_to
+    from edge_app.devices.ways import keys_for, way_to
     from edge_app.loop import run
-    from edge_app.session_report import describe_link, session_dict
+    from edge_app.session.report import describe_link, session_dict
 
     way = way_to(device=device, serial=serial, simulated=simulated)
     keys = keys_for(way, choose(data_dir))
@@ -117,8 +117,8 @@ def stream(
 
 
 def _recorded(way: Way, transport: Any, *, seconds: float, folder: Path, keys: Any, allow: bool) -> LiveRecording:
+    from edge_app.devices.live_view import LiveView
     from edge_app.live import record_live
-    from edge_app.live_view import LiveView
 
     say_progress(f"Looking for {way.label} ...")
     with LiveView(way.label) as view:
@@ -131,8 +131,8 @@ def _recorded(way: Way, transport: Any, *, seconds: float, folder: Path, keys: A
 async def _watch(way: Way, *, seconds: float, keys: Any, allow: bool) -> SessionResult:
     import asyncio
 
+    from edge_app.devices.live_view import LiveView
     from edge_app.live import stop_on_signals
-    from edge_app.live_view import LiveView
     from edge_app.session import record_session
 
     say_progress(f"Looking for {way.label} ... (Ctrl-C ends)")
@@ -151,9 +151,9 @@ def _record_driver(
 ) -> None:  # fmt: skip
     """Record through a driver of another maker's protocol, from the device or from a log of it."""
     from edge_app.datadir import data_dir as choose
-    from edge_app.device_ways import REPLAYED_DIR, is_address
-    from edge_app.driver_recording import driver_from, record_from, replayed_record
-    from edge_app.live_view import LiveView
+    from edge_app.devices.driver_recording import driver_from, record_from, replayed_record
+    from edge_app.devices.live_view import LiveView
+    from edge_app.devices.ways import REPLAYED_DIR, is_address
 
     if simulated:
         raise typer.BadParameter(f"--simulated: the simulated device speaks E6L, not {name}.")
@@ -184,7 +184,7 @@ def _keep(
     record: EcgRecord, *, folder: Path, out: Path | None, session: SessionResult | None, as_json: bool, played: bool = False
 ) -> None:  # fmt: skip
     """Store a recording, write the file that was asked for, say both."""
-    from edge_app.session_report import session_dict
+    from edge_app.session.report import session_dict
     from edge_app.store import STORE_FILE, RecordStore
 
     with RecordStore(folder / STORE_FILE) as store:
@@ -211,7 +211,7 @@ def _keep(
 
 def _show(record: EcgRecord, session: SessionResult | None, *, played: bool) -> None:
     from edge_app.present import describe_recording, draw
-    from edge_app.session_report import describe_link, describe_source
+    from edge_app.session.report import describe_link, describe_source
 
     say(fit(describe_recording(record)))
     say(draw(record, strip_style()))
@@ -222,7 +222,7 @@ def _show(record: EcgRecord, session: SessionResult | None, *, played: bool) -> 
 
 
 def _say_remarks(session: SessionResult, *, played: bool) -> None:
-    from edge_app.session_report import remarks
+    from edge_app.session.report import remarks
 
     for remark in remarks(session.events, played=played):
         say_progress(remark)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from edge_app.cli_options import Json
+from edge_app.commands.options import Json
 from edge_app.console import reports_errors
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Put a device on the air that plays a real ECG; the other commands find it. Needs no Bluetooth."""
+    from edge_app.devices.simulated_radio import bus_socket, simulated_key
+    from edge_app.devices.simulator import simulate_until_quit
     from edge_app.loop import run
-    from edge_app.simulated_radio import bus_socket, simulated_key
-    from edge_app.simulator import simulate_until_quit
     from firmware_bridge.sim.faults import Faults
     from firmware_bridge.sim.radio import RadioOptions
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from edge_app.link.client import Opened
 from edge_app.link.stored import StoredReader, arm, find
-from edge_app.session_link import SessionLink
-from edge_app.session_state import SessionState
-from edge_app.session_types import EventKind
+from edge_app.session.link import SessionLink
+from edge_app.session.state import SessionState
+from edge_app.session.types import EventKind
 from edge_app.spool import EntryKind
 from firmware_bridge.bulk import StoredRecording
 from firmware_bridge.control import decode_oldest

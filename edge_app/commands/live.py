@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_app.cli_options import (
+from edge_app.commands.options import (
     AllowUnauthenticated,
     BundlePath,
     DataDir,
@@ -17,7 +17,7 @@ from edge_app.cli_options import (
     Trust,
     screener_for,
 )
-from edge_app.cli_report import exit_code_of_result, keep, show, show_unstored
+from edge_app.commands.report import exit_code_of_result, keep, show, show_unstored
 from edge_app.console import ExitCode, exit_code_of, reports_errors, say, say_json, say_progress
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run(
     screener = screener_for(bundle, trust=trust, data_dir=data_dir)
     if not yes:
         typer.confirm("Electrodes attached, person sitting still. Record now?", abort=True, err=True)
-    from edge_app.device_ways import bluetooth
+    from edge_app.devices.ways import bluetooth
 
     transport = bluetooth(device)
     _mention_interrupted(data_dir)
@@ -120,9 +120,9 @@ def _record_and_report(
 ) -> None:  # fmt: skip
     """Record, screen, show, store. The outcome is shown even where it cannot be stored; the safety copy then stays."""
     from edge_app.datadir import data_dir as choose
+    from edge_app.devices.live_view import LiveView
     from edge_app.live import record_live
-    from edge_app.live_view import LiveView
-    from edge_app.session_report import remarks, session_dict
+    from edge_app.session.report import remarks, session_dict
     from lsemvae.ecg.errors import StoreError
 
     try:

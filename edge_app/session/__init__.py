@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge_app.link.base import Transport
-from edge_app.session_auth import DeviceNotAuthenticatedError, Gatekeeper
-from edge_app.session_intake import Intake, OnFrame
-from edge_app.session_run import Session
-from edge_app.session_state import SessionOptions, SessionState
-from edge_app.session_stream import WeightError
-from edge_app.session_types import EventKind, Progress, SessionEvent, SessionResult, SessionStatistics
+from edge_app.session.auth import DeviceNotAuthenticatedError, Gatekeeper
+from edge_app.session.intake import Intake, OnFrame
+from edge_app.session.run import Session
+from edge_app.session.state import SessionOptions, SessionState
+from edge_app.session.stream import WeightError
+from edge_app.session.types import EventKind, Progress, SessionEvent, SessionResult, SessionStatistics
 from edge_app.spool import Sink
 from firmware_bridge.authenticity import DeviceKey
 from lsemvae.ecg.errors import LengthError, RateError

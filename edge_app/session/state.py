@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from edge_app.session_intake import Intake, call_safely
-from edge_app.session_types import EventKind, Progress, SessionResult, SessionStatistics
+from edge_app.session.intake import Intake, call_safely
+from edge_app.session.types import EventKind, Progress, SessionResult, SessionStatistics
 from edge_app.spool import DRIVER, REAL_TIME, EntryKind
 from firmware_bridge.drift import DriftError, DriftFit
 from firmware_bridge.profile import Feature, SampleCodec

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_app.cli_options import DataDir, Json
+from edge_app.commands.options import DataDir, Json
 from edge_app.console import ExitCode, reports_errors, say, say_json, strip_style
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app.cli_options import DataDir, Json, Trust, trusted_keys
+from edge_app.commands.options import DataDir, Json, Trust, trusted_keys
 from edge_app.console import reports_errors, say, say_json
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec
 
 from edge_app.link.client import Source
-from edge_app.session_types import EventKind, SessionEvent
+from edge_app.session.types import EventKind, SessionEvent
 from edge_app.spool import EntryKind, Sink
 from firmware_bridge.codec import LiveFrame
 from firmware_bridge.descriptor import DeviceDescriptor

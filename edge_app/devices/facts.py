@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_app.calibration_check import CalibrationResult, check_calibration
 from edge_app.link.client import DeviceClient
-from edge_app.session_auth import DeviceNotAuthenticatedError, authenticate
+from edge_app.session.auth import DeviceNotAuthenticatedError, authenticate
 from firmware_bridge.control import decode_self_test_reply
 from firmware_bridge.profile import Feature, Op, SelfTestFault
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from edge_app.session_types import Progress
+    from edge_app.session.types import Progress
     from firmware_bridge.codec import LiveFrame
     from firmware_bridge.descriptor import DeviceDescriptor
 

@@ -6,10 +6,10 @@ import json
 from contextlib import suppress
 
 from edge_app.link.client import Opened
-from edge_app.session_link import SessionLink
-from edge_app.session_repair import Repair
-from edge_app.session_state import SessionState
-from edge_app.session_types import EventKind
+from edge_app.session.link import SessionLink
+from edge_app.session.repair import Repair
+from edge_app.session.state import SessionState
+from edge_app.session.types import EventKind
 from edge_app.spool import EntryKind
 from firmware_bridge.control import (
     StartParams,

@@ -42,7 +42,7 @@ class DeviceNotAuthenticatedError(LinkError):
     Attributes
     ----------
     lasting
-        Another attempt does not mend it (see `edge_app.session_link.is_lasting`).
+        Another attempt does not mend it (see `edge_app.session.link.is_lasting`).
     """
 
     code = "E_DEVICE_NOT_AUTHENTICATED"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app import cli_devices_record, cli_devices_simulate
-from edge_app.cli_options import DataDir, DeviceName, Json, SerialPath, Simulated
+from edge_app.commands import devices_record, devices_simulate
+from edge_app.commands.options import DataDir, DeviceName, Json, SerialPath, Simulated
 from edge_app.console import reports_errors, say, say_json, say_progress
 
 if TYPE_CHECKING:
-    from edge_app.device_facts import DeviceFacts
+    from edge_app.devices.facts import DeviceFacts
     from edge_app.link.ble_scan import Seen
 
 app = typer.Typer(no_args_is_help=True, help="Find, describe, watch, record and simulate six-lead devices.")
@@ -31,7 +31,7 @@ def scan(
     simulated: Simulated = None,
 ) -> None:
     """List the devices in reach of Bluetooth that a driver knows."""
-    from edge_app.device_ways import choose_radio
+    from edge_app.devices.ways import choose_radio
     from edge_app.link.ble_scan import scan as listen
     from edge_app.loop import run
 
@@ -65,8 +65,8 @@ def info(
 ) -> None:
     """Show what a device says about itself, whether it is trusted, and on request whether it measures right."""
     from edge_app.datadir import data_dir as choose
-    from edge_app.device_facts import examine
-    from edge_app.device_ways import keys_for, way_to
+    from edge_app.devices.facts import examine
+    from edge_app.devices.ways import keys_for, way_to
     from edge_app.loop import run
 
     way = way_to(device=device, serial=serial, simulated=simulated)
@@ -133,9 +133,9 @@ def keys(as_json: Json = False, data_dir: DataDir = None) -> None:
         say(f"{key.name:<34}key {key.fingerprint}")
 
 
-app.command("stream")(cli_devices_record.stream)
-app.command("record")(cli_devices_record.record)
-app.command("simulate")(cli_devices_simulate.simulate)
+app.command("stream")(devices_record.stream)
+app.command("record")(devices_record.record)
+app.command("simulate")(devices_simulate.simulate)
 
 
 def _rssi(rssi: Optional[int]) -> str:  # noqa: UP045

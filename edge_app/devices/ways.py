@@ -50,7 +50,7 @@ class Way:
     @property
     def device(self) -> str:
         """What the record says about its device; empty: what the device says of itself."""
-        from edge_app.simulated_radio import SIMULATED_LABEL
+        from edge_app.devices.simulated_radio import SIMULATED_LABEL
 
         return SIMULATED_LABEL if self.simulated else ""
 
@@ -68,7 +68,7 @@ def choose_radio(*, simulated: bool | None) -> bool:
     LinkError
         A simulated radio was asked for and none runs.
     """
-    from edge_app import simulated_radio
+    from edge_app.devices import simulated_radio
 
     if simulated is False:
         return False
@@ -136,8 +136,8 @@ def folder_for(way: Way, data_dir: Path) -> Path:
 
 def keys_for(way: Way, data_dir: Path) -> tuple[DeviceKey, ...]:
     """Keys of the devices that are trusted here; the simulated device shows its own, as on a case."""
+    from edge_app.devices.simulated_radio import known_key
     from edge_app.keys import DeviceKeys
-    from edge_app.simulated_radio import known_key
 
     simulated = known_key() if way.simulated else None
     return (*DeviceKeys(data_dir).list(), *((simulated,) if simulated else ()))
