@@ -12,13 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from edge_app.devices.simulated_radio import BUS_VARIABLE
 from lsemvae.ecg.errors import EcgError
 
 #: A recording takes about 30 kB, so this is room for thousands; below it the next update of the app may fail.
 _MIN_FREE_BYTES = 200 * 1024 * 1024
 
-#: What `run` talks to on Linux: the system bus, behind which the Bluetooth service listens.
-_BUS_VARIABLE = "DBUS_SYSTEM_BUS_ADDRESS"
+#: What `run` talks to on Linux unless BUS_VARIABLE names another: the bus behind which the Bluetooth service listens.
 _BUS_SOCKET = Path("/run/dbus/system_bus_socket")
 _ADAPTERS = Path("/sys/class/bluetooth")
 
@@ -183,11 +183,11 @@ def _devices(data_dir: Path) -> Check:
 def _bluetooth() -> Check:
     if sys.platform != "linux":
         return Check("bluetooth", Status.OK, "left to the system")
-    if not os.environ.get(_BUS_VARIABLE) and not _BUS_SOCKET.exists():
+    if not os.environ.get(BUS_VARIABLE) and not _BUS_SOCKET.exists():
         advice = "Start the Bluetooth service to use `edge_app run`; files can be screened without."
         return Check("bluetooth", Status.WARN, "no system bus, so no Bluetooth", advice)
     adapters = sorted(entry.name for entry in _ADAPTERS.iterdir()) if _ADAPTERS.is_dir() else []
-    if not adapters and not os.environ.get(_BUS_VARIABLE):
+    if not adapters and not os.environ.get(BUS_VARIABLE):
         advice = "Plug in or switch on a Bluetooth adapter to use `edge_app run`; files can be screened without."
         return Check("bluetooth", Status.WARN, "no adapter", advice)
     return Check("bluetooth", Status.OK, f"adapters: {', '.join(adapters) or 'on a private bus'}")

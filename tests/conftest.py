@@ -50,6 +50,17 @@ def needs_dbus(request: pytest.FixtureRequest) -> str:
     return program
 
 
+@pytest.fixture(scope="module")
+def needs_core(request: pytest.FixtureRequest) -> None:
+    """The device core in C, built before the first test that runs it."""
+    from firmware_bridge.sim.core_build import load_core, missing_for_core
+
+    lacking = missing_for_core()
+    if lacking:
+        _skip_for(f"{', '.join(lacking)} for the C core", request)
+    load_core()
+
+
 @pytest.fixture
 def needs_qemu(request: pytest.FixtureRequest) -> None:
     from export.benchmark.arm64_tools import missing_programs

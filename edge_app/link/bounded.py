@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,6 +27,29 @@ async def within(seconds: float, work: Coroutine[Any, Any, _T], *, grace_s: floa
     if not in_time:
         raise TimeoutError(f"no answer in {seconds:g} s")
     return task.result()
+
+
+async def unless_stopped(
+    work: Coroutine[Any, Any, _T], stop: asyncio.Event | None, *,
+    tick_s: float | None = None, on_tick: Callable[[], None] | None = None,
+) -> asyncio.Task[_T]:  # fmt: skip
+    """Do `work`, but leave it as soon as `stop` is set; returns its task, ended: `cancelled()` where it was left.
+
+    `on_tick` is called every `tick_s` seconds meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    asked = loop.create_task((stop or asyncio.Event()).wait())
+    try:
+        while not (task.done() or asked.done()):
+            await asyncio.wait((task, asked), timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
+            if on_tick is not None:
+                on_tick()
+    finally:
+        task.cancel()
+        asked.cancel()
+        await asyncio.gather(task, asked, return_exceptions=True)
+    return task
 
 
 async def _end(task: asyncio.Task[Any], *, grace_s: float) -> None:

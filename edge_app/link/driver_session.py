@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edge_app.link.bounded import unless_stopped
 from edge_app.link.port import Port
 from edge_app.link.serial_line import SerialPort
 from edge_app.session.types import EventKind, SessionEvent
@@ -212,15 +213,7 @@ class _Run:
 
     async def _unless_stopped(self, opening: Coroutine[Any, Any, str], stop: asyncio.Event | None) -> str:
         """Connect, but leave off as soon as the caller asks to stop."""
-        task = self._loop.create_task(opening)
-        asked = self._loop.create_task((stop or asyncio.Event()).wait())
-        try:
-            await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            if not task.done():
-                task.cancel()
-            await asyncio.gather(task, asked, return_exceptions=True)
+        task = await unless_stopped(opening, stop)
         if task.cancelled():
             raise LinkError("recording: stopped before the first sample", advice=_STOPPED_EARLY)
         return task.result()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from edge_app.link.base import LinkInfo, Transport
+from edge_app.link.bounded import unless_stopped
 from edge_app.link.client import DeviceClient, Opened
 from edge_app.session.auth import Gatekeeper
 from edge_app.session.state import SessionState
@@ -85,22 +86,15 @@ class SessionLink:
 
     async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, but leave it as soon as the caller asks to stop; says whether it was done."""
-        loop = self._state.loop
-        task = loop.create_task(work)
-        asked = loop.create_task((self._state.options.stop or asyncio.Event()).wait())
-        try:
-            while not (task.done() or asked.done()):
-                await asyncio.wait((task, asked), timeout=_AWAY_TICK_S, return_when=asyncio.FIRST_COMPLETED)
-                if not self._state.connected:
-                    self._state.report()
-        finally:
-            task.cancel()
-            asked.cancel()
-            await asyncio.gather(task, asked, return_exceptions=True)
+        task = await unless_stopped(work, self._state.options.stop, tick_s=_AWAY_TICK_S, on_tick=self._report_if_away)
         if task.cancelled():
             return False
         task.result()
         return True
+
+    def _report_if_away(self) -> None:
+        if not self._state.connected:
+            self._state.report()
 
     async def close(self) -> None:
         """Disconnect."""

@@ -21,7 +21,6 @@ from firmware_bridge.descriptor import DeviceDescriptor
 from firmware_bridge.errors import FrameCrcError, FrameError
 from firmware_bridge.profile import LEAD_CODES, Contact, DeviceState, Feature, FrameFlag, SampleCodec
 from firmware_bridge.sim import core_codec
-from firmware_bridge.sim.core_build import load_core, missing_for_core
 from firmware_bridge.status import DeviceStatus
 from lsemvae.ecg.errors import ProtocolError
 
@@ -30,14 +29,7 @@ BYTE, HALF, WORD = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 
 LIMIT = {SampleCodec.RAW24: 1 << 23, SampleCodec.RAW16: 1 << 15}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _core(request):
-    """Built before the first test; a machine that cannot build it skips loudly."""
-    lacking = missing_for_core()
-    if lacking:
-        (shared,) = (item for item in request.config.pluginmanager.get_plugins() if hasattr(item, "MISSING_NEEDS"))
-        shared._skip_for(f"{', '.join(lacking)} for the C core", request)
-    load_core()
+pytestmark = pytest.mark.usefixtures("needs_core")
 
 
 @st.composite

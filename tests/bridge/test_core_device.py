@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from firmware_bridge.sim import core_build
-from firmware_bridge.sim.core_build import load_core, missing_for_core
 from firmware_bridge.sim.core_device import CoreDevice, make_device
 from firmware_bridge.sim.device import VirtualDevice
 from firmware_bridge.sim.source import SignalSource
@@ -22,14 +21,7 @@ DEVICE_TESTS = ("test_virtual_device", "test_recordings", "test_calibration", "t
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _core(request):
-    """Built before the first test; a machine that cannot build it skips loudly."""
-    lacking = missing_for_core()
-    if lacking:
-        (shared,) = (item for item in request.config.pluginmanager.get_plugins() if hasattr(item, "MISSING_NEEDS"))
-        shared._skip_for(f"{', '.join(lacking)} for the C core", request)
-    load_core()
+pytestmark = pytest.mark.usefixtures("needs_core")
 
 
 def _tests_with_the_core(name: str) -> dict[str, Callable[..., Any]]:

@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.bulk import encode_recording
 from firmware_bridge.profile import Contact, Op, SelfTestFault
-from firmware_bridge.sim.core_build import load_core, missing_for_core
 from firmware_bridge.sim.core_device import CoreDevice
 from firmware_bridge.sim.device import VirtualDevice
 from firmware_bridge.sim.source import RAIL_CODE, SignalSource
@@ -26,14 +25,7 @@ ACTIONS = st.sampled_from(("lose the link", "come back", "pulse", "end of pulse"
 RING_S = 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _core(request):
-    """Built before the first test; a machine that cannot build it skips loudly."""
-    lacking = missing_for_core()
-    if lacking:
-        (shared,) = (item for item in request.config.pluginmanager.get_plugins() if hasattr(item, "MISSING_NEEDS"))
-        shared._skip_for(f"{', '.join(lacking)} for the C core", request)
-    load_core()
+pytestmark = pytest.mark.usefixtures("needs_core")
 
 
 def noisy_source(*, seed: int, n: int, fs_hz: float, loop: bool) -> SignalSource:

@@ -14,7 +14,6 @@ from edge_app.session import DeviceNotAuthenticatedError, record_session
 from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.control import CalibrateParams, Request
 from firmware_bridge.profile import Feature, Op
-from firmware_bridge.sim.core_build import missing_for_core
 from firmware_bridge.sim.core_device import make_device
 from firmware_bridge.sim.device import DEFAULT_FEATURES, VirtualDevice
 from firmware_bridge.sim.faults import Faults
@@ -205,7 +204,7 @@ def test_a_pulse_is_never_recorded_as_an_ecg(source, equals_source):
     equals_source(result.record)
 
 
-@pytest.mark.skipif(bool(missing_for_core()), reason="the C core cannot be built here")
+@pytest.mark.usefixtures("needs_core")
 def test_the_c_core_s_pulse_measures_the_same(source):
     result = check(InProcessTransport(source, speed=SPEED, device=partial(make_device, core=True)))
     assert result.ok

@@ -187,6 +187,7 @@ def test_disconnect_is_awaited_after_every_failed_step(air, step):
 def test_a_disconnect_that_fails_is_no_failure(air):
     air.fail["disconnect"] = BleakError("gone")
     opened(air)
+    assert len(air.called("disconnect")) == 1
 
 
 @pytest.mark.parametrize("services", [(), (SERVICE,), (SERVICE.upper(),)])

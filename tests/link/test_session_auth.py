@@ -17,7 +17,6 @@ from firmware_bridge.authenticity import DeviceKey
 from firmware_bridge.codec import LiveFrame, encode_frame
 from firmware_bridge.descriptor import decode_descriptor, encode_descriptor
 from firmware_bridge.profile import Contact, FrameFlag, Op, ReplyStatus, SampleCodec
-from firmware_bridge.sim.core_build import missing_for_core
 from firmware_bridge.sim.core_device import make_device
 from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
@@ -283,7 +282,7 @@ def test_a_challenge_is_never_used_twice(source):
     assert all(len(challenge) == 16 for challenge in challenges)
 
 
-@pytest.mark.skipif(bool(missing_for_core()), reason="the C core cannot be built here")
+@pytest.mark.usefixtures("needs_core")
 def test_the_c_core_s_proof_is_a_proof_and_its_refusal_a_refusal(source, equals_source):
     core = partial(make_device, core=True, key=KEY)
     result = record(InProcessTransport(source, speed=SPEED, device=core), keys=(KEY,))

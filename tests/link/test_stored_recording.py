@@ -14,7 +14,6 @@ from edge_app.link.stored import armed_seconds
 from edge_app.session import EventKind, SessionResult, record_session
 from edge_app.spool import EntryKind, Spool, read_entries, recover_spool
 from firmware_bridge.profile import Feature, Op, ReplyStatus
-from firmware_bridge.sim.core_build import missing_for_core
 from firmware_bridge.sim.core_device import make_device
 from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.faults import Faults
@@ -270,7 +269,7 @@ def test_the_device_keeps_as_long_as_is_recorded_within_its_limits(seconds, expe
     assert armed_seconds(seconds) == expected
 
 
-@pytest.mark.skipif(bool(missing_for_core()), reason="the C core cannot be built here")
+@pytest.mark.usefixtures("needs_core")
 def test_the_c_core_s_recording_fills_the_gap_too(source, equals_source):
     result = record(away(source, device=partial(make_device, core=True, ring_s=1)))
     assert result.statistics.assembly.stored > 1000

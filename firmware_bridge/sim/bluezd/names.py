@@ -13,7 +13,6 @@ ERROR_AUTHENTICATION_FAILED: Final = "org.bluez.Error.AuthenticationFailed"
 ERROR_DOES_NOT_EXIST: Final = "org.bluez.Error.DoesNotExist"
 ERROR_FAILED: Final = "org.bluez.Error.Failed"
 ERROR_NOT_READY: Final = "org.bluez.Error.NotReady"
-ERROR_NOT_PERMITTED: Final = "org.bluez.Error.NotPermitted"
 ERROR_IN_PROGRESS: Final = "org.bluez.Error.InProgress"
 ERROR_NOT_CONNECTED: Final = "org.bluez.Error.NotConnected"
 
