@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from edge_app.commands import bundle, devices, live, records, screen
-from edge_app.commands.options import BundlePath, DataDir, Json, Trust, trusted_keys
-from edge_app.console import ExitCode, reports_errors, say, say_json
+from edge_app.commands import devices, live, records, screen
+from lsemvae.terminal import bundle_view as bundle
+from lsemvae.terminal.console import ExitCode, reports_errors, say, say_json
+from lsemvae.terminal.options import BundlePath, DataDir, Json, Trust, trusted_keys
 
 _HELP = """Six-lead ECG screening without a network.
 
@@ -62,8 +63,8 @@ def _root(
 @reports_errors
 def doctor(bundle: BundlePath = None, as_json: Json = False, data_dir: DataDir = None, trust: Trust = None) -> None:
     """Check bundle, store, disk, clock, Bluetooth and trusted devices."""
-    from edge_app.datadir import data_dir as choose
     from edge_app.doctor import Status, examine
+    from lsemvae.screen.datadir import data_dir as choose
 
     checks = examine(choose(data_dir), bundle=bundle, trusted_keys=trusted_keys(trust))
     failed = [check for check in checks if check.status is Status.FAIL]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge_app.dicom import read_dicom
 from edge_app.link.inprocess import InProcessTransport
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.dicom import read_dicom
 
 #: A resting 12-lead ECG (1 kHz, 10 s) that the package pydicom carries as its own test file.
 _PACKAGE = "pydicom"

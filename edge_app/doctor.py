@@ -93,10 +93,10 @@ def _packages() -> Check:
 
 
 def _bundle(path: Path | None, data_dir: Path, trusted_keys: Sequence[bytes]) -> Check:
-    from edge_app.bundle import open_bundle
-    from edge_app.ratchet import VersionRatchet
-    from edge_app.runtime import load_runtime
-    from edge_app.selftest import self_test
+    from lsemvae.screen.bundle import open_bundle
+    from lsemvae.screen.ratchet import VersionRatchet
+    from lsemvae.screen.runtime.load import load_runtime
+    from lsemvae.screen.selftest import self_test
 
     try:
         bundle = open_bundle(path, trusted_keys=trusted_keys, ratchet=VersionRatchet(data_dir))
@@ -109,7 +109,7 @@ def _bundle(path: Path | None, data_dir: Path, trusted_keys: Sequence[bytes]) ->
 
 
 def _store(data_dir: Path) -> Check:
-    from edge_app.store import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, RecordStore
 
     path = data_dir / STORE_FILE
     if not path.exists():
@@ -126,7 +126,7 @@ def _store(data_dir: Path) -> Check:
 
 
 def _interrupted(data_dir: Path) -> Check:
-    from edge_app.live import waiting
+    from edge_app.session.live import waiting
 
     count = waiting(data_dir)
     if count:
@@ -157,7 +157,7 @@ def _disk(data_dir: Path) -> Check:
 
 
 def _clock() -> Check:
-    from edge_app.clock import now
+    from edge_app.store.clock import now
 
     time = now()
     if time.trusted:
@@ -168,7 +168,7 @@ def _clock() -> Check:
 
 def _devices(data_dir: Path) -> Check:
     """Say whose recordings are taken: `edge_app run` refuses a device whose key is not known."""
-    from edge_app.keys import DeviceKeys
+    from edge_app.session.keys import DeviceKeys
 
     try:
         names = [key.name for key in DeviceKeys(data_dir)]

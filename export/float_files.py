@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from export import tflite_file
-from export.environment import require_target
-from export.graph import build_graph
+from export.convert import tflite_file
+from export.convert.environment import require_target
+from export.convert.to_onnx import export_onnx
+from export.convert.to_tflite import converted_once
 from export.job import LOG_FILE, WORK_FOLDER, Progress
-from export.packaged import work_folder
-from export.source import load_run
-from export.to_onnx import export_onnx
-from export.to_tflite import converted_once
+from export.student_run.graph import build_graph
+from export.student_run.packaged import work_folder
+from export.student_run.source import load_run
 
 _NAMED: Final = "model.named.tflite"
 

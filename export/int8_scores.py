@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export.convert import convert, score_file
-from export.data import data_from_store
-from export.gates import GateThresholds
-from export.graph import build_graph
-from export.identity import load_identity
+from export.gates.gates import GateThresholds
+from export.int8.recipe import DEFAULT_RECIPE, load_recipe
 from export.job import CALIBRATION_FILE, ExportJob, Progress
-from export.recipe import DEFAULT_RECIPE, load_recipe
-from export.source import load_decision, load_run
+from export.steps import convert, score_file
+from export.student_run.data import data_from_store
+from export.student_run.graph import build_graph
+from export.student_run.identity import load_identity
+from export.student_run.source import load_decision, load_run
 from lsemvae.data.store import RecordStore
 from lsemvae.train.batches import rows_with
 from lsemvae.train.run import read_json

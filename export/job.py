@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from export.bundle import check_private, check_target
-from export.data import ExportData, check_data, data_from_store
-from export.environment import require_target
+from export.convert.environment import require_target
 from export.errors import ExportError
-from export.gates import GateThresholds
-from export.identity import BundleIdentity, load_identity
-from export.packaged import work_folder
-from export.recipe import ALL, QuantRecipe, load_recipe
-from export.source import DecisionSource, RunSource, card_files, load_decision, load_run
+from export.gates.gates import GateThresholds
+from export.int8.recipe import ALL, QuantRecipe, load_recipe
+from export.release.bundle import check_private, check_target
+from export.student_run.data import ExportData, check_data, data_from_store
+from export.student_run.identity import BundleIdentity, load_identity
+from export.student_run.packaged import work_folder
+from export.student_run.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
-from lsemvae.ecg.bundle_parts import version_tuple
+from lsemvae.screen.manifest_parts import version_tuple
 from lsemvae.train.run import read_json
 
 _LOGGER = logging.getLogger(__name__)

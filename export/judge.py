@@ -8,18 +8,18 @@ from typing import Final
 
 import numpy as np
 
-from export import golden
-from export.convert import ModelFiles, score_file
+from export.convert.noise import noise_to
 from export.errors import ExportGateError
-from export.graph import ExportGraph
+from export.gates import golden
+from export.gates.latency import Latency, measure, require_latency
+from export.gates.parity import REFERENCE, TUNED, ParityReport, compare_all
+from export.gates.refit import Refit, settle
 from export.job import ExportJob
-from export.latency import Latency, measure, require_latency
-from export.noise import noise_to
-from export.parity import REFERENCE, TUNED, ParityReport, compare_all
-from export.refit import Refit, settle
 from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
-from export.strict import StrictFiles
-from export.strict_io import strict_run
+from export.steps import ModelFiles, score_file
+from export.strict.build import StrictFiles
+from export.strict.interface import strict_run
+from export.student_run.graph import ExportGraph
 
 STRICT: Final = "tflite_strict"
 # Twice what the kernels differ by here: another CPU may round once more at the same places.

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from export.bundle import check_private
 from export.errors import ExportTargetError
 from export.job import CALIBRATION_FILE, WORK_FOLDER
-from export.packaged import work_folder
+from export.release.bundle import check_private
 from export.report import json_bytes, without_folders
-from export.source import parse_json
+from export.student_run.packaged import work_folder
+from export.student_run.source import parse_json
 
 _COPIED: Final = ("model.safetensors", "decision.json", "bundle.json", "card.md", "curves.png", "tasks.json")
 _OF_THE_MACHINE: Final = ("store", "teacher", "student", "teachers")

@@ -10,7 +10,7 @@ from typing import Final
 from export.cache import cache_folder
 from export.errors import ExportCalibrationError
 from export.job import Progress
-from export.packaged import is_packaged
+from export.student_run.packaged import is_packaged
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.store import RecordStore, open_store
 from lsemvae.ecg.frontend import BASE

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from export.errors import ExportError
+from export.gates.parity import ParityReport
 from export.job import ExportJob
-from export.parity import ParityReport
 from lsemvae.train.qat import needs_qat, quantization_aware
 from lsemvae.train.run import folds_left_out
 

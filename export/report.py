@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.convert import ModelFiles
-from export.environment import versions
+from export.convert.environment import versions
+from export.gates.latency import Latency
+from export.gates.parity import REFERENCE, ParityReport, probabilities
+from export.gates.refit import Refit
 from export.job import ExportJob
 from export.judge import Judged
-from export.latency import Latency
-from export.page import PageFacts
-from export.parity import REFERENCE, ParityReport, probabilities
-from export.refit import Refit
+from export.page.page import PageFacts
+from export.steps import ModelFiles
 
 _RUN_FIELDS: Final = ("git_revision", "data_sha256", "seed", "folds_left_out", "versions")
 

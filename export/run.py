@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from export import report
-from export.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
-from export.convert import ModelFiles, convert, convert_strict
-from export.data import ExportData
 from export.errors import ExportGateError, ExportTargetError
-from export.gates import GateThresholds, require_bundle_size
-from export.graph import build_graph
-from export.identity import load_identity
+from export.gates.gates import GateThresholds, require_bundle_size
+from export.gates.latency import Latency
+from export.gates.parity import ParityReport, require_parity
+from export.int8.recipe import DEFAULT_RECIPE
 from export.job import CALIBRATION_FILE, ExportJob, Progress, plan_export
 from export.judge import Judged, judge, make_golden, time_models
-from export.latency import Latency
-from export.packaged import is_packaged
-from export.page import page_bytes
-from export.parity import ParityReport, require_parity
+from export.page.page import page_bytes
 from export.qat_step import fine_tuned, outputs_in_need
-from export.recipe import DEFAULT_RECIPE
-from export.signing import DEFAULT_KEY, SigningKey, load_or_create_key
-from export.source import card_files, load_run
-from export.strict import StrictFiles
+from export.release.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
+from export.release.signing import DEFAULT_KEY, SigningKey, load_or_create_key
+from export.steps import ModelFiles, convert, convert_strict
+from export.strict.build import StrictFiles
+from export.student_run.data import ExportData
+from export.student_run.graph import build_graph
+from export.student_run.identity import load_identity
+from export.student_run.packaged import is_packaged
+from export.student_run.source import card_files, load_run
 from lsemvae.data.store import RecordStore
 
 PAGE_FILE: Final = "report.html"

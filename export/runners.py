@@ -77,7 +77,7 @@ def onnx_run(model: Path | bytes) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    if not _has_vnni():  # as the clinic runs it, see edge_app.runtime_onnx: x86 without VNNI overflows 16 bits
+    if not _has_vnni():  # as the clinic runs it, see lsemvae.screen.runtime.onnx: x86 without VNNI overflows 16 bits
         options.add_session_config_entry("session.x64quantprecision", "1")
     content = model.read_bytes() if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

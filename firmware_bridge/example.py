@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from firmware_bridge.descriptor import decode_descriptor
-from firmware_bridge.recording import Recording
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.protocol.descriptor import decode_descriptor
 from lsemvae.ecg.record import EcgRecord
 
 

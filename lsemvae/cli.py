@@ -9,18 +9,16 @@ from typing import Annotated
 
 import typer
 
-from edge_app.console import ExitCode, say
-from lsemvae import (
-    cli_benchmark,
-    cli_bundle,
-    cli_bundles,
-    cli_explain,
-    cli_export,
-    cli_extract,
-    cli_report,
-    cli_reproduce,
-    cli_train,
-)
+from lsemvae.commands import benchmark as cli_benchmark
+from lsemvae.commands import bundle as cli_bundles
+from lsemvae.commands import evaluate as cli_bundle
+from lsemvae.commands import explain as cli_explain
+from lsemvae.commands import export as cli_export
+from lsemvae.commands import extract as cli_extract
+from lsemvae.commands import report as cli_report
+from lsemvae.commands import reproduce as cli_reproduce
+from lsemvae.commands import train as cli_train
+from lsemvae.terminal.console import ExitCode, say
 
 _HELP = """Train, evaluate and export lead-specific ECG models, and screen recordings with the result.
 

@@ -53,7 +53,7 @@ def needs_dbus(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def needs_core(request: pytest.FixtureRequest) -> None:
     """The device core in C, built before the first test that runs it."""
-    from firmware_bridge.sim.core_build import load_core, missing_for_core
+    from firmware_bridge.sim.device.core_build import load_core, missing_for_core
 
     lacking = missing_for_core()
     if lacking:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from edge_app.commands import devices_record, devices_simulate
-from edge_app.commands.options import DataDir, DeviceName, Json, SerialPath, Simulated
-from edge_app.console import reports_errors, say, say_json, say_progress
+from edge_app.commands.options import DeviceName, SerialPath, Simulated
+from lsemvae.terminal.console import reports_errors, say, say_json, say_progress
+from lsemvae.terminal.options import DataDir, Json
 
 if TYPE_CHECKING:
     from edge_app.devices.facts import DeviceFacts
-    from edge_app.link.ble_scan import Seen
+    from edge_app.link.ble.scan import Seen
 
 app = typer.Typer(no_args_is_help=True, help="Find, describe, watch, record and simulate six-lead devices.")
 
@@ -32,8 +33,8 @@ def scan(
 ) -> None:
     """List the devices in reach of Bluetooth that a driver knows."""
     from edge_app.devices.ways import choose_radio
-    from edge_app.link.ble_scan import scan as listen
-    from edge_app.loop import run
+    from edge_app.link.ble.scan import scan as listen
+    from edge_app.session.loop import run
 
     played = choose_radio(simulated=simulated)
     say_progress(f"Listening for {seconds:g} s ...")
@@ -64,10 +65,10 @@ def info(
     simulated: Simulated = None,
 ) -> None:
     """Show what a device says about itself, whether it is trusted, and on request whether it measures right."""
-    from edge_app.datadir import data_dir as choose
     from edge_app.devices.facts import examine
     from edge_app.devices.ways import keys_for, way_to
-    from edge_app.loop import run
+    from edge_app.session.loop import run
+    from lsemvae.screen.datadir import data_dir as choose
 
     way = way_to(device=device, serial=serial, simulated=simulated)
     facts = run(examine(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate))
@@ -86,8 +87,8 @@ def trust(
     data_dir: DataDir = None,
 ) -> None:
     """Trust a device by the code on its case, typed or scanned when asked for, or from standard input."""
-    from edge_app.datadir import data_dir as choose
-    from edge_app.keys import DeviceKeys
+    from edge_app.session.keys import DeviceKeys
+    from lsemvae.screen.datadir import data_dir as choose
 
     # The code is a secret: it is asked for, so that neither the shell's history nor the list of processes shows it.
     text = typer.prompt("Code on the case", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
@@ -106,8 +107,8 @@ def forget(
     data_dir: DataDir = None,
 ) -> None:
     """Trust a device no longer."""
-    from edge_app.datadir import data_dir as choose
-    from edge_app.keys import DeviceKeys
+    from edge_app.session.keys import DeviceKeys
+    from lsemvae.screen.datadir import data_dir as choose
 
     key = DeviceKeys(choose(data_dir)).remove(name)
     if as_json:
@@ -120,8 +121,8 @@ def forget(
 @reports_errors
 def keys(as_json: Json = False, data_dir: DataDir = None) -> None:
     """List the devices that are trusted; the keys themselves are never shown."""
-    from edge_app.datadir import data_dir as choose
-    from edge_app.keys import DeviceKeys
+    from edge_app.session.keys import DeviceKeys
+    from lsemvae.screen.datadir import data_dir as choose
 
     known = DeviceKeys(choose(data_dir)).list()
     if as_json:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from edge_app.commands.options import AllowUnauthenticated, DataDir, DeviceName, Json, SerialPath, Simulated
-from edge_app.console import fit, reports_errors, say, say_json, say_progress, strip_style
+from edge_app.commands.options import AllowUnauthenticated, DeviceName, SerialPath, Simulated
+from lsemvae.terminal.console import fit, reports_errors, say, say_json, say_progress, strip_style
+from lsemvae.terminal.options import DataDir, Json
 
 if TYPE_CHECKING:
     from edge_app.devices.ways import Way
-    from edge_app.live import LiveRecording
-    from edge_app.session.types import SessionResult
+    from edge_app.session.events import SessionResult
+    from edge_app.session.live import LiveRecording
     from lsemvae.ecg.record import EcgRecord
 
 _MAX_S = 600.0
@@ -73,8 +74,8 @@ def record(
         )  # fmt: skip
         return
     _only_for_drivers(lsb_uv, driver_option)
-    from edge_app.datadir import data_dir as choose
     from edge_app.devices.ways import folder_for, keys_for, logged, way_to
+    from lsemvae.screen.datadir import data_dir as choose
 
     way = way_to(device=device, serial=serial, replay=replay, speed=speed, simulated=simulated)
     home = choose(data_dir)
@@ -101,10 +102,10 @@ def stream(
     simulated: Simulated = None,
 ) -> None:
     """Watch the signal of a six-lead device; nothing is kept."""
-    from edge_app.datadir import data_dir as choose
     from edge_app.devices.ways import keys_for, way_to
-    from edge_app.loop import run
+    from edge_app.session.loop import run
     from edge_app.session.report import describe_link, session_dict
+    from lsemvae.screen.datadir import data_dir as choose
 
     way = way_to(device=device, serial=serial, simulated=simulated)
     keys = keys_for(way, choose(data_dir))
@@ -117,8 +118,8 @@ def stream(
 
 
 def _recorded(way: Way, transport: Any, *, seconds: float, folder: Path, keys: Any, allow: bool) -> LiveRecording:
-    from edge_app.devices.live_view import LiveView
-    from edge_app.live import record_live
+    from edge_app.commands.live_view import LiveView
+    from edge_app.session.live import record_live
 
     say_progress(f"Looking for {way.label} ...")
     with LiveView(way.label) as view:
@@ -131,9 +132,9 @@ def _recorded(way: Way, transport: Any, *, seconds: float, folder: Path, keys: A
 async def _watch(way: Way, *, seconds: float, keys: Any, allow: bool) -> SessionResult:
     import asyncio
 
-    from edge_app.devices.live_view import LiveView
-    from edge_app.live import stop_on_signals
+    from edge_app.commands.live_view import LiveView
     from edge_app.session import record_session
+    from edge_app.session.live import stop_on_signals
 
     say_progress(f"Looking for {way.label} ... (Ctrl-C ends)")
     stop = asyncio.Event()
@@ -150,10 +151,10 @@ def _record_driver(
     simulated: bool | None,
 ) -> None:  # fmt: skip
     """Record through a driver of another maker's protocol, from the device or from a log of it."""
-    from edge_app.datadir import data_dir as choose
+    from edge_app.commands.live_view import LiveView
     from edge_app.devices.driver_recording import driver_from, record_from, replayed_record
-    from edge_app.devices.live_view import LiveView
     from edge_app.devices.ways import REPLAYED_DIR, is_address
+    from lsemvae.screen.datadir import data_dir as choose
 
     if simulated:
         raise typer.BadParameter(f"--simulated: the simulated device speaks E6L, not {name}.")
@@ -163,7 +164,7 @@ def _record_driver(
             f"Note: {name} does not know what a code is worth: measure it and state --lsb-uv. Until then nothing is judged."
         )
     if replay is not None:
-        from edge_app.link.log_file import read_log
+        from edge_app.link.log.file import read_log
 
         record = replayed_record(driver, read_log(replay), seconds=seconds, label=f"replay of {replay.name}")
         _keep(record, folder=choose(data_dir) / REPLAYED_DIR, out=out, session=None, as_json=as_json)
@@ -185,14 +186,14 @@ def _keep(
 ) -> None:  # fmt: skip
     """Store a recording, write the file that was asked for, say both."""
     from edge_app.session.report import session_dict
-    from edge_app.store import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, RecordStore
 
     with RecordStore(folder / STORE_FILE) as store:
         record_id, path = store.save_record(record), store.path
     if out is not None:
         _write(out, record)
     if as_json:
-        from edge_app.screening import describe_record
+        from lsemvae.screen.screener import describe_record
 
         say_json(
             {
@@ -210,8 +211,8 @@ def _keep(
 
 
 def _show(record: EcgRecord, session: SessionResult | None, *, played: bool) -> None:
-    from edge_app.present import describe_recording, draw
     from edge_app.session.report import describe_link, describe_source
+    from lsemvae.terminal.result_view import describe_recording, draw
 
     say(fit(describe_recording(record)))
     say(draw(record, strip_style()))
@@ -229,8 +230,8 @@ def _say_remarks(session: SessionResult, *, played: bool) -> None:
 
 
 def _write(out: Path, record: EcgRecord) -> None:
-    from edge_app.datadir import store_error
-    from lsemvae.ecg.formats import write_npz
+    from lsemvae.formats.npz import write_npz
+    from lsemvae.screen.datadir import store_error
 
     try:
         write_npz(out, record)
@@ -248,7 +249,7 @@ def _check_free(out: Path | None) -> None:
 
 def _driver_of(driver: str | None, replay: Path | None) -> str | None:
     """Name of a driver of another maker's protocol, as asked for or as a log says; None for the own profile."""
-    from edge_app.link.log_file import E6L_DRIVER, read_log
+    from edge_app.link.log.file import E6L_DRIVER, read_log
 
     logged = read_log(replay).driver if replay is not None else None
     if driver is not None and logged is not None and driver != logged:

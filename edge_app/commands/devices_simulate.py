@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from edge_app.commands.options import Json
-from edge_app.console import reports_errors
+from lsemvae.terminal.console import reports_errors
+from lsemvae.terminal.options import Json
 
 if TYPE_CHECKING:
     from lsemvae.ecg.record import EcgRecord
@@ -48,9 +48,9 @@ def simulate(
     """Put a device on the air that plays a real ECG; the other commands find it. Needs no Bluetooth."""
     from edge_app.devices.simulated_radio import bus_socket, simulated_key
     from edge_app.devices.simulator import simulate_until_quit
-    from edge_app.loop import run
-    from firmware_bridge.sim.faults import Faults
-    from firmware_bridge.sim.radio import RadioOptions
+    from edge_app.session.loop import run
+    from firmware_bridge.sim.air.faults import Faults
+    from firmware_bridge.sim.air.radio import RadioOptions
 
     recording = _recording(record)
     faults = Faults(
@@ -65,6 +65,6 @@ def simulate(
 
 def _recording(path: Path | None) -> EcgRecord:
     from edge_app.demo import demo_recording
-    from edge_app.files import read_any
+    from lsemvae.formats.read import read_record
 
-    return demo_recording() if path is None else read_any(path)
+    return demo_recording() if path is None else read_record(path)

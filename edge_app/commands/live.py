@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_app.commands.options import (
-    AllowUnauthenticated,
-    BundlePath,
-    DataDir,
-    DeviceName,
-    Json,
-    Operator,
-    Trust,
-    screener_for,
-)
-from edge_app.commands.report import exit_code_of_result, keep, show, show_unstored
-from edge_app.console import ExitCode, exit_code_of, reports_errors, say, say_json, say_progress
+from edge_app.commands.options import AllowUnauthenticated, DeviceName, Operator
+from edge_app.visit import keep
+from lsemvae.terminal.console import ExitCode, exit_code_of, reports_errors, say, say_json, say_progress
+from lsemvae.terminal.options import BundlePath, DataDir, Json, Trust, screener_for
+from lsemvae.terminal.result_view import exit_code_of_result, show, show_unstored
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
-    from edge_app.live import Leftover, LiveRecording
-    from edge_app.screening import Screener
+    from edge_app.session.live import Leftover, LiveRecording
+    from lsemvae.screen.screener import Screener
 
 #: 10 s are needed; two more leave room for a late contact. Beyond 30 s a person no longer sits still.
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10.0, 12.0, 30.0
@@ -72,8 +65,8 @@ def demo(
     trust: Trust = None,
 ) -> None:
     """Play a real ECG through a virtual device and screen it."""
-    from edge_app.datadir import data_dir as choose
     from edge_app.demo import DEMO_DIR, demo_recording, demo_transport
+    from lsemvae.screen.datadir import data_dir as choose
 
     folder = choose(data_dir) / DEMO_DIR
     screener = screener_for(bundle, trust=trust, data_dir=folder)
@@ -96,8 +89,8 @@ def recover(
     trust: Trust = None,
 ) -> None:
     """Bring back what a crash kept out of the store."""
-    from edge_app.datadir import data_dir as choose
-    from edge_app.live import leftovers
+    from edge_app.session.live import leftovers
+    from lsemvae.screen.datadir import data_dir as choose
 
     found = list(leftovers(choose(data_dir)))
     screener = screener_for(bundle, trust=trust, data_dir=data_dir) if found else None
@@ -119,11 +112,11 @@ def _record_and_report(
     allow_unauthenticated: bool, pace: float, played: bool = False,
 ) -> None:  # fmt: skip
     """Record, screen, show, store. The outcome is shown even where it cannot be stored; the safety copy then stays."""
-    from edge_app.datadir import data_dir as choose
-    from edge_app.devices.live_view import LiveView
-    from edge_app.live import record_live
+    from edge_app.commands.live_view import LiveView
+    from edge_app.session.live import record_live
     from edge_app.session.report import remarks, session_dict
     from lsemvae.ecg.errors import StoreError
+    from lsemvae.screen.datadir import data_dir as choose
 
     try:
         with LiveView("Recording") as view:
@@ -159,8 +152,8 @@ def _what_is_left(live: LiveRecording) -> str:
 
 
 def _mention_interrupted(folder: Path | None) -> None:
-    from edge_app.datadir import data_dir as choose
-    from edge_app.live import waiting
+    from edge_app.session.live import waiting
+    from lsemvae.screen.datadir import data_dir as choose
 
     count = waiting(choose(folder))
     if count:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_app.commands.options import DataDir, Json
-from edge_app.console import ExitCode, reports_errors, say, say_json, strip_style
+from lsemvae.terminal.console import ExitCode, reports_errors, say, say_json, strip_style
+from lsemvae.terminal.options import DataDir, Json
 
 if TYPE_CHECKING:
-    from edge_app.store import RecordStore
+    from edge_app.store.records import RecordStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at stored recordings and results.")
 
@@ -22,8 +22,8 @@ RecordId = Annotated[
 
 def open_store(folder: Path | None, *, create: bool = False) -> RecordStore:
     """Open the store of the data folder."""
-    from edge_app.datadir import data_dir
-    from edge_app.store import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, RecordStore
+    from lsemvae.screen.datadir import data_dir
 
     return RecordStore(data_dir(folder) / STORE_FILE, create=create)
 
@@ -51,8 +51,8 @@ def list_records(
 @reports_errors
 def show_record(record_id: RecordId, as_json: Json = False, data_dir: DataDir = None) -> None:
     """Show one recording with all of its results."""
-    from edge_app.present import describe_recording, draw
-    from edge_app.screening import describe_record
+    from lsemvae.screen.screener import describe_record
+    from lsemvae.terminal.result_view import describe_recording, draw
 
     with open_store(data_dir) as store:
         record, results = store.get_record(record_id), store.get_results(record_id)
@@ -92,7 +92,7 @@ def export_record(
 ) -> None:
     """Write a recording to a file that every part of this toolkit reads."""
     from lsemvae.ecg.errors import StoreError
-    from lsemvae.ecg.formats import write_npz
+    from lsemvae.formats.npz import write_npz
 
     if out.exists():
         raise StoreError(f"{out} exists already; nothing was written.", advice="Choose another name with --out.")
@@ -101,7 +101,7 @@ def export_record(
     try:
         write_npz(out, record)
     except OSError as error:
-        from edge_app.datadir import store_error
+        from lsemvae.screen.datadir import store_error
 
         raise store_error("write", out, error) from error
     if as_json:

@@ -7,9 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from edge_app.commands.options import BundlePath, DataDir, Json, Operator, Trust, screener_for
-from edge_app.commands.report import exit_code_of_result, keep, show, show_unstored
-from edge_app.console import exit_code_of, report_error, reports_errors
+from edge_app.commands.options import Operator
+from edge_app.visit import keep
+from lsemvae.terminal.console import exit_code_of, report_error, reports_errors
+from lsemvae.terminal.options import BundlePath, DataDir, Json, Trust, screener_for
+from lsemvae.terminal.result_view import exit_code_of_result, show, show_unstored
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="Recording: .ecg.npz, .csv, WFDB .hea or DICOM.", show_default=False)
@@ -38,12 +40,12 @@ def screen(
     trust: Trust = None,
 ) -> None:
     """Screen a recording from a file."""
-    from edge_app.files import read_any
     from lsemvae.ecg.errors import EcgError, StoreError
+    from lsemvae.formats.read import read_record
 
     screener = screener_for(bundle, trust=trust, data_dir=data_dir)
     try:
-        record = read_any(file, unit=unit, fs_hz=fs_hz)
+        record = read_record(file, unit=unit, fs_hz=fs_hz)
     except EcgError as error:
         report_error(error, as_json=as_json, extra=screener.error(error).to_dict())
         raise typer.Exit(exit_code_of(error)) from error

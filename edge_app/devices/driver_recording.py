@@ -9,18 +9,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_app.clock import new_id, now
-from edge_app.link.driver_session import DriverResult, port_for, record_driver
-from edge_app.live import stop_on_signals
-from edge_app.loop import run
+from edge_app.session.driver import DriverResult, port_for, record_driver
+from edge_app.session.live import stop_on_signals
+from edge_app.session.loop import run
+from edge_app.store.clock import new_id, now
 from firmware_bridge.drivers import catalogue, make
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.runs import StartTime
 
 if TYPE_CHECKING:
-    from edge_app.link.log_file import NotificationLog
-    from edge_app.link.port import Port
+    from edge_app.link.base import Port
+    from edge_app.link.log.file import NotificationLog
     from firmware_bridge.drivers import Driver
 
 __all__ = ["driver_from", "record_from", "replayed_record"]
@@ -75,7 +75,7 @@ def replayed_record(driver: Driver, log: NotificationLog, *, seconds: float, lab
     EcgError
         The log holds no sample.
     """
-    from edge_app.link.replay import replay_driver
+    from edge_app.link.log.replay import replay_driver
 
     record = replay_driver(driver, log).to_record(start=None, device=label, record_id=new_id())
     limit = round(seconds * record.fs_hz)
@@ -94,7 +94,7 @@ async def _record(driver: Driver, over: Port, *, seconds: float, on_seconds: Cal
 def _logged(port: Port, log: Path | None, *, driver: str) -> Any:
     if log is None:
         return nullcontext(port)
-    from edge_app.link.notification_log import LoggingPort
+    from edge_app.link.log.writer import LoggingPort
 
     return LoggingPort(port, log, driver=driver)
 

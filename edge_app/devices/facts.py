@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_app.calibration_check import CalibrationResult, check_calibration
+from edge_app.devices.calibration_check import CalibrationResult, check_calibration
 from edge_app.link.client import DeviceClient
 from edge_app.session.auth import DeviceNotAuthenticatedError, authenticate
-from firmware_bridge.control import decode_self_test_reply
-from firmware_bridge.profile import Feature, Op, SelfTestFault
+from firmware_bridge.protocol.control import decode_self_test_reply
+from firmware_bridge.protocol.profile import Feature, Op, SelfTestFault
 
 if TYPE_CHECKING:
     from edge_app.link.base import LinkInfo, Transport
     from edge_app.link.client import Source
-    from firmware_bridge.authenticity import DeviceKey
-    from firmware_bridge.control import SelfTestReply
-    from firmware_bridge.descriptor import DeviceDescriptor
-    from firmware_bridge.status import DeviceStatus
+    from firmware_bridge.protocol.authenticity import DeviceKey
+    from firmware_bridge.protocol.control import SelfTestReply
+    from firmware_bridge.protocol.descriptor import DeviceDescriptor
+    from firmware_bridge.protocol.status import DeviceStatus
 
 __all__ = ["DeviceFacts", "examine"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from edge_app.datadir import DIR_MODE, ensure_dir, store_error, write_atomic
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.profile import DEVICE_KEY_BYTES
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.profile import DEVICE_KEY_BYTES
 from lsemvae.ecg.errors import EcgError, StoreError
+from lsemvae.screen.datadir import DIR_MODE, ensure_dir, store_error, write_atomic
 
 __all__ = [
     "BUS_VARIABLE",

@@ -6,13 +6,13 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_app.console import say, say_json_line
-from edge_app.live import stop_on_signals
-from firmware_bridge.sim.radio import serve
+from edge_app.session.live import stop_on_signals
+from firmware_bridge.sim.air.radio import serve
 from firmware_bridge.sim.server import COMMANDS, obey
+from lsemvae.terminal.console import say, say_json_line
 
 if TYPE_CHECKING:
-    from firmware_bridge.sim.radio import Radio, RadioOptions
+    from firmware_bridge.sim.air.radio import Radio, RadioOptions
     from lsemvae.ecg.record import EcgRecord
 
 __all__ = ["simulate_until_quit"]

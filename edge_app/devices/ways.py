@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_app.console import say_progress
 from lsemvae.ecg.errors import LinkError
+from lsemvae.terminal.console import say_progress
 
 if TYPE_CHECKING:
     from edge_app.link.base import Transport
-    from firmware_bridge.authenticity import DeviceKey
+    from firmware_bridge.protocol.authenticity import DeviceKey
 
 __all__ = ["Way", "bluetooth", "choose_radio", "folder_for", "keys_for", "logged", "way_to"]
 
@@ -90,7 +90,7 @@ def choose_radio(*, simulated: bool | None) -> bool:
 def bluetooth(device: str | None) -> Transport:
     """Return the link to a device by name, by address, or the only one in reach; loads the radio's packages."""
     try:
-        from edge_app.link.ble import BleTransport
+        from edge_app.link.ble.transport import BleTransport
     except ModuleNotFoundError as error:
         raise LinkError(
             f"Bluetooth needs the package {error.name}, which is not installed.",
@@ -115,11 +115,11 @@ def way_to(
     if len(named) > 1:
         raise LinkError(f"found {' and '.join(named)}, expected one way to a device", advice="Leave all but one away.")
     if replay is not None:
-        from edge_app.link.replay import ReplayTransport
+        from edge_app.link.log.replay import ReplayTransport
 
         return Way(ReplayTransport(replay, speed=speed), f"replay of {replay.name}", replayed=True, pace=speed)
     if serial is not None:
-        from edge_app.link.serial_port import SerialTransport
+        from edge_app.link.serial.transport import SerialTransport
 
         return Way(SerialTransport(serial), f"six-lead device on {serial}")
     played = choose_radio(simulated=simulated)
@@ -137,7 +137,7 @@ def folder_for(way: Way, data_dir: Path) -> Path:
 def keys_for(way: Way, data_dir: Path) -> tuple[DeviceKey, ...]:
     """Keys of the devices that are trusted here; the simulated device shows its own, as on a case."""
     from edge_app.devices.simulated_radio import known_key
-    from edge_app.keys import DeviceKeys
+    from edge_app.session.keys import DeviceKeys
 
     simulated = known_key() if way.simulated else None
     return (*DeviceKeys(data_dir).list(), *((simulated,) if simulated else ()))
@@ -147,6 +147,6 @@ def logged(way: Way, log: Path | None) -> AbstractContextManager[Transport]:
     """The link of `way`, with a notification log if one is wanted."""
     if log is None:
         return nullcontext(way.transport)
-    from edge_app.link.notification_log import LoggingTransport
+    from edge_app.link.log.writer import LoggingTransport
 
     return LoggingTransport(way.transport, log)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 NotificationCallback = Callable[[bytes], None]
 DisconnectCallback = Callable[[str], None]
+#: Told the characteristic's UUID ("" on a serial line) and the bytes.
+OnBytes = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +81,20 @@ class Transport(Protocol):
 
     def on_disconnect(self, callback: DisconnectCallback | None) -> None:
         """Have `callback` told the reason when an established connection is lost."""
+        ...
+
+
+class Port(Protocol):
+    """The way to a device that does not speak the six-lead profile."""
+
+    async def open(self, *, on_bytes: OnBytes, on_lost: DisconnectCallback) -> str:
+        """Connect and listen; returns a name for the device. `LinkError` if that fails."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes to the device."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; harmless when there is no connection."""
         ...

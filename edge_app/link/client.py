@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from edge_app.link.base import LinkInfo, Transport
-from firmware_bridge.control import REFUSAL_ADVICE, Reply, Request, decode_reply
-from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor
-from firmware_bridge.profile import Feature, Op, ReplyStatus
-from firmware_bridge.status import DeviceStatus, decode_status
+from firmware_bridge.protocol.control import REFUSAL_ADVICE, Reply, Request, decode_reply
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor
+from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus
+from firmware_bridge.protocol.status import DeviceStatus, decode_status
 from lsemvae.ecg.errors import EcgError, LinkError, ProtocolError
 
 _LOGGER = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
-from firmware_bridge.sim.device import Notification, VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.source import SignalSource, source_from_record
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.air.player import DevicePlayer
+from firmware_bridge.sim.device.device import Notification, VirtualDevice
+from firmware_bridge.sim.device.source import SignalSource, source_from_record
 from lsemvae.ecg.errors import LinkError
 from lsemvae.ecg.record import EcgRecord
 

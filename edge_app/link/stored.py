@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.link.client import DeviceClient
-from edge_app.spool import MAX_RECORDING_BYTES
-from firmware_bridge.bulk import (
+from edge_app.session.spool import MAX_RECORDING_BYTES
+from firmware_bridge.protocol.bulk import (
     BulkAssembler,
     RecordArmParams,
     RecordReadParams,
@@ -26,8 +26,8 @@ from firmware_bridge.bulk import (
     decode_recording,
     encode_record_list,
 )
-from firmware_bridge.errors import BulkError
-from firmware_bridge.profile import RECORDING_MAX_S, RECORDING_MIN_S, Op, ReplyStatus
+from firmware_bridge.protocol.errors import BulkError
+from firmware_bridge.protocol.profile import RECORDING_MAX_S, RECORDING_MIN_S, Op, ReplyStatus
 
 __all__ = ["StoredCodes", "StoredReader", "arm", "armed_seconds", "find"]
 

@@ -3,7 +3,7 @@
 A session connects, has the device prove its key, starts the stream, puts frames in place, asks again for what is
 missing, reconnects when the link is lost or silent, stops, reads from the device's own recording what is still missing,
 and ends with a record of what was received: a device that never comes back leaves a shorter record and an event, not an
-exception. Everything received goes to a sink first (see `edge_app.spool`). Time is the event loop's; the wall clock is
+exception. Everything received goes to a sink first (see `edge_app.session.spool`). Time is the event loop's; the wall clock is
 the caller's business.
 """
 
@@ -16,13 +16,13 @@ from typing import Final
 
 from edge_app.link.base import Transport
 from edge_app.session.auth import DeviceNotAuthenticatedError, Gatekeeper
+from edge_app.session.events import EventKind, Progress, SessionEvent, SessionResult, SessionStatistics
 from edge_app.session.intake import Intake, OnFrame
 from edge_app.session.run import Session
+from edge_app.session.spool import Sink
 from edge_app.session.state import SessionOptions, SessionState
 from edge_app.session.stream import WeightError
-from edge_app.session.types import EventKind, Progress, SessionEvent, SessionResult, SessionStatistics
-from edge_app.spool import Sink
-from firmware_bridge.authenticity import DeviceKey
+from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.errors import LengthError, RateError
 from lsemvae.ecg.record import StartTime
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge_app.link.client import DeviceClient, Opened
-from firmware_bridge.authenticity import DeviceKey, decode_authenticate_reply, encode_authenticate, verify
-from firmware_bridge.control import Reply
-from firmware_bridge.profile import NONCE_BYTES, Feature, Op, ReplyStatus
+from firmware_bridge.protocol.authenticity import DeviceKey, decode_authenticate_reply, encode_authenticate, verify
+from firmware_bridge.protocol.control import Reply
+from firmware_bridge.protocol.profile import NONCE_BYTES, Feature, Op, ReplyStatus
 from lsemvae.ecg.errors import LinkError, ProtocolError
 
 __all__ = ["DeviceNotAuthenticatedError", "Gatekeeper", "authenticate"]

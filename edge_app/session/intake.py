@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final, ParamSpec
 
 from edge_app.link.client import Source
-from edge_app.session.types import EventKind, SessionEvent
-from edge_app.spool import EntryKind, Sink
-from firmware_bridge.codec import LiveFrame
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import ALL_ELECTRODES_ON
-from firmware_bridge.recording import Recording
-from firmware_bridge.status import decode_status
+from edge_app.session.events import EventKind, SessionEvent
+from edge_app.session.spool import EntryKind, Sink
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.protocol.codec import LiveFrame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import ALL_ELECTRODES_ON
+from firmware_bridge.protocol.status import decode_status
 from lsemvae.ecg.errors import ProtocolError, StoreError
 
 _LOGGER = logging.getLogger(__name__)

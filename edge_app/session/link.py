@@ -11,8 +11,8 @@ from edge_app.link.base import LinkInfo, Transport
 from edge_app.link.bounded import unless_stopped
 from edge_app.link.client import DeviceClient, Opened
 from edge_app.session.auth import Gatekeeper
+from edge_app.session.events import EventKind
 from edge_app.session.state import SessionState
-from edge_app.session.types import EventKind
 from lsemvae.ecg.errors import EcgError, LinkError
 from lsemvae.ecg.source import SourceInfo
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from edge_app.link.client import Opened
 from edge_app.link.stored import StoredReader, arm, find
+from edge_app.session.events import EventKind
 from edge_app.session.link import SessionLink
+from edge_app.session.spool import EntryKind
 from edge_app.session.state import SessionState
-from edge_app.session.types import EventKind
-from edge_app.spool import EntryKind
-from firmware_bridge.bulk import StoredRecording
-from firmware_bridge.control import decode_oldest
-from firmware_bridge.profile import Feature, Op, ReplyStatus
+from firmware_bridge.protocol.bulk import StoredRecording
+from firmware_bridge.protocol.control import decode_oldest
+from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus
 from lsemvae.ecg.errors import LinkError, ProtocolError
 
 __all__ = ["Repair"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from edge_app.session.types import SessionEvent, SessionResult
+    from edge_app.session.events import SessionEvent, SessionResult
     from lsemvae.ecg.source import SourceInfo
 
 __all__ = ["describe_link", "describe_source", "event_dicts", "remarks", "session_dict"]

@@ -11,12 +11,12 @@ from typing import Final
 
 from edge_app.link.base import Transport
 from edge_app.session.auth import Gatekeeper
+from edge_app.session.events import EventKind, SessionResult
 from edge_app.session.link import SessionLink, is_lasting
 from edge_app.session.repair import Repair
+from edge_app.session.spool import EntryKind
 from edge_app.session.state import SessionState
 from edge_app.session.stream import Stream, WeightError
-from edge_app.session.types import EventKind, SessionResult
-from edge_app.spool import EntryKind
 from lsemvae.ecg.errors import EcgError, LinkError
 
 __all__ = ["Session"]

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from edge_app.session.events import EventKind, Progress, SessionResult, SessionStatistics
 from edge_app.session.intake import Intake, call_safely
-from edge_app.session.types import EventKind, Progress, SessionResult, SessionStatistics
-from edge_app.spool import DRIVER, REAL_TIME, EntryKind
-from firmware_bridge.drift import DriftError, DriftFit
-from firmware_bridge.profile import Feature, SampleCodec
+from edge_app.session.spool import DRIVER, REAL_TIME, EntryKind
+from firmware_bridge.assembly.drift import DriftError, DriftFit
+from firmware_bridge.protocol.profile import Feature, SampleCodec
 from lsemvae.ecg.errors import LeadError, LinkError, ProtocolError
 from lsemvae.ecg.record import StartTime
 from lsemvae.ecg.source import SourceInfo

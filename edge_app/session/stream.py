@@ -6,20 +6,20 @@ import json
 from contextlib import suppress
 
 from edge_app.link.client import Opened
+from edge_app.session.events import EventKind
 from edge_app.session.link import SessionLink
 from edge_app.session.repair import Repair
+from edge_app.session.spool import EntryKind
 from edge_app.session.state import SessionState
-from edge_app.session.types import EventKind
-from edge_app.spool import EntryKind
-from firmware_bridge.control import (
+from firmware_bridge.protocol.control import (
     StartParams,
     decode_start_reply,
     decode_stop_reply,
     decode_time_reply,
     encode_time,
 )
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import NO_START_FLAGS, Feature, Op, ReplyStatus, SampleCodec, StartFlag
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import NO_START_FLAGS, Feature, Op, ReplyStatus, SampleCodec, StartFlag
 from lsemvae.ecg.errors import LinkError, ProtocolError
 
 __all__ = ["Stream", "WeightError", "check_weight", "choose_codec"]

@@ -34,7 +34,7 @@ def _known(runtime: str) -> str:
 
 
 def _border_tflite(content: bytes) -> bytes | None:
-    from export import tflite_file
+    from export.convert import tflite_file
 
     model = tflite_file.parse(content)
     if len(model.subgraphs) != 1:
@@ -53,7 +53,7 @@ def _border_tflite(content: bytes) -> bytes | None:
 
 def _back_to_int8(graph: Any, makers: dict[int, Any]) -> list[int]:
     """Return the computed INT8 tensors that are met first on each way back from the outputs."""
-    from export import tflite_file
+    from export.convert import tflite_file
 
     found, seen, queue = set(), set(), [int(tensor) for tensor in graph.outputs]
     while queue:
@@ -81,7 +81,7 @@ def _behind(border: list[int], makers: dict[int, Any]) -> set[int]:
 
 
 def _weights_tflite(content: bytes) -> int:
-    from export import tflite_file
+    from export.convert import tflite_file
 
     model = tflite_file.parse(content)
     total = 0

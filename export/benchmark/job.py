@@ -11,7 +11,7 @@ from typing import Any, Final
 from export.benchmark.basis import Basis, Figure, Section
 from export.benchmark.devices import BOARDS, HOST, Device, board
 from export.benchmark.errors import BenchmarkError
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.manifest import Manifest
 
 SCHEMA: Final = "lsemvae-benchmark/1"
 NOT_COVERED: Final = (

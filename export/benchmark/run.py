@@ -18,7 +18,7 @@ from export.errors import ExportError
 if TYPE_CHECKING:
     from export.benchmark.arm64_root import Arm64Root
     from export.benchmark.emulate import Emulation
-    from export.benchmark.project import Projection
+    from export.benchmark.projected.project import Projection
 
 GOLDEN: Final = "golden.npz"
 SUITE: Final = "bookworm"
@@ -74,8 +74,8 @@ def _title(job: BenchmarkJob) -> str:
 
 
 def _here(job: BenchmarkJob) -> Section:
-    from export.benchmark.host import measure_host
-    from export.benchmark.measure_process import Plan
+    from export.benchmark.measured.host import measure_host
+    from export.benchmark.measured.measure_process import Plan
 
     models = [path for path in (job.model("tflite"), job.model("onnx")) if path is not None and _runs_here(path)]
     if not models:
@@ -97,14 +97,14 @@ def _needs_emulation(job: BenchmarkJob) -> bool:
 
 def _check_ssh(target: str) -> None:
     """Refuse a target before anything slow begins."""
-    from export.benchmark.ssh import check_target
+    from export.benchmark.measured.ssh import check_target
 
     check_target(target)
 
 
 def _over_ssh(job: BenchmarkJob) -> Section:
-    from export.benchmark.measure_process import Plan
-    from export.benchmark.ssh import measure_board
+    from export.benchmark.measured.measure_process import Plan
+    from export.benchmark.measured.ssh import measure_board
 
     assert job.ssh is not None
     plan = Plan(runs=job.runs, warm_up_s=10.0)
@@ -156,8 +156,8 @@ def _counted(job: BenchmarkJob, root: Arm64Root, model: Path, ecg: np.ndarray) -
 def _projected(
     job: BenchmarkJob, device: Device, counted: Emulation, fp32: Emulation | None
 ) -> tuple[list[Section], dict[str, Any], list[str]]:
-    from export.benchmark.energy import estimate_energy
-    from export.benchmark.project import project
+    from export.benchmark.projected.energy import estimate_energy
+    from export.benchmark.projected.project import project
 
     refused, evidence, sections = [], {}, []
     try:
@@ -236,7 +236,7 @@ def _float_files(job: BenchmarkJob) -> tuple[dict[str, Path], list[str]]:
 
 
 def _peers(job: BenchmarkJob, float_files: dict[str, Path]) -> Section:
-    from export.benchmark.peers import compare_peers, default_peers
+    from export.benchmark.measured.peers import compare_peers, default_peers
 
     int8_tflite, int8_onnx = job.model("tflite"), job.model("onnx")
     peers = default_peers(

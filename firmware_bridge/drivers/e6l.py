@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from firmware_bridge.control import Request, StartParams, decode_oldest, decode_reply, decode_start_reply
-from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor
+from firmware_bridge.assembly.recording import Recording
 from firmware_bridge.drivers.base import DriverInfo, DriverStatistics, QualityInfo
 from firmware_bridge.drivers.stream import ArrivalRate, with_remark
 from firmware_bridge.drivers.track import MAX_SAMPLES
-from firmware_bridge.profile import (
+from firmware_bridge.protocol.control import Request, StartParams, decode_oldest, decode_reply, decode_start_reply
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor
+from firmware_bridge.protocol.profile import (
     CONTROL_UUID,
     DESCRIPTOR_UUID,
     INDEX_MODULUS,
@@ -24,11 +25,10 @@ from firmware_bridge.profile import (
     Op,
     ReplyStatus,
 )
-from firmware_bridge.recording import Recording
 from lsemvae.ecg.errors import LengthError, ProtocolError, UnitError
 
 if TYPE_CHECKING:
-    from firmware_bridge.control import Reply, RetransmitParams
+    from firmware_bridge.protocol.control import Reply, RetransmitParams
     from lsemvae.ecg.record import EcgRecord, StartTime
 
 # A reply or the samples of a retransmission that take longer are lost; the request is made again.

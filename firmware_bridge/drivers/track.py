@@ -1,6 +1,6 @@
 """The time line of a driver: samples in order, known gaps between them, leads without contact; then a record.
 
-Codes become int16 by the rule of `firmware_bridge.quantise`: a constant number of codes is taken off each lead, and the
+Codes become int16 by the rule of `firmware_bridge.assembly.quantise`: a constant number of codes is taken off each lead, and the
 step is the device's own or the smallest power of two of it that fits. That module knows the electrodes of the six-lead
 profile; here lead-off comes by lead, and there may be more than four leads.
 """
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from firmware_bridge.assembly.quantise import INT16_LIMIT
 from firmware_bridge.drivers.base import ARBITRARY_LSB_UV, DriverInfo
-from firmware_bridge.quantise import INT16_LIMIT
-from firmware_bridge.runs import runs_of
 from lsemvae.ecg.errors import LengthError
 from lsemvae.ecg.record import MAX_LSB_UV, EcgRecord, Interval, LeadOff
+from lsemvae.ecg.runs import runs_of
 
 if TYPE_CHECKING:
     from lsemvae.ecg.record import StartTime

@@ -21,12 +21,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.sim.faults import Faults, FaultsError
-from firmware_bridge.sim.radio import DEFAULT_MTU, DEFAULT_NAME, Radio, RadioOptions, serve
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.sim.air.faults import Faults, FaultsError
+from firmware_bridge.sim.air.radio import DEFAULT_MTU, DEFAULT_NAME, Radio, RadioOptions, serve
 from firmware_bridge.sim.requirements import check_radio_requirements
 from lsemvae.ecg.errors import EcgError
-from lsemvae.ecg.formats import read_record
+from lsemvae.formats.read import read_record
 
 __all__ = ["COMMANDS", "main", "obey"]
 

@@ -22,11 +22,11 @@ from lsemvae.data.folder import EcgFolder, by_shard, lead_order
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import ROW_ARRAYS, SCHEMA, STORE_LSB_UV, RecordStore, open_store
 from lsemvae.data.tasks import BUILT_IN, TaskSet
-from lsemvae.data.wfdb_reader import find_wfdb, read_wfdb
 from lsemvae.ecg.errors import EcgError, FormatError
 from lsemvae.ecg.frontend import BASE, FrontendSpec, apply_array
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, select_leads
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.wfdb_reader import find_wfdb, read_wfdb
 
 _LOGGER = logging.getLogger(__name__)
 N_FOLDS_WITHOUT_OWN = 10

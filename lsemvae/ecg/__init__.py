@@ -1,4 +1,4 @@
-"""The floor: leads, record, front-end, quality gate, decision, manifest, errors. numpy and stdlib only."""
+"""The floor: leads, record, front-end, quality gate, decision, errors. numpy and stdlib only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from lsemvae.ecg.errors import (
     TruncatedError,
     UnitError,
 )
-from lsemvae.ecg.formats import read_csv, read_npz, read_record, read_wfdb16, write_npz, write_record
 from lsemvae.ecg.frontend import BASE, FrontendSpec, apply, apply_array, bandpass, best_window, coefficients
 from lsemvae.ecg.leads import (
     CHEST_LEADS,
@@ -41,16 +40,6 @@ from lsemvae.ecg.leads import (
     einthoven_residual,
     estimate_i_ii,
     select_leads,
-)
-from lsemvae.ecg.manifest import (
-    FileEntry,
-    InputSpec,
-    Manifest,
-    OutputSpec,
-    SignatureInfo,
-    file_entry,
-    key_id,
-    safe_member,
 )
 from lsemvae.ecg.quality import LeadQuality, QualityReport, QualityThresholds, Reason, advice, assess
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime, record_from_physical
@@ -76,21 +65,17 @@ __all__ = [
     "DecisionRule",
     "EcgError",
     "EcgRecord",
-    "FileEntry",
     "FormatError",
     "FrontendSpec",
     "InferenceError",
-    "InputSpec",
     "Interval",
     "LeadError",
     "LeadOff",
     "LeadQuality",
     "LengthError",
     "LinkError",
-    "Manifest",
     "ManifestError",
     "Outcome",
-    "OutputSpec",
     "ProtocolError",
     "QualityReport",
     "QualityThresholds",
@@ -98,7 +83,6 @@ __all__ = [
     "Reason",
     "RuntimeMissingError",
     "SampleError",
-    "SignatureInfo",
     "StartTime",
     "StoreError",
     "TruncatedError",
@@ -117,15 +101,6 @@ __all__ = [
     "einthoven_residual",
     "error_decision",
     "estimate_i_ii",
-    "file_entry",
-    "key_id",
-    "read_csv",
-    "read_npz",
-    "read_record",
-    "read_wfdb16",
     "record_from_physical",
-    "safe_member",
     "select_leads",
-    "write_npz",
-    "write_record",
 ]

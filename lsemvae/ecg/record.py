@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,10 +19,9 @@ from lsemvae.ecg.errors import FormatError, LeadError, LengthError, RateError, S
 from lsemvae.ecg.leads import canonical_leads
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime, TimeSource, checked_lead_off, checked_runs, cut_run, cut_runs
 from lsemvae.ecg.source import OF_A_FILE, SourceInfo
-from lsemvae.ecg.units import microvolts_per
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "MAX_FS_HZ",
@@ -50,6 +50,10 @@ MAX_LSB_UV: Final = 1e3
 _INT16_MAX: Final = 32767
 # One count per microvolt is the resolution of PTB-XL and finer than any reader's eye; doubled until the signal fits.
 _FIRST_LSB_UV: Final = 1.0
+# Case matters: "mV" is a thousandth of a volt, "MV" is refused.
+UV_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"uV": 1.0, "mV": 1e3, "V": 1e6})
+# Other spellings of the same units: micro sign, Greek mu.
+_SPELLINGS: Final[Mapping[str, str]] = MappingProxyType({"\u00b5V": "uV", "\u03bcV": "uV"})
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -303,3 +307,11 @@ def _fitting_lsb_uv(largest_uv: float) -> float:
     while largest_uv / lsb >= _INT16_MAX + 0.5 and lsb * 2 <= MAX_LSB_UV:
         lsb *= 2
     return lsb
+
+
+def microvolts_per(unit: str | None) -> float:
+    """Return the microvolts in one `unit` ("uV", "mV" or "V"), or raise UnitError."""
+    scale_uv = UV_PER_UNIT.get(_SPELLINGS.get(unit, unit)) if isinstance(unit, str) else None
+    if scale_uv is None:
+        raise UnitError(f"found unit {unit!r}, expected one of {', '.join(UV_PER_UNIT)}")
+    return scale_uv

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lsemvae.ecg.errors import FormatError, LeadError, LengthError
 from lsemvae.ecg.leads import canonical_leads
 
@@ -94,3 +97,10 @@ def cut_run(run: Interval | LeadOff, start: int, stop: int) -> tuple[int, int] |
 def cut_runs(runs: tuple[Interval, ...], start: int, stop: int) -> tuple[Interval, ...]:
     """Return the parts of the runs inside `[start, stop)`, counted from `start`."""
     return tuple(Interval(*run) for old in runs if (run := cut_run(old, start, stop)))
+
+
+def runs_of(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """Return the half-open runs ``(start, stop)`` in which `mask` ``[time]`` is true, in order."""
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    starts, stops = edges[::2].tolist(), edges[1::2].tolist()
+    return tuple(zip(starts, stops, strict=True))

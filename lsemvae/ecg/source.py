@@ -15,8 +15,6 @@ from lsemvae.ecg.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lsemvae.ecg.record import EcgRecord
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInfo:
@@ -69,11 +67,11 @@ OF_A_FILE: Final = SourceInfo()
 """What is said of a recording that came from a file: it states its scale, and nobody asked a device who it is."""
 
 
-def missing_knowledge(record: EcgRecord) -> tuple[Reason, ...]:
-    """Return why nothing may be concluded from a recording, whatever its samples look like; empty where that is not so."""
+def missing_knowledge(source: SourceInfo) -> tuple[Reason, ...]:
+    """Return why nothing may be concluded from a recording of this source, whatever its samples look like; empty where that is not so."""
     reasons = []
-    if not record.source.gap_detectable:
+    if not source.gap_detectable:
         reasons.append(Reason.GAPS_UNKNOWN)
-    if not record.source.calibrated:
+    if not source.calibrated:
         reasons.append(Reason.UNCALIBRATED)
     return tuple(reasons)

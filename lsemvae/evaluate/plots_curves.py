@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsemvae.evaluate.blocks import Plot
 from lsemvae.evaluate.metrics import auprc, auroc, sensitivity, specificity
 from lsemvae.evaluate.operating import npv, ppv
 from lsemvae.evaluate.resampling import mean_draws, over_seeds
+from lsemvae.report.blocks import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsemvae.evaluate.blocks import Plot
 from lsemvae.evaluate.metrics import Estimate
 from lsemvae.evaluate.plots_curves import PALETTE
+from lsemvae.report.blocks import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

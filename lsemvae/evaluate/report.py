@@ -14,10 +14,10 @@ from lsemvae.evaluate.metrics import N_BOOTSTRAP, Estimate
 from lsemvae.evaluate.predictions import LEAD_SETS, load_all
 from lsemvae.evaluate.report_detail import Detail
 from lsemvae.evaluate.report_extras import read_extras
-from lsemvae.evaluate.report_html import html_report
-from lsemvae.evaluate.report_pdf import write_pdf
 from lsemvae.evaluate.report_sections import report_sections
 from lsemvae.evaluate.tables import evidence_markdown
+from lsemvae.report.html import html_report
+from lsemvae.report.pdf import write_pdf
 from lsemvae.train.run import write_json, write_text
 
 TITLE = "LS-EMVAE: evidence from held-out recordings"

@@ -9,7 +9,6 @@ import numpy as np
 
 from lsemvae.data.labels import NEEDS_STATED_AXIS
 from lsemvae.ecg.errors import FormatError
-from lsemvae.evaluate.blocks import Plot, Section, TextTable, columns, estimate, number, percent
 from lsemvae.evaluate.calibrators import METHODS, SHIPPED, compare_calibrations, crossfit, crossfit_thresholds, sigmoid
 from lsemvae.evaluate.conformal import ALPHA, conformal_figures
 from lsemvae.evaluate.evidence import TABLE_LABELS, Evidence
@@ -20,6 +19,7 @@ from lsemvae.evaluate.plots_rows import forest
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.evaluate.resampling import auprc_draws, enough, interval, mean_draws, over_seeds
 from lsemvae.evaluate.subgroups import SubgroupRow, subgroup_rows
+from lsemvae.report.blocks import Plot, Section, TextTable, columns, estimate, number, percent
 
 CURVE_LABELS = ("RHS", "RBBB_any", "AFIB", "NORM")
 PART_LABELS = ("RHS", "RBBB_any")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lsemvae.data.labels import DESCRIPTIONS
-from lsemvae.evaluate.blocks import Plot, Section, TextTable, columns
 from lsemvae.evaluate.evidence import Evidence
 from lsemvae.evaluate.plots_rows import decoder, forest, latent, pareto
 from lsemvae.evaluate.report_detail import PART_LABELS, Detail, detail_sections
 from lsemvae.evaluate.report_extras import KNOWN, Extras, Latent
 from lsemvae.evaluate.tables import ExpectedRow, evidence_tables, row_order
 from lsemvae.evaluate.truth import Truth
+from lsemvae.report.blocks import Plot, Section, TextTable, columns
 
 LATENT_NAMES = ("RHS", "RBBB", "NORM", "other")
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lsemvae.ecg.errors import FormatError
-from lsemvae.evaluate.blocks import MISSING, TextTable, columns, estimate, number
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.delong import holm
 from lsemvae.evaluate.evidence import TABLE_LABELS, Comparison, Evidence
 from lsemvae.evaluate.predictions import LEAD_SETS
+from lsemvae.report.blocks import MISSING, TextTable, columns, estimate, number
 
 NOT_RUN = "not run"
 SIGNIFICANT = 0.05

@@ -71,7 +71,7 @@ class Compared(Protocol):
 
 
 class Parity(Protocol):
-    """The exporter's parity report (`export.parity.ParityReport`), as far as it is read here."""
+    """The exporter's parity report (`export.gates.parity.ParityReport`), as far as it is read here."""
 
     @property
     def comparisons(self) -> Sequence[Compared]:

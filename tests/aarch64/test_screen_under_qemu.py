@@ -19,10 +19,10 @@ import pytest
 from export.benchmark.arm64_guest import SITE, run_python
 from export.benchmark.arm64_root import PYTHON_OF, Arm64Root, ensure_root
 from export.benchmark.devices import board
-from export.golden import CASES, RAW_FS_HZ, limb_leads_mv
-from lsemvae.ecg.formats import write_npz
+from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
 from lsemvae.ecg.leads import LIMB_LEADS
 from lsemvae.ecg.record import record_from_physical
+from lsemvae.formats.npz import write_npz
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_qemu, pytest.mark.usefixtures("needs_qemu")]
 

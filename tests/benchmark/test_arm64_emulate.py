@@ -9,7 +9,6 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from export import tflite_file
 from export.benchmark import arm64_border, arm64_compare, emulate, guest
 from export.benchmark.arm64_guest import run_python
 from export.benchmark.arm64_root import ensure_root
@@ -17,6 +16,7 @@ from export.benchmark.basis import Basis
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, EmulationError
 from export.benchmark.opcodes import WindowCount
+from export.convert import tflite_file
 
 PI4 = board("pi4")
 FLAT = np.zeros((1, 2, 2500), np.float32)

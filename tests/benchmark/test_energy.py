@@ -9,9 +9,9 @@ import pytest
 
 from export.benchmark.basis import Basis, Figure
 from export.benchmark.devices import board
-from export.benchmark.energy import Energy, display_power_w, estimate_energy, wall_power_w
 from export.benchmark.errors import BenchmarkError, OutsideCalibrationError
-from export.benchmark.project import Projection, project
+from export.benchmark.projected.energy import Energy, display_power_w, estimate_energy, wall_power_w
+from export.benchmark.projected.project import Projection, project
 
 
 def projection(device: str = "pi4") -> Projection:

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.fit import (
+from export.benchmark.projected.data import (
+    CALIBRATION_SCHEMA,
+    PUBLISHED_SCHEMA,
+    Store,
+    calibration,
+    published,
+    read_store,
+)
+from export.benchmark.projected.fit import (
     DOWNWARD_REACH,
     PRECISIONS,
     CalibrationPoint,
@@ -21,15 +29,7 @@ from export.benchmark.fit import (
     fit_line,
     held_out,
 )
-from export.benchmark.project_data import (
-    CALIBRATION_SCHEMA,
-    PUBLISHED_SCHEMA,
-    Store,
-    calibration,
-    published,
-    read_store,
-)
-from export.benchmark.project_threads import per_operator
+from export.benchmark.projected.threads import per_operator
 
 ROOM = Path(__file__).resolve().parents[2] / "export/benchmark"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark import host
 from export.benchmark.basis import Basis, Section
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.host import cpu_name, measure_host
-from export.benchmark.measure_figures import figures_of, start_figures
-from export.benchmark.measure_process import Plan, run_child, run_here
+from export.benchmark.measured import host
+from export.benchmark.measured.host import cpu_name, measure_host
+from export.benchmark.measured.measure_figures import figures_of, start_figures
+from export.benchmark.measured.measure_process import Plan, run_child, run_here
 
 BUNDLE = Path(__file__).resolve().parents[2] / "edge_app" / "bundle"
 MODELS, GOLDEN = (BUNDLE / "model.tflite", BUNDLE / "model.onnx"), BUNDLE / "golden.npz"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.benchmark import measure_torch, peers
 from export.benchmark.basis import Figure, Section
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.peers import REFERENCE, Peer, compare_peers, default_peers
-from export.benchmark.reference import PARAMETERS
-from export.packaged import PACKAGED_RUN
+from export.benchmark.measured import measure_torch, peers
+from export.benchmark.measured.peers import REFERENCE, Peer, compare_peers, default_peers
+from export.benchmark.measured.reference import PARAMETERS
+from export.student_run.packaged import PACKAGED_RUN
 
 BUNDLE = Path(__file__).resolve().parents[2] / "edge_app" / "bundle"
 GOLDEN = BUNDLE / "golden.npz"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from export.benchmark.basis import Basis
 from export.benchmark.devices import BOARDS, Device, board
 from export.benchmark.errors import BenchmarkError, OutsideCalibrationError
-from export.benchmark.fit import PRECISIONS, calibration_points, fit_latency
-from export.benchmark.project import MAX_WEIGHTS, ZERO2W_ERROR, Projection, project
-from export.benchmark.project_data import calibration, percent, published
-from export.benchmark.project_ratios import (
+from export.benchmark.projected.data import calibration, percent, published
+from export.benchmark.projected.fit import PRECISIONS, calibration_points, fit_latency
+from export.benchmark.projected.project import MAX_WEIGHTS, ZERO2W_ERROR, Projection, project
+from export.benchmark.projected.ratios import (
     jitter,
     one_thread_to_four,
     pi3bplus_to_pi4,
@@ -25,8 +25,8 @@ from export.benchmark.project_ratios import (
     pi4_to_pi5_check,
     spread,
 )
-from export.benchmark.project_tables import EXAMPLE_INSTRUCTIONS, EXAMPLE_WEIGHTS, generated_tables, refreshed
-from export.benchmark.project_threads import Parts, four_threads, one_thread, per_operator
+from export.benchmark.projected.tables import EXAMPLE_INSTRUCTIONS, EXAMPLE_WEIGHTS, generated_tables, refreshed
+from export.benchmark.projected.threads import Parts, four_threads, one_thread, per_operator
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/benchmark.md"
@@ -274,7 +274,9 @@ def test_notes_say_what_was_not_done():
 
 def test_the_page_shows_the_tables_as_they_are():
     page = PAGE.read_text(encoding="utf-8")
-    assert refreshed(page) == page, "run: from export.benchmark.project_tables import refreshed; write refreshed(page)"
+    assert refreshed(page) == page, (
+        "run: from export.benchmark.projected.tables import refreshed; write refreshed(page)"
+    )
     assert {name for name in generated_tables() if f"<!-- table: {name} -->" not in page} == set()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.benchmark.reference import PARAMETERS, ReferencePath, build_reference, reference_input
+from export.benchmark.measured.reference import PARAMETERS, ReferencePath, build_reference, reference_input
 
 ENCODER_PARAMETERS = 20_488_352
 CLASSIFIER_PARAMETERS = 196_994

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_app.bundle import open_bundle
 from export.benchmark import run as room
 from export.benchmark.basis import Basis, Figure, Section
 from export.benchmark.devices import board
@@ -19,6 +18,7 @@ from export.benchmark.job import NOT_COVERED, BenchmarkJob, BenchmarkReport
 from export.benchmark.picture import draw
 from export.benchmark.present import report_lines
 from export.benchmark.run import board_here, run_benchmark
+from lsemvae.screen.bundle import open_bundle
 
 
 @pytest.fixture

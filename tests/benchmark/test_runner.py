@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.runtime_onnx import has_vnni
-from export.benchmark import runner
 from export.benchmark.board_checks import board_flags, throttle_words
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
-from export.benchmark.measure_process import RUNNER, Plan, parse_run
+from export.benchmark.measured import runner
+from export.benchmark.measured.measure_process import RUNNER, Plan, parse_run
 from export.runners import run_all, tflite_run
+from lsemvae.screen.runtime.onnx import has_vnni
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "edge_app" / "bundle"

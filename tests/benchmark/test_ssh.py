@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark import ssh
 from export.benchmark.basis import Basis, Section
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
-from export.benchmark.measure_golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
-from export.benchmark.measure_process import Plan
-from export.benchmark.ssh import check_target, measure_board
+from export.benchmark.measured import ssh
+from export.benchmark.measured.measure_golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
+from export.benchmark.measured.measure_process import Plan
+from export.benchmark.measured.ssh import check_target, measure_board
 from lsemvae.ecg.errors import BundleHashError
 
 BUNDLE = Path(__file__).resolve().parents[2] / "edge_app" / "bundle"

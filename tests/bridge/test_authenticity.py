@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge import authenticity
-from firmware_bridge.authenticity import AuthenticateReply, DeviceKey
-from firmware_bridge.descriptor import DeviceDescriptor, encode_descriptor
-from firmware_bridge.errors import ControlError, KeyTextError
+from firmware_bridge.protocol import authenticity
+from firmware_bridge.protocol.authenticity import AuthenticateReply, DeviceKey
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, encode_descriptor
+from firmware_bridge.protocol.errors import ControlError, KeyTextError
 
 KEY = DeviceKey(name="E6L-0001", secret=bytes(range(32)))
 DESCRIPTOR = encode_descriptor(DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000))

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge import bulk
-from firmware_bridge.bulk import BulkAssembler, BulkFrame, RecordListReply, RecordReadParams, StoredRecording
-from firmware_bridge.checksum import with_crc
-from firmware_bridge.errors import BulkError, ControlError
-from firmware_bridge.profile import ATT_HEADER_BYTES, bulk_data_bytes
+from firmware_bridge.protocol import bulk
+from firmware_bridge.protocol.bulk import BulkAssembler, BulkFrame, RecordListReply, RecordReadParams, StoredRecording
+from firmware_bridge.protocol.checksum import with_crc
+from firmware_bridge.protocol.errors import BulkError, ControlError
+from firmware_bridge.protocol.profile import ATT_HEADER_BYTES, bulk_data_bytes
 from lsemvae.ecg.errors import ProtocolError
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge import authenticity
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.codec import LiveFrame, decode_frame
-from firmware_bridge.control import (
+from firmware_bridge.protocol import authenticity
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame
+from firmware_bridge.protocol.control import (
     CalibrateParams,
     Reply,
     Request,
@@ -20,13 +20,13 @@ from firmware_bridge.control import (
     decode_self_test_reply,
     decode_start_reply,
 )
-from firmware_bridge.descriptor import decode_descriptor
-from firmware_bridge.errors import ControlError
-from firmware_bridge.profile import Contact, DeviceState, Feature, FrameFlag, Op, ReplyStatus, SelfTestFault
-from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.pulse import CalibrationPulse
-from firmware_bridge.sim.source import LSB_PV, RAIL_CODE, source_from_uv
-from firmware_bridge.status import decode_status
+from firmware_bridge.protocol.descriptor import decode_descriptor
+from firmware_bridge.protocol.errors import ControlError
+from firmware_bridge.protocol.profile import Contact, DeviceState, Feature, FrameFlag, Op, ReplyStatus, SelfTestFault
+from firmware_bridge.protocol.status import decode_status
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.pulse import CalibrationPulse
+from firmware_bridge.sim.device.source import LSB_PV, RAIL_CODE, source_from_uv
 
 S = 1_000_000
 KEY = DeviceKey(name="E6L-0001", secret=bytes(range(32)))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.cobs import DEFAULT_MAX_BYTES, CobsReader, cobs_decode, cobs_encode
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.errors import FrameCrcError, FrameError, FrameTooShortError
-from firmware_bridge.profile import ATT_HEADER_BYTES
-from firmware_bridge.serial_packets import (
+from firmware_bridge.protocol.cobs import DEFAULT_MAX_BYTES, CobsReader, cobs_decode, cobs_encode
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.errors import FrameCrcError, FrameError, FrameTooShortError
+from firmware_bridge.protocol.profile import ATT_HEADER_BYTES
+from firmware_bridge.protocol.serial_packets import (
     SERIAL_MTU,
     PacketReader,
     SerialChannel,

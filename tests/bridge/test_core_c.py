@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge.sim.core_build import CORE_FOLDER, CORE_SOURCES, STRICT_FLAGS, compiler, run_compiler
+from firmware_bridge.sim.device.core_build import CORE_FOLDER, CORE_SOURCES, STRICT_FLAGS, compiler, run_compiler
 
 M4_PROGRAMS = ("arm-none-eabi-gcc", "qemu-system-arm")
 MAX_TEXT_BYTES = 4096

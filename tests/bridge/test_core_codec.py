@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge import authenticity, bulk, checksum, codec, descriptor, status
-from firmware_bridge.bulk import BulkFrame
-from firmware_bridge.codec import LiveFrame
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.errors import FrameCrcError, FrameError
-from firmware_bridge.profile import LEAD_CODES, Contact, DeviceState, Feature, FrameFlag, SampleCodec
-from firmware_bridge.sim import core_codec
-from firmware_bridge.status import DeviceStatus
+from firmware_bridge.protocol import authenticity, bulk, checksum, codec, descriptor, status
+from firmware_bridge.protocol.bulk import BulkFrame
+from firmware_bridge.protocol.codec import LiveFrame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.errors import FrameCrcError, FrameError
+from firmware_bridge.protocol.profile import LEAD_CODES, Contact, DeviceState, Feature, FrameFlag, SampleCodec
+from firmware_bridge.protocol.status import DeviceStatus
+from firmware_bridge.sim.device import core_codec
 from lsemvae.ecg.errors import ProtocolError
 
-VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "vectors"
+VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "protocol" / "vectors"
 BYTE, HALF, WORD = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 LIMIT = {SampleCodec.RAW24: 1 << 23, SampleCodec.RAW16: 1 << 15}
 

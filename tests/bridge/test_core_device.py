@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_bridge.sim import core_build
-from firmware_bridge.sim.core_device import CoreDevice, make_device
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.source import SignalSource
+from firmware_bridge.sim.device import core_build
+from firmware_bridge.sim.device.core_device import CoreDevice, make_device
+from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.source import SignalSource
 from lsemvae.ecg.errors import LinkError
 
 DEVICE_TESTS = ("test_virtual_device", "test_recordings", "test_calibration", "test_authenticity")

@@ -11,12 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.bulk import encode_recording
-from firmware_bridge.profile import Contact, Op, SelfTestFault
-from firmware_bridge.sim.core_device import CoreDevice
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.source import RAIL_CODE, SignalSource
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.bulk import encode_recording
+from firmware_bridge.protocol.profile import Contact, Op, SelfTestFault
+from firmware_bridge.sim.device.core_device import CoreDevice
+from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.source import RAIL_CODE, SignalSource
 
 MTUS = st.sampled_from((23, 38, 39, 45, 100, 185, 247, 517))
 RATES_HZ = st.sampled_from((62.5, 128.0, 250.0, 333.333, 500.0))

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.drift import Arrivals, DriftError, fit_drift
-from firmware_bridge.profile import INDEX_MODULUS, NO_FLAGS, FrameFlag
-from firmware_bridge.recording import Recording
+from firmware_bridge.assembly.drift import Arrivals, DriftError, fit_drift
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import INDEX_MODULUS, NO_FLAGS, FrameFlag
 from lsemvae.ecg.errors import LengthError
 
 FS_HZ = 500.0

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firmware_bridge.descriptor import DeviceDescriptor
+from firmware_bridge.assembly.quantise import Timeline, build_record
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo
 from firmware_bridge.drivers.track import Track
-from firmware_bridge.quantise import Timeline, build_record
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from lsemvae.ecg.errors import LengthError
 
 INFO = DriverInfo(

@@ -8,20 +8,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge_app.bundle import open_bundle
-from edge_app.runtime import load_runtime
-from edge_app.screening import Screener
-from edge_app.trust import load_trusted_keys
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.descriptor import DeviceDescriptor, encode_descriptor
 from firmware_bridge.drivers import Driver, hativ, make, movesense, polar
 from firmware_bridge.drivers.viatom_er3 import LSB_UV as ER3_LSB_UV
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID
-from firmware_bridge.profile import DESCRIPTOR_UUID, LIVE_UUID
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, encode_descriptor
+from firmware_bridge.protocol.profile import DESCRIPTOR_UUID, LIVE_UUID
 from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.reasons import Reason
 from lsemvae.ecg.record import EcgRecord, StartTime
 from lsemvae.ecg.resample import resample
+from lsemvae.screen.bundle import open_bundle
+from lsemvae.screen.runtime.load import load_runtime
+from lsemvae.screen.screener import Screener
+from lsemvae.screen.trust import load_trusted_keys
 from tests.bridge import driver_bytes
 
 Feed = Callable[[Driver, np.ndarray], None]  # heart in microvolt [2, time] at the driver's rate

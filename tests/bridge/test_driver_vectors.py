@@ -19,7 +19,7 @@ CASES = [
 
 
 def test_every_foreign_driver_has_vectors_and_says_where_they_come_from():
-    assert set(FILES) == set(catalogue) - {"e6l"}  # its own are firmware_bridge/vectors
+    assert set(FILES) == set(catalogue) - {"e6l"}  # its own are firmware_bridge/protocol/vectors
     for name, file in FILES.items():
         assert file["driver"] == name
         assert file["source"]

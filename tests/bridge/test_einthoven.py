@@ -8,18 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_app.demo import demo_recording
-from edge_app.screening import Screener, open_screener
-from firmware_bridge.checksum import with_crc
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.descriptor import DescriptorError, DeviceDescriptor, decode_descriptor, encode_descriptor
-from firmware_bridge.einthoven import LIMIT_UV, check_limb_relations
-from firmware_bridge.profile import Contact
-from firmware_bridge.recording import Recording
+from firmware_bridge.assembly.einthoven import LIMIT_UV, check_limb_relations
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.protocol.checksum import with_crc
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.descriptor import DescriptorError, DeviceDescriptor, decode_descriptor, encode_descriptor
+from firmware_bridge.protocol.profile import Contact
 from lsemvae.ecg import assess
 from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.errors import LeadError, SampleError
 from lsemvae.ecg.leads import LIMB_LEADS, derive_limb_leads
 from lsemvae.ecg.reasons import Reason
+from lsemvae.screen.screener import Screener, open_screener
 
 LSB_UV = 0.0481
 CLAIMED = ("I", "II", "III", "aVF")

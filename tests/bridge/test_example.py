@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from firmware_bridge import example
-from firmware_bridge.control import Request, StartParams
-from firmware_bridge.profile import Op
-from firmware_bridge.sim.device import Channel, VirtualDevice
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV, LSB_PV, SignalSource, source_from_uv
+from firmware_bridge.protocol.control import Request, StartParams
+from firmware_bridge.protocol.profile import Op
+from firmware_bridge.sim.device.device import Channel, VirtualDevice
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, LSB_PV, SignalSource, source_from_uv
 
 SOURCE_CODE = Path(example.__file__).read_text(encoding="utf-8")
 

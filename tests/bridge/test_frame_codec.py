@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.checksum import with_crc
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.errors import FrameCodecError, FrameCrcError, FrameError
-from firmware_bridge.profile import Contact, FrameFlag, SampleCodec, samples_per_frame
+from firmware_bridge.protocol.checksum import with_crc
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.errors import FrameCodecError, FrameCrcError, FrameError
+from firmware_bridge.protocol.profile import Contact, FrameFlag, SampleCodec, samples_per_frame
 from lsemvae.ecg.errors import ProtocolError
 
 I24 = st.integers(-(1 << 23), (1 << 23) - 1)

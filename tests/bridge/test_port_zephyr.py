@@ -1,6 +1,6 @@
 """The Zephyr port: its ADS1292R numbers through cffi, its whole behaviour on a board that is only a program, its files.
 
-Zephyr is not here and no board is: what these tests cannot see, port_zephyr/README.md says.
+Zephyr is not here and no board is: what these tests cannot see, examples/zephyr/README.md says.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.calibration_check import measure_pulse
-from firmware_bridge.codec import decode_frame
-from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor
+from edge_app.devices.calibration_check import measure_pulse
+from firmware_bridge.assembly.reassembly import Assembler
 from firmware_bridge.example import record_of_log
-from firmware_bridge.profile import SERVICE_UUID, Contact, Feature, FrameFlag
-from firmware_bridge.reassembly import Assembler
-from firmware_bridge.sim.core_build import CORE_FOLDER, compiler, declarations, run_compiler
+from firmware_bridge.protocol.codec import decode_frame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor
+from firmware_bridge.protocol.profile import SERVICE_UUID, Contact, Feature, FrameFlag
+from firmware_bridge.sim.device.core_build import CORE_FOLDER, compiler, declarations, run_compiler
 
-PORT = CORE_FOLDER / "port_zephyr"
+PORT = CORE_FOLDER.parents[1] / "examples" / "zephyr"
 MAX_MODULE_LINES = 300
 NOMINAL_MHZ = 500_000
 SCENARIOS = (
@@ -303,7 +303,9 @@ def test_a_fault_in_the_port_is_noticed(program, tmp_path, fault):
     (tmp_path / "test" / "check.h").write_text(check, encoding="utf-8")
     moved = port / "test" / "heard.h"
     moved.write_text(
-        moved.read_text(encoding="utf-8").replace("../../test/check.h", str(tmp_path / "test" / "check.h")),
+        moved.read_text(encoding="utf-8").replace(
+            "../../../firmware_bridge/c/test/check.h", str(tmp_path / "test" / "check.h")
+        ),
         encoding="utf-8",
     )
     run_compiler(program, (*flags, "-Dmain=port_main", "-c", port / "src" / "main.c", "-o", tmp_path / "main.o"))

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge import profile
-from firmware_bridge.authenticity import DOMAIN
-from firmware_bridge.bulk import decode_bulk, decode_recording
-from firmware_bridge.codec import decode_frame
-from firmware_bridge.descriptor import DESCRIPTOR_BYTES, decode_descriptor
-from firmware_bridge.host_clock import MARGIN_S, RATE_TOLERANCE
-from firmware_bridge.profile import CODE_OF_LEAD, Feature, Op, ReplyStatus, SelfTestFault
-from firmware_bridge.reassembly import MAX_JUMP_SAMPLES
-from firmware_bridge.status import STATUS_BYTES, decode_status
+from firmware_bridge.assembly.host_clock import MARGIN_S, RATE_TOLERANCE
+from firmware_bridge.assembly.reassembly import MAX_JUMP_SAMPLES
+from firmware_bridge.protocol import profile
+from firmware_bridge.protocol.authenticity import DOMAIN
+from firmware_bridge.protocol.bulk import decode_bulk, decode_recording
+from firmware_bridge.protocol.codec import decode_frame
+from firmware_bridge.protocol.descriptor import DESCRIPTOR_BYTES, decode_descriptor
+from firmware_bridge.protocol.profile import CODE_OF_LEAD, Feature, Op, ReplyStatus, SelfTestFault
+from firmware_bridge.protocol.status import STATUS_BYTES, decode_status
 
-ROOM = Path(profile.__file__).parent
-VECTORS = ROOM / "vectors"
+ROOM = Path(profile.__file__).parents[1]
+VECTORS = ROOM / "protocol" / "vectors"
 PAGE = (ROOM / "PROTOCOL.md").read_text(encoding="utf-8")
 EXAMPLES = [bytes.fromhex(text) for text in re.findall(r"```\n([0-9a-f]+)\n```", PAGE)]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_bridge import authenticity, bulk, control, errors
-from firmware_bridge.authenticity import AuthenticateReply, DeviceKey
-from firmware_bridge.bulk import BulkFrame, RecordListReply, StoredRecording
-from firmware_bridge.checksum import crc16
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.control import (
+from firmware_bridge.protocol import authenticity, bulk, control, errors
+from firmware_bridge.protocol.authenticity import AuthenticateReply, DeviceKey
+from firmware_bridge.protocol.bulk import BulkFrame, RecordListReply, StoredRecording
+from firmware_bridge.protocol.checksum import crc16
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.control import (
     CalibrateParams,
     Reply,
     Request,
@@ -27,8 +27,8 @@ from firmware_bridge.control import (
     StopReply,
     TimeReply,
 )
-from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor, encode_descriptor
-from firmware_bridge.profile import (
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor, encode_descriptor
+from firmware_bridge.protocol.profile import (
     Contact,
     DeviceState,
     Feature,
@@ -40,12 +40,12 @@ from firmware_bridge.profile import (
     StartFlag,
     recording_samples,
 )
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.pulse import CalibrationPulse
-from firmware_bridge.sim.source import LSB_PV, source_from_uv
-from firmware_bridge.status import DeviceStatus, decode_status, encode_status
+from firmware_bridge.protocol.status import DeviceStatus, decode_status, encode_status
+from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.pulse import CalibrationPulse
+from firmware_bridge.sim.device.source import LSB_PV, source_from_uv
 
-VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "vectors"
+VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "protocol" / "vectors"
 
 
 def load(name: str, key: str = "cases") -> list[Any]:

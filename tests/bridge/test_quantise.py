@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import Contact
-from firmware_bridge.quantise import INT16_LIMIT, Timeline, build_record
+from firmware_bridge.assembly.quantise import INT16_LIMIT, Timeline, build_record
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import Contact
 from lsemvae.ecg.errors import LengthError
 from lsemvae.ecg.record import StartTime
 

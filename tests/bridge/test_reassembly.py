@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.control import RetransmitParams
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.host_clock import MARGIN_S, RATE_TOLERANCE, HostClock
-from firmware_bridge.profile import INDEX_MODULUS, NO_FLAGS, Contact, FrameFlag, SampleCodec
-from firmware_bridge.reassembly import MAX_STREAM_SAMPLES, Assembler
+from firmware_bridge.assembly.host_clock import MARGIN_S, RATE_TOLERANCE, HostClock
+from firmware_bridge.assembly.reassembly import MAX_STREAM_SAMPLES, Assembler
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.control import RetransmitParams
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import INDEX_MODULUS, NO_FLAGS, Contact, FrameFlag, SampleCodec
 from lsemvae.ecg.errors import RateError
 
 DESCRIPTOR = DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edge_app.demo import demo_recording
-from firmware_bridge.bulk import (
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.protocol.bulk import (
     BulkAssembler,
     RecordArmParams,
     RecordReadParams,
@@ -15,13 +16,12 @@ from firmware_bridge.bulk import (
     decode_recording,
     encode_record_list,
 )
-from firmware_bridge.control import Reply, Request, StartParams, decode_reply, decode_stop_reply
-from firmware_bridge.descriptor import decode_descriptor
-from firmware_bridge.profile import Op
-from firmware_bridge.recording import Recording
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
-from firmware_bridge.sim.faults import FaultInjector, Faults
-from firmware_bridge.sim.source import SignalSource, source_from_record
+from firmware_bridge.protocol.control import Reply, Request, StartParams, decode_reply, decode_stop_reply
+from firmware_bridge.protocol.descriptor import decode_descriptor
+from firmware_bridge.protocol.profile import Op
+from firmware_bridge.sim.air.faults import FaultInjector, Faults
+from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.source import SignalSource, source_from_record
 from lsemvae.ecg import assess
 
 SECONDS = 28

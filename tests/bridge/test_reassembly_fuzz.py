@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.errors import FrameError
-from firmware_bridge.host_clock import HostClock
-from firmware_bridge.profile import SampleCodec
-from firmware_bridge.reassembly import Assembler
+from firmware_bridge.assembly.host_clock import HostClock
+from firmware_bridge.assembly.reassembly import Assembler
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.errors import FrameError
+from firmware_bridge.protocol.profile import SampleCodec
 from tests.evidence import reassembly_fuzz as fuzz
 
 
@@ -52,7 +52,7 @@ def test_the_oracle_agrees_with_the_codec_on_what_is_a_frame():
 
 def test_a_broken_assembler_is_found(monkeypatch):
     """The fuzzer can fail: one that takes frames without looking at their check sum is caught at once."""
-    monkeypatch.setattr("firmware_bridge.codec.crc_pair", lambda raw: (0, 0))
+    monkeypatch.setattr("firmware_bridge.protocol.codec.crc_pair", lambda raw: (0, 0))
     outcome = fuzz.run(300, seed=1)
     assert any("refusal for its check sum" in sentence for sentence in outcome.violations)
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.control import RetransmitParams
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import INDEX_MODULUS, NO_FLAGS, NO_STREAM_INDEX, Contact, FrameFlag, SampleCodec
-from firmware_bridge.recording import Recording
-from firmware_bridge.stored import StoredSamplesError
+from firmware_bridge.assembly.recording import Recording
+from firmware_bridge.assembly.stored import StoredSamplesError
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.control import RetransmitParams
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import INDEX_MODULUS, NO_FLAGS, NO_STREAM_INDEX, Contact, FrameFlag, SampleCodec
 from lsemvae.ecg.errors import LengthError, ProtocolError
 from lsemvae.ecg.source import SourceInfo
 

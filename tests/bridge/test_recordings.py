@@ -8,13 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_bridge import bulk
-from firmware_bridge.bulk import BulkAssembler, RecordReadParams, StoredRecording
-from firmware_bridge.control import CalibrateParams, Reply, Request, StartParams, decode_reply, decode_stop_reply
-from firmware_bridge.profile import Feature, Op, ReplyStatus, SelfTestFault
-from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.memory import RecordingMemory
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV, SignalSource, source_from_record, source_from_uv
+from firmware_bridge.protocol import bulk
+from firmware_bridge.protocol.bulk import BulkAssembler, RecordReadParams, StoredRecording
+from firmware_bridge.protocol.control import (
+    CalibrateParams,
+    Reply,
+    Request,
+    StartParams,
+    decode_reply,
+    decode_stop_reply,
+)
+from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus, SelfTestFault
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.memory import RecordingMemory
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, SignalSource, source_from_record, source_from_uv
 from lsemvae.data.folder import EcgFolder
 
 S = 1_000_000

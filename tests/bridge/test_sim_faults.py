@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.errors import FrameCrcError
-from firmware_bridge.sim.device import Channel, Notification
-from firmware_bridge.sim.faults import FaultInjector, Faults, LinkAction
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.errors import FrameCrcError
+from firmware_bridge.sim.air.faults import FaultInjector, Faults, LinkAction
+from firmware_bridge.sim.device.device import Channel, Notification
 
 
 def notifications(n: int) -> list[Notification]:

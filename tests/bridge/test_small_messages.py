@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge import control
-from firmware_bridge.checksum import with_crc
-from firmware_bridge.control import CalibrateParams, Reply, Request, RetransmitParams, SelfTestReply
-from firmware_bridge.descriptor import DeviceDescriptor, decode_descriptor, encode_descriptor
-from firmware_bridge.errors import ControlError, DescriptorError
-from firmware_bridge.profile import CODE_OF_LEAD, Contact, DeviceState, Feature, Op, ReplyStatus, SelfTestFault
-from firmware_bridge.status import DeviceStatus, decode_status, encode_status
+from firmware_bridge.protocol import control
+from firmware_bridge.protocol.checksum import with_crc
+from firmware_bridge.protocol.control import CalibrateParams, Reply, Request, RetransmitParams, SelfTestReply
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor, encode_descriptor
+from firmware_bridge.protocol.errors import ControlError, DescriptorError
+from firmware_bridge.protocol.profile import CODE_OF_LEAD, Contact, DeviceState, Feature, Op, ReplyStatus, SelfTestFault
+from firmware_bridge.protocol.status import DeviceStatus, decode_status, encode_status
 from lsemvae.ecg.errors import ProtocolError
 
 U8, U16, U32 = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)

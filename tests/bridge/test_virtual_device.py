@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.codec import decode_frame
-from firmware_bridge.control import (
+from firmware_bridge.protocol.codec import decode_frame
+from firmware_bridge.protocol.control import (
     Reply,
     Request,
     RetransmitParams,
@@ -18,11 +18,11 @@ from firmware_bridge.control import (
     decode_time_reply,
     encode_time,
 )
-from firmware_bridge.descriptor import decode_descriptor
-from firmware_bridge.profile import Contact, DeviceState, FrameFlag, Op, ReplyStatus, SampleCodec, StartFlag
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV, LSB_PV, source_from_record, source_from_uv
-from firmware_bridge.status import decode_status
+from firmware_bridge.protocol.descriptor import decode_descriptor
+from firmware_bridge.protocol.profile import Contact, DeviceState, FrameFlag, Op, ReplyStatus, SampleCodec, StartFlag
+from firmware_bridge.protocol.status import decode_status
+from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, LSB_PV, source_from_record, source_from_uv
 from lsemvae.ecg.errors import LengthError, SampleError
 from lsemvae.ecg.record import EcgRecord, LeadOff
 

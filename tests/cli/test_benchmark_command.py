@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge_app.bundle import SHIPPED_BUNDLE
 from lsemvae.cli import app
+from lsemvae.screen.bundle import SHIPPED_BUNDLE
 
 RUN = CliRunner()
 FEW = ("--runs", "5", "--no-peers")
@@ -21,7 +21,7 @@ FEW = ("--runs", "5", "--no-peers")
 @pytest.fixture(autouse=True)
 def no_float_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     """Converting them takes 15 s; `tests/export` does it."""
-    monkeypatch.setattr("lsemvae.cli_benchmark._packaged_run", lambda _bundle: None)
+    monkeypatch.setattr("lsemvae.commands.benchmark._packaged_run", lambda _bundle: None)
 
 
 @pytest.mark.slow

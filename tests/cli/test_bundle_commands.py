@@ -17,14 +17,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-import edge_app.commands.bundle
-import lsemvae.bundle_diff
+import lsemvae.screen.diff.compare
+import lsemvae.terminal.bundle_view
 import tests.edge.conftest as edge
-from lsemvae.bundle_diff_text import show
-from lsemvae.cli_bundles import app
+from lsemvae.commands.bundle import app
 from lsemvae.ecg import frontend
 from lsemvae.ecg.errors import RuntimeMissingError
 from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.screen.diff.text import show
 
 RUN = CliRunner()
 ROW = {"label": "LVH", "negatives": "all", "dataset": "d", "n": 100, "auroc": [0.9, 0.85, 0.95], "ece": 0.01}
@@ -300,7 +300,7 @@ def test_without_a_runtime_everything_else_is_still_compared(room: Room, monkeyp
     def missing(*_: Any, **__: Any) -> None:
         raise RuntimeMissingError("No runtime is installed.", advice="Install one.")
 
-    monkeypatch.setattr("edge_app.runtime.load_runtime", missing)
+    monkeypatch.setattr("lsemvae.screen.runtime.load.load_runtime", missing)
     room.b.changes["licence"] = "MIT"
     found = room.json()
     assert found["golden"]["reason"].startswith("A not tested: No runtime is installed.")
@@ -327,7 +327,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_both_bundles_are_verified_before_anything_is_compared(
     room: Room, what: str, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lsemvae.bundle_diff, "diff_bundles", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(lsemvae.screen.diff.compare, "diff_bundles", lambda *_: pytest.fail("compared"))
     a, b = room.write()
     breaks, code = BROKEN[what]
     breaks({"a": a, "b": b}[side])
@@ -347,7 +347,7 @@ def test_a_stranger_s_bundle_is_refused(room: Room, tmp_path: Path) -> None:
 
 def test_show_and_verify_are_those_of_the_clinic(tmp_path: Path) -> None:
     for words in (["show"], ["show", "--json"], ["verify", "--data-dir", str(tmp_path)]):
-        ours, clinic = RUN.invoke(app, words), RUN.invoke(edge_app.commands.bundle.app, words)
+        ours, clinic = RUN.invoke(app, words), RUN.invoke(lsemvae.terminal.bundle_view.app, words)
         assert (ours.exit_code, ours.stdout) == (0, clinic.stdout)
     assert RUN.invoke(app, ["show", str(tmp_path)]).exit_code == 4
 
@@ -359,7 +359,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
 
 def test_help_needs_nothing_heavy() -> None:
     code = (
-        "import sys; import lsemvae.cli_bundles; "
+        "import sys; import lsemvae.commands.bundle; "
         "print([m for m in ('numpy', 'torch', 'cryptography', 'ai_edge_litert', 'export') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

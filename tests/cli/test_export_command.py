@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_app.bundle import SHIPPED_BUNDLE, open_bundle
-from export.packaged import PACKAGED_RUN, is_packaged, work_folder
+from export.student_run.packaged import PACKAGED_RUN, is_packaged, work_folder
 from lsemvae.cli import app
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.bundle import SHIPPED_BUNDLE, open_bundle
+from lsemvae.screen.manifest import Manifest
 from tests.data.test_folder_format import write_folder
 
 RUN = CliRunner()

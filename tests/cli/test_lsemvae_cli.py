@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lsemvae.cli import app
 from lsemvae.data.folder import EcgFolder
-from lsemvae.ecg.formats import read_npz, write_npz
 from lsemvae.ecg.record import record_from_physical
+from lsemvae.formats.npz import read_npz, write_npz
 from tests.data.test_folder_format import write_folder
 
 RUN = CliRunner()

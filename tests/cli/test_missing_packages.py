@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import edge_app.console as console
+import lsemvae.terminal.console as console
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from lsemvae import table as table_module
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.store import RecordStore, thinned
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.evaluate.predictions import load
 from lsemvae.model.baselines import BASELINES
-from lsemvae.table import TableJob, lead_set_logits, run_row, run_table, scored_rows
-from lsemvae.table_extras import decoder_row, median_interval, reconstruction_r2, student_row, teacher_row
-from lsemvae.table_floor import CHEST_FEATURES, floor_logits
-from lsemvae.table_rows import FINETUNE_BUDGET, PRETRAIN_BUDGET, ROWS, Row, chosen_rows
+from lsemvae.study import table as table_module
+from lsemvae.study.extras import decoder_row, median_interval, reconstruction_r2, student_row, teacher_row
+from lsemvae.study.floor_row import CHEST_FEATURES, floor_logits
+from lsemvae.study.rows import FINETUNE_BUDGET, PRETRAIN_BUDGET, ROWS, Row, chosen_rows
+from lsemvae.study.table import TableJob, lead_set_logits, run_row, run_table, scored_rows
 from lsemvae.train.distill import DISTILL, distill
 from lsemvae.train.pipeline import fold_plans
 from tests.data.test_folder_format import write_folder

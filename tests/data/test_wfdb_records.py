@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lsemvae.data.convert import convert_wfdb, read_patients
-from lsemvae.data.wfdb_reader import read_wfdb
 from lsemvae.ecg.errors import EcgError, FormatError, LeadError, SampleError, TruncatedError, UnitError
 from lsemvae.ecg.leads import LEADS
+from lsemvae.formats.wfdb_reader import read_wfdb
 
 LINE = "a.dat 16 1000/mV 16 0 0 0 0 {}"
 

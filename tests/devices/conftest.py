@@ -19,9 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_app.cli import app
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV
-from lsemvae.ecg.formats import read_npz
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.npz import read_npz
 
 APP = [sys.executable, "-c", "from edge_app.cli import main; main()"]
 PATIENCE_S = 60.0

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.keys import KEYS_FILE
 from edge_app.link.inprocess import InProcessTransport
-from edge_app.link.log_file import LogWriter
-from edge_app.link.notification_log import LoggingTransport
+from edge_app.link.log.file import LogWriter
+from edge_app.link.log.writer import LoggingTransport
 from edge_app.session import record_session
-from edge_app.store import STORE_FILE, RecordStore
-from firmware_bridge.authenticity import DeviceKey
-from lsemvae.ecg.formats import read_npz
+from edge_app.session.keys import KEYS_FILE
+from edge_app.store.records import STORE_FILE, RecordStore
+from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.record import EcgRecord, record_from_physical
+from lsemvae.formats.npz import read_npz
 
 Invoke = Callable[..., Any]
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.store import STORE_FILE, RecordStore
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.sim.serial_device import ProtoCentralBoard
-from lsemvae.ecg.formats import read_npz, write_npz
+from edge_app.store.records import STORE_FILE, RecordStore
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.sim.air.serial_device import ProtoCentralBoard
 from lsemvae.ecg.record import EcgRecord, record_from_physical
+from lsemvae.formats.npz import read_npz, write_npz
 from tests.devices.conftest import largest_difference_lsb
 
 Invoke = Callable[..., Any]
@@ -43,7 +43,7 @@ def port(ecg: tuple[EcgRecord, Path]) -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "firmware_bridge.sim.serial_device",
+        "firmware_bridge.sim.air.serial_device",
         "--record",
         str(ecg[1]),
         "--key",

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edge_app.devices.live_view import LiveView, SignalWindow, contact_text
+from edge_app.commands.live_view import LiveView, SignalWindow, contact_text
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import record_session
-from edge_app.session.types import Progress
-from edge_app.strip import StripStyle
-from firmware_bridge.codec import LiveFrame
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.profile import ALL_ELECTRODES_ON, NO_FLAGS, Contact, FrameFlag
+from edge_app.session.events import Progress
+from firmware_bridge.protocol.codec import LiveFrame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.protocol.profile import ALL_ELECTRODES_ON, NO_FLAGS, Contact, FrameFlag
 from lsemvae.ecg.record import record_from_physical
+from lsemvae.terminal.strip import StripStyle
 from tests.radio.stall import LIMIT_S, StallDetector
 
 FS_HZ = 500
@@ -173,7 +173,7 @@ def test_drawing_never_keeps_the_event_loop_from_its_work(monkeypatch: pytest.Mo
         np.cumsum(rng.normal(0, 5, (2, 5000)), axis=1), unit="uV", fs_hz=FS_HZ, leads=("I", "II")
     )
     screen = io.StringIO()
-    monkeypatch.setattr("edge_app.devices.live_view.strip_style", lambda: StripStyle(width=120))
+    monkeypatch.setattr("edge_app.commands.live_view.strip_style", lambda: StripStyle(width=120))
     monkeypatch.setattr(
         "rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=120, height=40)
     )

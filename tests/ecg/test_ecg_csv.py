@@ -17,8 +17,8 @@ from lsemvae.ecg import (
     StartTime,
     TruncatedError,
     UnitError,
-    read_csv,
 )
+from lsemvae.formats.csv import read_csv
 
 HEAD = "# fs_hz=500\n# unit=mV\n"
 BODY = "I,II\n0.1,0.2\n0.3,0.4\n-0.5,0.6\n"
@@ -236,6 +236,6 @@ def test_gain_known_is_true_or_false(value: str, write: Any) -> None:
 
 
 def test_too_large_file_is_refused_unread(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsemvae.ecg.csvfile.MAX_CSV_BYTES", 10)
+    monkeypatch.setattr("lsemvae.formats.csv.MAX_CSV_BYTES", 10)
     with pytest.raises(FormatError, match="expected at most 10"):
         read_csv(write(HEAD + BODY))

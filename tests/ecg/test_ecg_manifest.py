@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lsemvae.ecg import BASE, BundlePathError, Calibration, DecisionRule, ManifestError, QualityThresholds
 from lsemvae.ecg.canonical import canonical_json, parse_json_object
-from lsemvae.ecg.manifest import (
+from lsemvae.screen.manifest import (
     ALLOWED_FILES,
     MAX_FILE_BYTES,
     SCHEMA,

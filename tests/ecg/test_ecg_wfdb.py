@@ -18,8 +18,8 @@ from lsemvae.ecg import (
     SampleError,
     TruncatedError,
     UnitError,
-    read_wfdb16,
 )
+from lsemvae.formats.wfdb import read_wfdb16
 
 COUNTS = np.random.default_rng(0).integers(-3000, 3000, (500, 3)).astype(np.int16)
 LINE = "r.dat 16 1000/mV 16 0 {first} 0 0 {name}"

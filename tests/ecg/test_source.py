@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.record_codec import decode_record, encode_record, encode_samples
+from edge_app.store.codec import decode_record, encode_record, encode_samples
 from lsemvae.ecg.errors import FormatError
-from lsemvae.ecg.formats import read_npz, write_npz
 from lsemvae.ecg.reasons import Reason, advice
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import OF_A_FILE, SourceInfo, missing_knowledge
+from lsemvae.formats.npz import read_npz, write_npz
 
 KNOWN = SourceInfo(driver="e6l", authenticated=True)
 BLIND = SourceInfo(driver="some-board", gap_detectable=False, calibrated=False, timestamped=False)
@@ -27,7 +27,7 @@ def record(source: SourceInfo = OF_A_FILE, **changes) -> EcgRecord:
 def test_a_file_knows_everything_and_proves_nothing() -> None:
     assert record().source == SourceInfo()
     assert record().source.authenticated is None
-    assert missing_knowledge(record()) == ()
+    assert missing_knowledge(record().source) == ()
 
 
 @pytest.mark.parametrize("source", [OF_A_FILE, KNOWN, SourceInfo(driver="e6l", authenticated=False)])
@@ -43,7 +43,7 @@ def test_a_recording_of_a_file_is_stored_as_older_releases_read_it(tmp_path: Pat
 
 
 def test_every_thing_that_is_not_known_has_its_reason_and_advice() -> None:
-    found = missing_knowledge(record(BLIND, gain_known=False))
+    found = missing_knowledge(record(BLIND, gain_known=False).source)
     assert found == (Reason.GAPS_UNKNOWN, Reason.UNCALIBRATED)
     assert all(advice(reason) for reason in found)
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_app.bundle import Bundle, open_bundle
-from edge_app.runtime import RuntimeOutput
-from edge_app.runtime_tflite import TfliteRuntime
-from edge_app.screening import Screener
 from lsemvae.ecg import frontend
 from lsemvae.ecg.canonical import canonical_json
-from lsemvae.ecg.manifest import SCHEMA, key_id, signed_bytes
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.ecg.rule import Calibration, DecisionRule
 from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.screen.bundle import Bundle, open_bundle
+from lsemvae.screen.manifest import SCHEMA, key_id, signed_bytes
+from lsemvae.screen.runtime.contract import RuntimeOutput
+from lsemvae.screen.runtime.tflite import TfliteRuntime
+from lsemvae.screen.screener import Screener
 
 LABELS = ("right_heart_strain", "LVH", "NORM")
 N_LEADS, N_SAMPLES = 2, 2500
@@ -340,7 +340,7 @@ def screener_with(bundle: Bundle) -> Callable[..., Screener]:
 
 @pytest.fixture
 def tflite_screener(bundle: Bundle) -> Screener:
-    from edge_app.runtime import signature_of
+    from lsemvae.screen.runtime.load import signature_of
 
     return Screener(bundle, TfliteRuntime(bundle.files["model.tflite"], signature_of(bundle)))
 

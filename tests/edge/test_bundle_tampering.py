@@ -11,12 +11,9 @@ from typing import Any
 
 import pytest
 
-import edge_app.bundle as bundle_module
-import edge_app.runtime_tflite as tflite_module
-import edge_app.selftest as selftest_module
-from edge_app.archive import read_bundle_files
-from edge_app.bundle import open_bundle
-from edge_app.screening import open_screener
+import lsemvae.screen.bundle as bundle_module
+import lsemvae.screen.runtime.tflite as tflite_module
+import lsemvae.screen.selftest as selftest_module
 from lsemvae.ecg.errors import (
     BundleError,
     BundleHashError,
@@ -24,7 +21,10 @@ from lsemvae.ecg.errors import (
     BundleSignatureError,
     BundleSizeError,
 )
-from lsemvae.ecg.manifest import ALLOWED_FILES, MAX_FILE_BYTES, MAX_FILES, Manifest
+from lsemvae.screen.archive import read_bundle_files
+from lsemvae.screen.bundle import open_bundle
+from lsemvae.screen.manifest import ALLOWED_FILES, MAX_FILE_BYTES, MAX_FILES, Manifest
+from lsemvae.screen.screener import open_screener
 
 HOST = "0.1.0"
 FILES = ("manifest.json", "manifest.sig", "model.tflite", "model.onnx", "golden.npz", "card.md", "recipe.json")
@@ -339,7 +339,7 @@ def test_each_file_is_read_once_and_the_checked_bytes_are_used(builder: Any, tmp
 def test_a_link_put_in_place_of_a_file_between_look_and_read_is_refused(
     builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_app.archive as archive
+    import lsemvae.screen.archive as archive
 
     folder = builder.write(tmp_path / "b")
     real = archive.check_names

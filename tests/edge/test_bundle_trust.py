@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import edge_app.bundle as bundle_module
-from edge_app.bundle import host_version, open_bundle
-from edge_app.ratchet import RATCHET_FILE, VersionRatchet
-from edge_app.screening import open_screener
-from edge_app.trust import load_trusted_keys
+import lsemvae.screen.bundle as bundle_module
 from lsemvae.ecg.canonical import canonical_json
 from lsemvae.ecg.errors import (
     BundleError,
@@ -23,7 +19,11 @@ from lsemvae.ecg.errors import (
     BundleVersionError,
     ManifestError,
 )
-from lsemvae.ecg.manifest import key_id
+from lsemvae.screen.bundle import host_version, open_bundle
+from lsemvae.screen.manifest import key_id
+from lsemvae.screen.ratchet import RATCHET_FILE, VersionRatchet
+from lsemvae.screen.screener import open_screener
+from lsemvae.screen.trust import load_trusted_keys
 
 HOST = "0.1.0"
 
@@ -164,7 +164,7 @@ def test_a_damaged_memory_refuses_instead_of_forgetting(tmp_path: Path, content:
 
 
 def test_a_memory_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import edge_app.datadir as datadir
+    import lsemvae.screen.datadir as datadir
     from lsemvae.ecg.errors import StoreError
 
     ratchet = VersionRatchet(tmp_path)

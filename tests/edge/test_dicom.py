@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from edge_app.demo import demo_recording
-from edge_app.dicom import read_dicom
-from edge_app.files import read_any
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.leads import LEADS, einthoven_residual
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime
+from lsemvae.formats.dicom import read_dicom
+from lsemvae.formats.read import read_record
 
 pydicom = pytest.importorskip("pydicom", reason="NEEDS the package pydicom (extra dicom)")
 
@@ -58,7 +58,7 @@ def _channel(dataset: Any, k: int = 3) -> Any:
 
 
 def test_the_recording_that_pydicom_ships() -> None:
-    record = read_any(SAMPLE)
+    record = read_record(SAMPLE)
     assert record.leads == LEADS
     assert (record.fs_hz, record.n_samples, record.lsb_uv) == (1000.0, 10000, 1.25)
     assert record.device == "Mortara Instrument, Inc. el250"
@@ -279,4 +279,4 @@ def test_a_file_that_only_says_it_is_dicom(tmp_path: Path) -> None:
     path = tmp_path / "ecg.dcm"
     path.write_bytes(b"no such thing" * 50)
     with pytest.raises(EcgError, match="cannot be read as DICOM"):
-        read_any(path)
+        read_record(path)

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import console, screening
 from edge_app.cli import app
-from edge_app.clock import is_id
 from edge_app.commands import screen as screen_command
-from edge_app.keys import KEYS_FILE
-from edge_app.ratchet import VersionRatchet
-from edge_app.runtime import RuntimeOutput
-from edge_app.store import STORE_FILE, RecordStore
+from edge_app.session.keys import KEYS_FILE
+from edge_app.store.clock import is_id
+from edge_app.store.records import STORE_FILE, RecordStore
 from lsemvae.ecg.errors import BundleSelfTestError, RuntimeMissingError, StoreError
-from lsemvae.ecg.formats import read_npz, write_npz
+from lsemvae.formats.npz import read_npz, write_npz
+from lsemvae.screen import screener as screening
+from lsemvae.screen.ratchet import VersionRatchet
+from lsemvae.screen.runtime.contract import RuntimeOutput
+from lsemvae.terminal import console
 
 Invoke = Callable[..., Any]
 
@@ -284,7 +285,7 @@ def test_bundle_show_and_verify(invoke: Invoke, bundle_dir: Path, trust_dir: Pat
 def test_bundle_verify_says_which_model_was_not_tested(
     invoke: Invoke, bundle_dir: Path, trust_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_app.runtime as runtime
+    import lsemvae.screen.runtime.load as runtime
 
     real = runtime.load_runtime
 
@@ -308,7 +309,7 @@ def test_bundle_verify_says_which_model_was_not_tested(
 def test_bundle_verify_fails_where_the_model_answers_otherwise(
     invoke: Invoke, bundle_dir: Path, trust_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_app.selftest as selftest
+    import lsemvae.screen.selftest as selftest
 
     def other(*_: Any) -> None:
         raise BundleSelfTestError("Golden logits: computed values differ")

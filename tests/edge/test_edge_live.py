@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_app import live
 from edge_app.cli import app
 from edge_app.commands import live as live_command
 from edge_app.demo import demo_recording
 from edge_app.devices import ways
-from edge_app.keys import DeviceKeys
 from edge_app.link.inprocess import InProcessTransport
-from edge_app.live import SPOOL_DIR, leftovers, record_live
-from edge_app.spool import Spool
-from edge_app.store import STORE_FILE, RecordStore
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.source import SignalSource
+from edge_app.session import live
+from edge_app.session.keys import DeviceKeys
+from edge_app.session.live import SPOOL_DIR, leftovers, record_live
+from edge_app.session.spool import Spool
+from edge_app.store.records import STORE_FILE, RecordStore
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.source import SignalSource
 from lsemvae.ecg.errors import FormatError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import SourceInfo
@@ -65,7 +65,7 @@ def device(monkeypatch: pytest.MonkeyPatch, make_record: Records, home: Path) ->
     def transport(*_: Any, **__: Any) -> InProcessTransport:
         return InProcessTransport(make_record(seconds=13.0), speed=SPEED, device=_trusted)
 
-    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=transport))
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=transport))
     DeviceKeys(home).add(KEY)
 
 
@@ -129,12 +129,14 @@ def test_run_records_screens_and_stores(invoke: Callable[..., Any], home: Path) 
 def test_a_device_is_an_address_or_a_name(
     monkeypatch: pytest.MonkeyPatch, device: str | None, expected: dict[str, str | None]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=lambda **options: options))
+    monkeypatch.setitem(
+        sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=lambda **options: options)
+    )
     assert ways.bluetooth(device) == expected
 
 
 def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edge_app.link.ble", raising=False)
+    monkeypatch.delitem(sys.modules, "edge_app.link.ble.transport", raising=False)
     monkeypatch.setitem(sys.modules, "bleak", None)
     with pytest.raises(LinkError) as caught:
         ways.bluetooth(None)
@@ -155,7 +157,7 @@ def test_a_device_that_is_not_there_is_an_error_with_advice(
         transport.player.device.powered = False
         return transport
 
-    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=off))
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=off))
     result = invoke("run", "--yes")
     assert result.exit_code == 1
     assert "E_LINK" in result.stderr
@@ -207,7 +209,7 @@ def test_a_safety_copy_that_holds_nothing_is_reported_and_left(invoke: Callable[
 CHILD = """
 import sys, time
 from pathlib import Path
-from edge_app.live import record_live
+from edge_app.session.live import record_live
 from edge_app.demo import demo_recording, demo_transport
 record_live(
     demo_transport(demo_recording(), speed=5.0), seconds=10.0, data_dir=Path(sys.argv[1]),
@@ -410,7 +412,7 @@ def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
     async def impatient(*arguments: Any, **options: Any) -> Any:
         return await real(*arguments, **options, watchdog_s=0.5, reconnect_for_s=2.0)
 
-    monkeypatch.setitem(sys.modules, "edge_app.link.ble", SimpleNamespace(BleTransport=dying))
+    monkeypatch.setitem(sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=dying))
     monkeypatch.setattr(live, "record_session", impatient)
     result = invoke("run", "--yes", "--seconds", "10", "--json", "--allow-unauthenticated")
     assert result.exit_code == 3

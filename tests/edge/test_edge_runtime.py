@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.bundle import Bundle
-from edge_app.runtime import load_runtime, signature_of
-from edge_app.runtime_tflite import TfliteRuntime
-from edge_app.selftest import self_test
 from lsemvae.ecg.errors import BundleSelfTestError, InferenceError, RuntimeMissingError
+from lsemvae.screen.bundle import Bundle
+from lsemvae.screen.runtime.load import load_runtime, signature_of
+from lsemvae.screen.runtime.tflite import TfliteRuntime
+from lsemvae.screen.selftest import self_test
 
 
 @pytest.mark.parametrize("prefer", ["tflite", "onnx"])
@@ -101,7 +101,7 @@ def test_an_input_that_the_model_was_not_made_for_is_refused(bundle: Bundle, pre
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
-    import edge_app.runtime_tflite as module
+    import lsemvae.screen.runtime.tflite as module
 
     real_import, real_module = builtins.__import__, module.import_module
 
@@ -140,7 +140,7 @@ def test_tflite_runtime_serves_where_litert_is_absent(bundle: Bundle, monkeypatc
     """The older package has the same interface; with numpy 2 it is refused before it can fail inside."""
     from ai_edge_litert import interpreter
 
-    import edge_app.runtime_tflite as module
+    import lsemvae.screen.runtime.tflite as module
 
     class Older:
         Interpreter = interpreter.Interpreter

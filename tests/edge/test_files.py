@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.files import MAX_FILE_BYTES, read_any
 from lsemvae.ecg.errors import EcgError
-from lsemvae.ecg.formats import write_npz
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.npz import write_npz
+from lsemvae.formats.read import MAX_FILE_BYTES, read_record
 
 HEADER = "# fs_hz=500\n# unit=mV\n"
 ROWS = "0.1,0.2\n" * 5000
@@ -29,7 +29,7 @@ def _csv(folder: Path, text: str) -> Path:
 
 def _fails(path: Path, code: str, **options: Any) -> EcgError:
     with pytest.raises(EcgError) as caught:
-        read_any(path, **options)
+        read_record(path, **options)
     assert caught.value.code == code, caught.value
     assert caught.value.advice
     return caught.value
@@ -37,9 +37,9 @@ def _fails(path: Path, code: str, **options: Any) -> EcgError:
 
 def test_csv_npz_and_wfdb_are_read(tmp_path: Path, clean_csv: Path, make_record: Callable[..., EcgRecord]) -> None:
     record = make_record()
-    assert read_any(clean_csv).leads == ("I", "II")
+    assert read_record(clean_csv).leads == ("I", "II")
     write_npz(tmp_path / "r.ecg.npz", record)
-    assert np.array_equal(read_any(tmp_path / "r.ecg.npz").samples, record.samples)
+    assert np.array_equal(read_record(tmp_path / "r.ecg.npz").samples, record.samples)
     (tmp_path / "w.dat").write_bytes(np.ascontiguousarray(record.samples.T, dtype="<i2").tobytes())
     gain = 1000 / record.lsb_uv
     lines = [f"w 2 {record.fs_hz:g} {record.n_samples}"]
@@ -48,11 +48,11 @@ def test_csv_npz_and_wfdb_are_read(tmp_path: Path, clean_csv: Path, make_record:
         for row, n in zip(record.samples, ("I", "II"), strict=True)
     ]
     (tmp_path / "w.hea").write_text("\n".join(lines) + "\n", encoding="ascii")
-    assert np.array_equal(read_any(tmp_path / "w.hea").samples, record.samples)
+    assert np.array_equal(read_record(tmp_path / "w.hea").samples, record.samples)
 
 
 def test_unit_and_rate_may_come_from_the_caller(tmp_path: Path) -> None:
-    record = read_any(_csv(tmp_path, "I,II\n" + ROWS), unit="uV", fs_hz=500)
+    record = read_record(_csv(tmp_path, "I,II\n" + ROWS), unit="uV", fs_hz=500)
     assert record.fs_hz == 500
     assert record.to_mv()[1, 0] == pytest.approx(0.0002, abs=0.0005)
 
@@ -94,7 +94,7 @@ def test_a_unit_for_a_file_that_states_its_own_is_refused(
     write_npz(path, make_record())
     assert "states its own" in str(_fails(path, "E_UNIT", unit="mV"))
     assert "500 Hz" in str(_fails(path, "E_RATE", fs_hz=250))
-    assert read_any(path, fs_hz=500).fs_hz == 500
+    assert read_record(path, fs_hz=500).fs_hz == 500
 
 
 @pytest.mark.parametrize("keep", [0.99, 0.5, 0.02])

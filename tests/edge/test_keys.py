@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_app import datadir
-from edge_app.keys import KEYS_FILE, DeviceKeys
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.errors import KeyTextError
+from edge_app.session.keys import KEYS_FILE, DeviceKeys
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.errors import KeyTextError
 from lsemvae.ecg.errors import FormatError, StoreError
+from lsemvae.screen import datadir
 
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))
 SAME_NAME = DeviceKey(name="E6L-0042", secret=bytes(range(1, 33)))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from edge_app.store import STORE_FILE, RecordStore
-from lsemvae.ecg.formats import write_npz
+from edge_app.store.records import STORE_FILE, RecordStore
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.npz import write_npz
 
 pytestmark = [pytest.mark.needs_dbus, pytest.mark.slow]
 

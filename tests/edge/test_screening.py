@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_app.present import describe, describe_quality, describe_timings
-from edge_app.screening import Screener
 from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.errors import ADVICE, InferenceError, UnitError
 from lsemvae.ecg.leads import derive_limb_leads
 from lsemvae.ecg.reasons import Reason, advice
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff
+from lsemvae.screen.screener import Screener
+from lsemvae.terminal.result_view import describe, describe_quality, describe_timings
 
 Screeners = Callable[..., Screener]
 Records = Callable[..., EcgRecord]

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edge_app.bundle import Bundle, open_bundle
-from edge_app.runtime import Runtime, RuntimeOutput, load_runtime
-from edge_app.selftest import self_test
-from edge_app.trust import load_trusted_keys
 from lsemvae.ecg.errors import BundleSelfTestError
+from lsemvae.screen.bundle import Bundle, open_bundle
+from lsemvae.screen.runtime.contract import Runtime, RuntimeOutput
+from lsemvae.screen.runtime.load import load_runtime
+from lsemvae.screen.selftest import self_test
+from lsemvae.screen.trust import load_trusted_keys
 
 
 @pytest.fixture(scope="module")

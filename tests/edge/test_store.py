@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.clock import ID_LENGTH, is_id, new_id
-from edge_app.schema import APPLICATION_ID, SCHEMA_VERSION
-from edge_app.screening import ScreenResult
-from edge_app.store import STORE_FILE, RecordStore
+from edge_app.store.clock import ID_LENGTH, is_id, new_id
+from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.schema import APPLICATION_ID, SCHEMA_VERSION
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime
+from lsemvae.screen.screener import ScreenResult
 
 Records = Callable[..., EcgRecord]
 
@@ -205,8 +205,8 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from edge_app.store import RecordStore
-from edge_app.screening import ScreenResult
+from edge_app.store.records import RecordStore
+from lsemvae.screen.screener import ScreenResult
 from lsemvae.ecg.decision import Decision, Outcome
 from lsemvae.ecg.record import EcgRecord
 
@@ -270,7 +270,7 @@ def test_a_commit_that_returned_survives_a_kill(path: Path) -> None:
 def test_a_failed_result_takes_its_record_back(
     store: RecordStore, make_record: Records, result: ScreenResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_app.store as module
+    import edge_app.store.records as module
 
     monkeypatch.setattr(module, "_result_columns", lambda _: {"outcome": "MAYBE", "content": "{}"})
     with pytest.raises(StoreError, match="does not take this row of results"):
@@ -289,7 +289,7 @@ def test_the_tables_take_no_result_that_contradicts_itself(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
 ) -> None:
-    import edge_app.store as module
+    import edge_app.store.records as module
 
     real = module._result_columns
     monkeypatch.setattr(module, "_result_columns", lambda r: real(r) | changes)
@@ -409,7 +409,7 @@ def test_a_damaged_file_is_found_at_open(path: Path, make_record: Records) -> No
 def test_a_large_file_is_checked_at_open_only_after_a_crash(
     path: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edge_app.database as database
+    import edge_app.store.database as database
 
     checked: list[Path] = []
     monkeypatch.setattr(database, "_quick_check", lambda _, file: checked.append(file))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_app.console import strip_style
-from edge_app.present import draw
-from edge_app.strip import StripStyle, render_strip
 from lsemvae.ecg.record import EcgRecord, Interval
+from lsemvae.terminal.console import strip_style
+from lsemvae.terminal.result_view import draw
+from lsemvae.terminal.strip import StripStyle, render_strip
 
 FS_HZ = 250.0
 

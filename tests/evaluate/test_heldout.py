@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from lsemvae import scoring
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.labels import LABELS
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.decision import Decision, Outcome, error_decision
 from lsemvae.ecg.errors import FormatError, SampleError, StoreError
 from lsemvae.ecg.rule import Calibration, DecisionRule
-from lsemvae.evaluate import heldout
+from lsemvae.evaluate import heldout, scoring
 from lsemvae.evaluate.heldout import calibrate_run, pooled
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae

@@ -11,8 +11,8 @@ import torch
 from typer import Typer
 from typer.testing import CliRunner
 
-from lsemvae.cli_report import card as card_command
-from lsemvae.cli_report import report as report_command
+from lsemvae.commands.report import card as card_command
+from lsemvae.commands.report import report as report_command
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.labels import LABELS
 from lsemvae.ecg.errors import FormatError

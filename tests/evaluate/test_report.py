@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.errors import FormatError, LeadError
-from lsemvae.evaluate import report, report_html, report_pdf
-from lsemvae.evaluate.blocks import Plot, Section, TextTable
+from lsemvae.evaluate import report
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.evidence import gather
 from lsemvae.evaluate.plots_curves import mean_precision, mean_roc, net_benefit, reliability_bins
@@ -34,10 +33,13 @@ from lsemvae.evaluate.report_extras import (
     read_outcomes,
     read_pareto,
 )
-from lsemvae.evaluate.report_html import html_report
-from lsemvae.evaluate.report_pdf import write_pdf
 from lsemvae.evaluate.report_sections import latent_categories, report_sections
 from lsemvae.evaluate.truth import join_truth
+from lsemvae.report import html as report_html
+from lsemvae.report import pdf as report_pdf
+from lsemvae.report.blocks import Plot, Section, TextTable
+from lsemvae.report.html import html_report
+from lsemvae.report.pdf import write_pdf
 
 LEADS = ("I", "II", "V1")
 PARETO = [
@@ -222,7 +224,7 @@ def test_the_command_takes_a_shells_pattern(
 ) -> None:
     import typer
 
-    from lsemvae import cli_report
+    from lsemvae.commands import report as cli_report
 
     asked: list[ReportJob] = []
     monkeypatch.setattr(report, "write_report", lambda job, out: asked.append(job) or {})

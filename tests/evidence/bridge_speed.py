@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from firmware_bridge.bulk import BulkFrame, decode_bulk, encode_bulk
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.bulk import BulkFrame, decode_bulk, encode_bulk
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
 
 LEADS = 2
 SAMPLES = 25
@@ -52,7 +52,7 @@ def python_candidates(frames: Sequence[LiveFrame]) -> dict[str, Callable[[], obj
 
 def c_candidates(frames: Sequence[LiveFrame]) -> tuple[dict[str, Callable[[], object]], str]:
     """What is timed of the C core, or why it is not here; its results are compared with the Python codec's first."""
-    from firmware_bridge.sim.core_build import load_core, missing_for_core
+    from firmware_bridge.sim.device.core_build import load_core, missing_for_core
 
     lacking = missing_for_core()
     if lacking:

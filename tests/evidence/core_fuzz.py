@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from firmware_bridge import authenticity, bulk, codec, control, descriptor, status
-from firmware_bridge.profile import Contact, DeviceState, FrameFlag, Op, ReplyStatus, SampleCodec
-from firmware_bridge.sim.core_build import CORE_FOLDER
+from firmware_bridge.protocol import authenticity, bulk, codec, control, descriptor, status
+from firmware_bridge.protocol.profile import Contact, DeviceState, FrameFlag, Op, ReplyStatus, SampleCodec
+from firmware_bridge.sim.device.core_build import CORE_FOLDER
 from lsemvae.ecg.errors import ProtocolError
 
 RIGHT_SUM_SHARE = 1 / 3  # inputs whose check sum is made right: only what lies behind it can refuse them

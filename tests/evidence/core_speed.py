@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from firmware_bridge.sim.core_build import CORE_FOLDER
+from firmware_bridge.sim.device.core_build import CORE_FOLDER
 
 BAR_PER_S = 100_000
 RUNS = 5

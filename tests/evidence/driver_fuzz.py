@@ -21,12 +21,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.descriptor import DeviceDescriptor, encode_descriptor
 from firmware_bridge.drivers import Driver, catalogue, hativ, make, movesense, polar
 from firmware_bridge.drivers.track import MAX_GAP_S, MAX_SAMPLES
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID
-from firmware_bridge.profile import CONTROL_UUID, DESCRIPTOR_UUID, LIVE_UUID
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor, encode_descriptor
+from firmware_bridge.protocol.profile import CONTROL_UUID, DESCRIPTOR_UUID, LIVE_UUID
 from tests.bridge import driver_bytes
 
 INPUTS_PER_OBJECT = 2000

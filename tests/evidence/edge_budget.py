@@ -25,10 +25,10 @@ FORBIDDEN = (
 
 PROBE = """
 import json, resource, sys
-from edge_app.bundle import open_bundle
+from lsemvae.screen.bundle import open_bundle
 open_bundle()
 checked = resource.getrusage(resource.RUSAGE_SELF)
-from edge_app.screening import open_screener
+from lsemvae.screen.screener import open_screener
 open_screener()
 ready = resource.getrusage(resource.RUSAGE_SELF)
 def figures(usage):

@@ -24,14 +24,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import SessionResult, record_session
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.codec import LiveFrame
-from firmware_bridge.descriptor import DeviceDescriptor
-from firmware_bridge.sim.bus import BUS_VARIABLE
-from lsemvae.ecg.formats import write_npz
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.codec import LiveFrame
+from firmware_bridge.protocol.descriptor import DeviceDescriptor
+from firmware_bridge.sim.air.bus import BUS_VARIABLE
 from lsemvae.ecg.record import EcgRecord, record_from_physical
+from lsemvae.formats.npz import write_npz
 from tests.radio.air import FS_HZ, Radio, heartbeat_uv, worst_difference_uv
 from tests.radio.stall import StallDetector
 

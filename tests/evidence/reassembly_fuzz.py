@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.host_clock import HostClock
-from firmware_bridge.reassembly import MAX_STREAM_SAMPLES, Assembler
+from firmware_bridge.assembly.host_clock import HostClock
+from firmware_bridge.assembly.reassembly import MAX_STREAM_SAMPLES, Assembler
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
 
 FS_HZ = 500.0
 N = 25

@@ -21,9 +21,9 @@ import sys
 import time
 from collections import Counter
 
-from edge_app.link.log_file import FORMAT, parse_log
-from firmware_bridge.cobs import DEFAULT_MAX_BYTES
-from firmware_bridge.serial_packets import PacketReader, SerialChannel, SerialPacket, encode_packet
+from edge_app.link.log.file import FORMAT, parse_log
+from firmware_bridge.protocol.cobs import DEFAULT_MAX_BYTES
+from firmware_bridge.protocol.serial_packets import PacketReader, SerialChannel, SerialPacket, encode_packet
 
 HEADER = json.dumps({"format": FORMAT, "driver": "e6l"}).encode() + b"\n"
 MARK = SerialPacket(SerialChannel.STATUS, b"mark")

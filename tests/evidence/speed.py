@@ -52,11 +52,11 @@ def models(run: Path | None) -> dict[str, Callable[[], object]]:
     """The same student in torch fp32 and, as shipped, in INT8 on both runtimes."""
     import torch
 
-    from edge_app.bundle import open_bundle
-    from edge_app.runtime import load_runtime
-    from edge_app.trust import load_trusted_keys
     from lsemvae.model.config import StudentConfig
     from lsemvae.model.student import StudentNet
+    from lsemvae.screen.bundle import open_bundle
+    from lsemvae.screen.runtime.load import load_runtime
+    from lsemvae.screen.trust import load_trusted_keys
     from lsemvae.train.checkpoint import load_student
 
     torch.set_num_threads(1)

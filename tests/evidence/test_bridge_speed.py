@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from firmware_bridge.sim.core_build import missing_for_core
+from firmware_bridge.sim.device.core_build import missing_for_core
 
 SCRIPT = Path(__file__).with_name("bridge_speed.py")
 

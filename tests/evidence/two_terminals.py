@@ -17,10 +17,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_app.store import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, RecordStore
 from lsemvae.data.folder import EcgFolder
-from lsemvae.ecg.formats import write_npz
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.npz import write_npz
 from tests.devices.conftest import APP, Simulator, finished, largest_difference_lsb, until_recorded
 
 

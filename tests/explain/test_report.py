@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lsemvae import cli_explain
+from lsemvae.commands import explain as cli_explain
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.store import RecordStore
 from lsemvae.data.tasks import BUILT_IN, TaskSet

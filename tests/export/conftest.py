@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from export.data import ExportData
-from export.gates import GateThresholds
-from export.golden import RAW_FS_HZ, GoldenCase, limb_leads_mv
+from export.gates.gates import GateThresholds
+from export.gates.golden import RAW_FS_HZ, GoldenCase, limb_leads_mv
 from export.run import ExportResult, export_run
+from export.student_run.data import ExportData
 from lsemvae.ecg.frontend import apply_array
 from lsemvae.model.config import StudentConfig, to_json
 from lsemvae.model.student import StudentNet

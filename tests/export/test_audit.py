@@ -9,9 +9,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.audit import BORDER, CUSTOM, FLOAT, HYBRID, INT8, IoSpec, OpRow, io_problems, op_problems, require_clean
-from export.audit_onnx import audit_onnx
 from export.errors import ExportAuditError
+from export.gates.audit import (
+    BORDER,
+    CUSTOM,
+    FLOAT,
+    HYBRID,
+    INT8,
+    IoSpec,
+    OpRow,
+    io_problems,
+    op_problems,
+    require_clean,
+)
+from export.gates.audit_onnx import audit_onnx
 
 GOOD = [
     OpRow("QUANTIZE", "other", BORDER, (1,)),

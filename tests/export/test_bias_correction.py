@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export import tflite_file
-from export.bias_correction import logit_shift, shifted_onnx, shifted_tflite
+from export.convert import tflite_file
 from export.errors import ExportConversionError
+from export.int8.bias_correction import logit_shift, shifted_onnx, shifted_tflite
 from export.runners import Outputs, onnx_run, run_all, tflite_run
 
 pytestmark = pytest.mark.slow

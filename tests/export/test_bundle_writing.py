@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import check_private, check_target, write_bundle
 from export.errors import ExportError, ExportTargetError
+from export.release.bundle import check_private, check_target, write_bundle
 from lsemvae.ecg.errors import BundlePathError
 
 FILES = {"manifest.json": b"{}", "card.md": b"new"}

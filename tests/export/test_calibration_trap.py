@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import tflite_file
-from export.golden import CASES, RAW_FS_HZ, limb_leads_mv
-from export.noise import noise_to
-from export.quantize_onnx import quantize_onnx
-from export.quantize_tflite import SIGNATURE, Ranges, collect_ranges, quantize_tflite, quantizer_rules
-from export.recipe import load_recipe
+from export.convert import tflite_file
+from export.convert.noise import noise_to
+from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
+from export.int8.quantize_onnx import quantize_onnx
+from export.int8.quantize_tflite import SIGNATURE, Ranges, collect_ranges, quantize_tflite, quantizer_rules
+from export.int8.recipe import load_recipe
 from export.runners import file_run, run_all
 from lsemvae.ecg.frontend import apply_array
 

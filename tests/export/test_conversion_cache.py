@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from export import to_tflite
+from export.convert import to_tflite
 
 
 @pytest.fixture

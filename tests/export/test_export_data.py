@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.data import ExportData, check_data, data_from_store
 from export.errors import ExportCalibrationError
+from export.student_run.data import ExportData, check_data, data_from_store
 from lsemvae.data.store import STORE_LSB_UV, RecordStore
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS

@@ -17,7 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from safetensors.numpy import load_file, save_file
 
-from export import environment
+from export.convert import environment
+from export.convert.to_tflite import export_tflite
 from export.errors import (
     ExportAuditError,
     ExportCalibrationError,
@@ -28,15 +29,14 @@ from export.errors import (
     ExportModelError,
     ExportTargetError,
 )
-from export.gates import GateThresholds
+from export.gates.gates import GateThresholds
+from export.release.signing import key_path
 from export.run import export_run
 from export.runners import onnx_run, run_all, tflite_run
-from export.signing import key_path
-from export.to_tflite import export_tflite
 from lsemvae.ecg.canonical import canonical_json
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.frontend import apply_array
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 # A network of 2 k parameters spends its time on overhead, not on arithmetic: its latency tells nothing.
@@ -259,7 +259,7 @@ def test_onnx_alone_in_float(run_copy: Path, export_data, tmp_path: Path) -> Non
 
 def test_tflite_alone(run_copy: Path, exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = exported.work / "model.named.tflite"  # the same weights, converted already
-    monkeypatch.setattr("export.convert.converted_once", lambda *_args, **_kwargs: named)
+    monkeypatch.setattr("export.steps.converted_once", lambda *_args, **_kwargs: named)
     export_run(run_copy, target="tflite", out=tmp_path / "b", data=exported.data, gates=GATES)
     assert manifest_of(tmp_path / "b").models == {"tflite": "model.tflite"}
     assert (tmp_path / "b" / "model.tflite").read_bytes() == (exported.out / "model.tflite").read_bytes()
@@ -408,7 +408,7 @@ def test_a_converter_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None
 
 def test_audit_failure_stops_the_export(run_copy: Path, export_data, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.json"
-    from export.recipe import load_recipe
+    from export.int8.recipe import load_recipe
 
     values = load_recipe().to_dict()
     values["onnx_ops"] = [op for op in values["onnx_ops"] if op != "ReduceMean"]

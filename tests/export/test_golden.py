@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from export.golden import CASES, RAW_FS_HZ, GoldenCase, golden_arrays, golden_inputs, limb_leads_mv, npz_bytes
+from export.gates.golden import CASES, RAW_FS_HZ, GoldenCase, golden_arrays, golden_inputs, limb_leads_mv, npz_bytes
 from lsemvae.ecg.frontend import BASE, apply_array
 from lsemvae.ecg.leads import LIMB_LEADS, einthoven_residual
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import ExportModelError
-from export.graph import build_graph, check_student, fold_batch_norm
+from export.student_run.graph import build_graph, check_student, fold_batch_norm
 from lsemvae.model.student import StudentNet
 
 SHAPE = {"n_leads": 2, "n_samples": 2500}

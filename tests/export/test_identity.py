@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from export.identity import load_identity
+from export.student_run.identity import load_identity
 from lsemvae.data.labels import LABELS
 from lsemvae.data.tasks import BUILT_IN
 from lsemvae.train.run import TASKS_FILE

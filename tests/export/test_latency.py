@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.errors import ExportGateError
-from export.latency import Latency, measure, require_latency
+from export.gates.latency import Latency, measure, require_latency
 
 SLOW = Latency("tflite", fp32_p10_ms=1.0, fp32_p50_ms=1.0, int8_p10_ms=1.5, int8_p50_ms=1.5)
 

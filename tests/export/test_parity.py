@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from export.errors import ExportGateError
-from export.gates import GateThresholds
-from export.parity import (
+from export.gates.gates import GateThresholds
+from export.gates.parity import (
     REFERENCE,
     AurocPair,
     compare_all,

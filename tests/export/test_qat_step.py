@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from export import qat_step
 from export.errors import ExportError
-from export.gates import GateThresholds
+from export.gates.gates import GateThresholds
+from export.gates.parity import AurocPair
 from export.job import plan_export
 from export.judge import judge as honest_judge
-from export.parity import AurocPair
 from export.run import export_run
 
 GATES = GateThresholds(max_latency_ratio=None, min_decision_agreement=0.9, max_p99_dp=0.2, max_auroc_change=0.05)

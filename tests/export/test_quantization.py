@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import tflite_file
-from export.audit import require_clean
-from export.audit_tflite import audit_tflite
+from export.convert import tflite_file
+from export.convert.noise import noise_to
 from export.errors import ExportAuditError, ExportGateError
-from export.gates import GateThresholds
-from export.golden import CASES, RAW_FS_HZ, limb_leads_mv
-from export.noise import noise_to
-from export.parity import REFERENCE, compare_all, require_parity
-from export.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
-from export.recipe import load_recipe
+from export.gates.audit import require_clean
+from export.gates.audit_tflite import audit_tflite
+from export.gates.gates import GateThresholds
+from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
+from export.gates.parity import REFERENCE, compare_all, require_parity
+from export.int8.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
+from export.int8.recipe import load_recipe
 from export.runners import run_all, tflite_run
 from lsemvae.ecg.frontend import apply_array
 from lsemvae.ecg.rule import Calibration, DecisionRule
@@ -47,7 +47,7 @@ def moving_average_ranges(named: Path, ecg: np.ndarray, log: Path) -> dict:
     """What the quantizer's own calibration makes of the same recordings."""
     from litert_quantizer import quantizer
 
-    from export.quantize_tflite import SIGNATURE, quantizer_rules
+    from export.int8.quantize_tflite import SIGNATURE, quantizer_rules
 
     with noise_to(log):
         tool = quantizer.Quantizer(str(named))

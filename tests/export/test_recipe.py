@@ -7,7 +7,7 @@ import json
 import pytest
 
 from export.errors import ExportError
-from export.recipe import DEFAULT_RECIPE, load_recipe, parse_recipe, recipe_names
+from export.int8.recipe import DEFAULT_RECIPE, load_recipe, parse_recipe, recipe_names
 
 
 def test_every_shipped_recipe_loads_and_round_trips() -> None:

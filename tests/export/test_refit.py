@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.data import ExportData
 from export.errors import ExportCalibrationError, ExportModelError
-from export.gates import GateThresholds
-from export.refit import refitted, settle
+from export.gates.gates import GateThresholds
+from export.gates.refit import refitted, settle
 from export.run import export_run
 from export.runners import Outputs
-from export.source import DecisionSource, load_decision
-from lsemvae.ecg.manifest import Manifest
+from export.student_run.data import ExportData
+from export.student_run.source import DecisionSource, load_decision
 from lsemvae.ecg.rule import Calibration, DecisionRule
+from lsemvae.screen.manifest import Manifest
 
 LABELS = ("RHS", "NORM")
 RULE = DecisionRule(

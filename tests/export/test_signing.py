@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from export.errors import SigningKeyError
-from export.signing import create_key, key_path, load_key, load_or_create_key
+from export.release.signing import create_key, key_path, load_key, load_or_create_key
 
 
 def test_new_key_is_private_and_its_public_half_is_hex(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from export.errors import ExportGateError
-from export.gates import GateThresholds, require_bundle_size, require_size
+from export.gates.gates import GateThresholds, require_bundle_size, require_size
 from export.run import export_run
 
 

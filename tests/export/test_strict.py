@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import tflite_file
-from export.audit import BORDER, FLOAT, INT8, OpRow, op_problems
-from export.audit_tflite import audit_tflite
+from export.convert import tflite_file
+from export.convert.noise import noise_to
 from export.errors import ExportAuditError, ExportCalibrationError, ExportError, ExportModelError
-from export.noise import noise_to
-from export.parity import compare
-from export.quantize_tflite import collect_ranges, quantize_tflite
-from export.recipe import load_recipe
+from export.gates.audit import BORDER, FLOAT, INT8, OpRow, op_problems
+from export.gates.audit_tflite import audit_tflite
+from export.gates.parity import compare
+from export.int8.quantize_tflite import collect_ranges, quantize_tflite
+from export.int8.recipe import load_recipe
 from export.runners import run_all, tflite_run
-from export.strict import STRICT_RECIPE, StrictFiles, export_strict, within
-from export.strict_graph import integer_ready
-from export.strict_io import (
+from export.strict.build import STRICT_RECIPE, StrictFiles, export_strict, within
+from export.strict.graph import integer_ready
+from export.strict.interface import (
     QuantizedIo,
     dequantize,
     quantize_ecg,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from export.errors import ExportError, ExportGateError
-from export.gates import GateThresholds
+from export.gates.gates import GateThresholds
 from export.run import export_run
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 # Two thousand parameters on 240 recordings: one flip is 0.4 %, and a latency tells nothing.
@@ -25,7 +25,7 @@ def converted(exported, monkeypatch: pytest.MonkeyPatch) -> None:
         out.write_bytes((exported.work / "model.named.tflite").read_bytes())
         return out
 
-    monkeypatch.setattr("export.convert.converted_once", converted_once)
+    monkeypatch.setattr("export.steps.converted_once", converted_once)
 
 
 def test_it_is_judged_and_shipped_with_its_interface(run_copy: Path, exported, converted, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_bundle_without_it_still_opens_on_older_hosts(exported) -> None:
 
 def test_it_misses_a_gate_like_any_other_file(run_copy: Path, exported, converted, tmp_path: Path, monkeypatch) -> None:
     def upside_down(model: Path):
-        from export.strict_io import strict_run
+        from export.strict.interface import strict_run
 
         run = strict_run(model)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export import tflite_file
+from export.convert import tflite_file
 
 WEIGHTS = np.arange(40, dtype=np.uint8)
 

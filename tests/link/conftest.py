@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV, SignalSource, source_from_uv
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, SignalSource, source_from_uv
 from lsemvae.ecg.record import EcgRecord
 
 FS_HZ = 500.0

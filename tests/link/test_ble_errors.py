@@ -16,9 +16,9 @@ from bleak.exc import (
 from bleak_retry_connector import BleakNotFoundError
 from dbus_fast.errors import AuthError, InvalidAddressError
 
-from edge_app.link.ble_errors import is_of_the_link, not_found, translated, unanswered
+from edge_app.link.ble.errors import is_of_the_link, not_found, translated, unanswered
 from edge_app.link.radio_errors import PairingError, RadioError
-from firmware_bridge.profile import LIVE_UUID
+from firmware_bridge.protocol.profile import LIVE_UUID
 from lsemvae.ecg.errors import ADVICE, LinkError, ProtocolError
 
 REASON = BleakBluetoothNotAvailableReason

@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from edge_app.calibration_check import GAIN_TOLERANCE, CalibrationResult, check_calibration, measure_pulse
+from edge_app.devices.calibration_check import GAIN_TOLERANCE, CalibrationResult, check_calibration, measure_pulse
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import DeviceNotAuthenticatedError, record_session
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.control import CalibrateParams, Request
-from firmware_bridge.profile import Feature, Op
-from firmware_bridge.sim.core_device import make_device
-from firmware_bridge.sim.device import DEFAULT_FEATURES, VirtualDevice
-from firmware_bridge.sim.faults import Faults
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.control import CalibrateParams, Request
+from firmware_bridge.protocol.profile import Feature, Op
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.device.core_device import make_device
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, VirtualDevice
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from tests.link.conftest import heartbeat_uv
 

@@ -10,16 +10,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge_app.link.driver_session import port_for, record_driver
-from edge_app.link.log_file import read_log
-from edge_app.link.notification_log import LoggingPort
-from edge_app.link.replay import replay_driver
-from edge_app.link.serial_line import LOST_REASON, SerialPort
-from edge_app.session.types import EventKind
+from edge_app.link.log.file import read_log
+from edge_app.link.log.replay import replay_driver
+from edge_app.link.log.writer import LoggingPort
+from edge_app.link.serial.port import LOST_REASON, SerialPort
+from edge_app.session.driver import port_for, record_driver
+from edge_app.session.events import EventKind
 from firmware_bridge.drivers import catalogue
 from firmware_bridge.drivers.viatom import ViatomDriver
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
-from firmware_bridge.sim.serial_device import ProtoCentralBoard, board_codes
+from firmware_bridge.sim.air.serial_device import ProtoCentralBoard, board_codes
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from lsemvae.ecg.record import StartTime, record_from_physical
 
@@ -150,7 +150,7 @@ def test_a_link_that_is_lost_ends_the_recording_with_what_came():
 
 
 def test_a_write_that_hangs_counts_as_a_lost_link(monkeypatch):
-    monkeypatch.setattr("edge_app.link.driver_session._WRITE_S", 0.1)
+    monkeypatch.setattr("edge_app.session.driver._WRITE_S", 0.1)
 
     async def run():
         port = FakePort(answer=viatom())

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from bleak.exc import BleakBluetoothNotAvailableError, BleakBluetoothNotAvailableReason, BleakError
 
-from edge_app.link import gatt
-from edge_app.link.gatt import GattPort
+from edge_app.link.ble import port as gatt
+from edge_app.link.ble.port import GattPort
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo
 from lsemvae.ecg.errors import LinkError
 

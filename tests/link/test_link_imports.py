@@ -17,7 +17,12 @@ def modules_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import edge_app.session", "import edge_app.spool", "import edge_app.link.base", "import edge_app.link.inprocess"],
+    [
+        "import edge_app.session",
+        "import edge_app.session.spool",
+        "import edge_app.link.base",
+        "import edge_app.link.inprocess",
+    ],
 )
 def test_sessions_spool_and_the_in_process_link_load_no_radio(statement):
     loaded = modules_after(statement)
@@ -29,7 +34,7 @@ def test_the_session_does_not_know_the_simulator():
 
 
 def test_the_bluetooth_link_loads_bleak_but_not_the_simulator():
-    loaded = modules_after("import edge_app.link.ble")
+    loaded = modules_after("import edge_app.link.ble.transport")
     assert "bleak" in loaded
     assert not [name for name in loaded if name.startswith(("firmware_bridge.sim", "bumble"))]
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_app.link import log_file
 from edge_app.link.inprocess import InProcessTransport
-from edge_app.link.log_file import FORMAT, LogWriter, parse_log, read_log
-from edge_app.link.notification_log import LoggingTransport
+from edge_app.link.log import file as log_file
+from edge_app.link.log.file import FORMAT, LogWriter, parse_log, read_log
+from edge_app.link.log.writer import LoggingTransport
 from edge_app.session import record_session
-from firmware_bridge.sim.faults import Faults
+from firmware_bridge.sim.air.faults import Faults
 from lsemvae.ecg.errors import FormatError, StoreError
 
 HEADER = json.dumps({"format": FORMAT, "driver": "e6l"}).encode() + b"\n"

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.link import replay
 from edge_app.link.client import DeviceClient
 from edge_app.link.inprocess import InProcessTransport
-from edge_app.link.log_file import LogEntry, NotificationLog, parse_log, read_log
-from edge_app.link.notification_log import LoggingTransport
-from edge_app.link.replay import ReplayTransport
+from edge_app.link.log import replay
+from edge_app.link.log.file import LogEntry, NotificationLog, parse_log, read_log
+from edge_app.link.log.replay import ReplayTransport
+from edge_app.link.log.writer import LoggingTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from firmware_bridge.authenticity import DeviceKey, decode_authenticate_reply, encode_authenticate, verify
-from firmware_bridge.control import Reply, decode_reply
-from firmware_bridge.profile import Op, ReplyStatus
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.faults import Faults
+from firmware_bridge.protocol.authenticity import DeviceKey, decode_authenticate_reply, encode_authenticate, verify
+from firmware_bridge.protocol.control import Reply, decode_reply
+from firmware_bridge.protocol.profile import Op, ReplyStatus
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.device.device import VirtualDevice
 from lsemvae.ecg.errors import FormatError, LinkError
 
 SPEED = 20.0

@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from edge_app.link import serial_line, serial_port
 from edge_app.link.client import DeviceClient
-from edge_app.link.serial_line import SerialPort, translated
-from edge_app.link.serial_port import SerialTransport
+from edge_app.link.serial import port as serial_line
+from edge_app.link.serial import transport as serial_port
+from edge_app.link.serial.port import SerialPort, translated
+from edge_app.link.serial.transport import SerialTransport
 from edge_app.session import EventKind, record_session
-from firmware_bridge.bulk import (
+from firmware_bridge.protocol.bulk import (
     BulkAssembler,
     RecordArmParams,
     RecordReadParams,
@@ -28,18 +29,18 @@ from firmware_bridge.bulk import (
     decode_recording,
     encode_record_list,
 )
-from firmware_bridge.control import Request, decode_reply
-from firmware_bridge.descriptor import decode_descriptor
-from firmware_bridge.profile import DeviceState, Op, ReplyStatus
-from firmware_bridge.serial_packets import SERIAL_MTU
-from firmware_bridge.sim.device import VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.serial_device import Pty, SerialPeripheral
-from firmware_bridge.status import decode_status
+from firmware_bridge.protocol.control import Request, decode_reply
+from firmware_bridge.protocol.descriptor import decode_descriptor
+from firmware_bridge.protocol.profile import DeviceState, Op, ReplyStatus
+from firmware_bridge.protocol.serial_packets import SERIAL_MTU
+from firmware_bridge.protocol.status import decode_status
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.air.player import DevicePlayer
+from firmware_bridge.sim.air.serial_device import Pty, SerialPeripheral
+from firmware_bridge.sim.device.device import VirtualDevice
 from lsemvae.ecg.errors import LinkError
-from lsemvae.ecg.formats import write_npz
 from lsemvae.ecg.record import record_from_physical
+from lsemvae.formats.npz import write_npz
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 
@@ -356,7 +357,7 @@ def test_the_virtual_device_is_a_program_of_its_own(tmp_path, signal_uv, options
     command = [
         sys.executable,
         "-m",
-        "firmware_bridge.sim.serial_device",
+        "firmware_bridge.sim.air.serial_device",
         "--record",
         str(path),
         "--speed",

@@ -11,12 +11,12 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from firmware_bridge.control import Request, StartParams, decode_start_reply
-from firmware_bridge.profile import Feature, Op
-from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.source import source_from_uv
+from firmware_bridge.protocol.control import Request, StartParams, decode_start_reply
+from firmware_bridge.protocol.profile import Feature, Op
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.air.player import DevicePlayer
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from lsemvae.ecg.record import EcgRecord, StartTime
 from tests.link.away import AwayTransport

@@ -12,16 +12,16 @@ import pytest
 
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import DeviceNotAuthenticatedError, EventKind, SessionResult, record_session
-from edge_app.spool import EntryKind
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.codec import LiveFrame, encode_frame
-from firmware_bridge.descriptor import decode_descriptor, encode_descriptor
-from firmware_bridge.profile import Contact, FrameFlag, Op, ReplyStatus, SampleCodec
-from firmware_bridge.sim.core_device import make_device
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.source import source_from_uv
+from edge_app.session.spool import EntryKind
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.codec import LiveFrame, encode_frame
+from firmware_bridge.protocol.descriptor import decode_descriptor, encode_descriptor
+from firmware_bridge.protocol.profile import Contact, FrameFlag, Op, ReplyStatus, SampleCodec
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.air.player import DevicePlayer
+from firmware_bridge.sim.device.core_device import make_device
+from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LinkError, ProtocolError
 from lsemvae.ecg.source import SourceInfo
 from tests.link.away import AwayTransport

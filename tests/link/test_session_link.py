@@ -14,16 +14,16 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
+from edge_app.session.spool import Spool, recover_spool
 from edge_app.session.stream import choose_codec
-from edge_app.spool import Spool, recover_spool
-from firmware_bridge.checksum import with_crc
-from firmware_bridge.codec import LiveFrame, decode_frame, encode_frame
-from firmware_bridge.control import decode_retransmit
-from firmware_bridge.descriptor import encode_descriptor
-from firmware_bridge.drift import DriftError
-from firmware_bridge.profile import Contact, Feature, FrameFlag, Op, SampleCodec
-from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.faults import Faults
+from firmware_bridge.assembly.drift import DriftError
+from firmware_bridge.protocol.checksum import with_crc
+from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
+from firmware_bridge.protocol.control import decode_retransmit
+from firmware_bridge.protocol.descriptor import encode_descriptor
+from firmware_bridge.protocol.profile import Contact, Feature, FrameFlag, Op, SampleCodec
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from lsemvae.ecg.errors import LinkError, ProtocolError, RateError
 from tests.link.away import AwayTransport
 

@@ -16,8 +16,8 @@ import pytest
 
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from edge_app.spool import MAGIC, EntryKind, Spool, read_entries, recover_spool
-from firmware_bridge.sim.faults import Faults
+from edge_app.session.spool import MAGIC, EntryKind, Spool, read_entries, recover_spool
+from firmware_bridge.sim.air.faults import Faults
 from lsemvae.ecg.errors import FormatError, LengthError, StoreError
 from lsemvae.ecg.record import EcgRecord, StartTime
 from lsemvae.ecg.source import SourceInfo
@@ -62,8 +62,8 @@ def test_a_process_that_is_killed_loses_nothing_that_it_received(tmp_path):
         from pathlib import Path
         from edge_app.link.inprocess import InProcessTransport
         from edge_app.session import record_session
-        from edge_app.spool import Spool
-        from firmware_bridge.sim.source import source_from_uv
+        from edge_app.session.spool import Spool
+        from firmware_bridge.sim.device.source import source_from_uv
 
         x = np.stack([np.arange(7000.0) % 400, np.arange(7000.0) % 300])
 

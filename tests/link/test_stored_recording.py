@@ -12,12 +12,12 @@ from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.link.stored import armed_seconds
 from edge_app.session import EventKind, SessionResult, record_session
-from edge_app.spool import EntryKind, Spool, read_entries, recover_spool
-from firmware_bridge.profile import Feature, Op, ReplyStatus
-from firmware_bridge.sim.core_device import make_device
-from firmware_bridge.sim.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.faults import Faults
-from firmware_bridge.sim.memory import RecordingMemory
+from edge_app.session.spool import EntryKind, Spool, read_entries, recover_spool
+from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus
+from firmware_bridge.sim.air.faults import Faults
+from firmware_bridge.sim.device.core_device import make_device
+from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.memory import RecordingMemory
 from lsemvae.ecg.errors import LinkError
 from tests.link.away import AwayTransport
 

@@ -25,11 +25,11 @@ def test_a_transport_without_radio_loads_none_and_no_simulator(name):
 
 
 def test_the_gatt_port_loads_bleak_but_no_simulator():
-    loaded = modules_after("import edge_app.link.gatt")
+    loaded = modules_after("import edge_app.link.ble.port")
     assert "bleak" in loaded
     assert not [module for module in loaded if module.startswith(("firmware_bridge.sim", "bumble"))]
 
 
 def test_serial_packets_load_no_loop_no_clock_and_no_port():
-    loaded = modules_after("import firmware_bridge.serial_packets")
+    loaded = modules_after("import firmware_bridge.protocol.serial_packets")
     assert loaded.isdisjoint({"asyncio", "socket", "serial", "bleak"})

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from firmware_bridge.sim.source import ELECTRODE_OFFSET_UV
+from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV
 from lsemvae.ecg.record import EcgRecord
 
 FS_HZ = 500.0

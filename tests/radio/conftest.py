@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.sim.bus import BUS_VARIABLE
-from lsemvae.ecg.formats import write_npz
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.sim.air.bus import BUS_VARIABLE
 from lsemvae.ecg.record import EcgRecord, record_from_physical
+from lsemvae.formats.npz import write_npz
 from tests.radio.air import FS_HZ, Radio, heartbeat_uv, worst_difference_uv
 from tests.radio.stall import LIMIT_S, StallDetector
 

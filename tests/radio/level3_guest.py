@@ -22,14 +22,14 @@ from typing import Any
 
 from bleak import BleakClient, BleakScanner
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import record_session
-from firmware_bridge.authenticity import DeviceKey
-from firmware_bridge.control import Request, StartParams
-from firmware_bridge.profile import CONTROL_UUID, LIVE_UUID, SERVICE_UUID, Op, StartFlag
-from firmware_bridge.sim.vm.guest import LOCKED_KEY, Air, adapter, adapter_appears, bonds, forget_device, pids
-from firmware_bridge.sim.vm.machine import NO_ADAPTER_STATUS
+from firmware_bridge.protocol.authenticity import DeviceKey
+from firmware_bridge.protocol.control import Request, StartParams
+from firmware_bridge.protocol.profile import CONTROL_UUID, LIVE_UUID, SERVICE_UUID, Op, StartFlag
 from lsemvae.ecg.errors import EcgError
+from tests.radio.level3.guest import LOCKED_KEY, Air, adapter, adapter_appears, bonds, forget_device, pids
+from tests.radio.level3.machine import NO_ADAPTER_STATUS
 
 OUT = Path("/level3")
 SCAN_S = 20.0
@@ -40,7 +40,7 @@ STOP = Request(op=Op.STOP, txn=3).to_bytes()
 BAD_RADIO = {"drop": 0.05, "corrupt": 0.03, "swap": 0.03, "duplicate": 0.02}
 CRASHES = f"""
 import asyncio, os, signal
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 
 async def connect_and_die():
     await BleTransport(scan_s={SCAN_S}).connect()
@@ -50,7 +50,7 @@ asyncio.run(connect_and_die())
 """
 REFUSED = """
 import asyncio, json
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from lsemvae.ecg.errors import EcgError
 
 try:

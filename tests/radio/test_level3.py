@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firmware_bridge.sim.vm.debian import RELEASES
-from firmware_bridge.sim.vm.machine import run_program
-from lsemvae.ecg.formats import write_npz
 from lsemvae.ecg.record import EcgRecord
+from lsemvae.formats.npz import write_npz
+from tests.radio.level3.debian import RELEASES
+from tests.radio.level3.machine import run_program
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("LSEMVAE_LEVEL3") != "1", reason="opt-in: LSEMVAE_LEVEL3=1, minutes a release"),

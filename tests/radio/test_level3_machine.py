@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from firmware_bridge.sim.vm import debian, initramfs, machine
-from firmware_bridge.sim.vm.errors import MachineError
+from tests.radio.level3 import debian, initramfs, machine
+from tests.radio.level3.errors import MachineError
 
 
 def module(*, depends: str = "", body: bytes = b"code") -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from edge_app.link.driver_session import record_driver
-from edge_app.link.gatt import GattPort
+from edge_app.link.ble.port import GattPort
+from edge_app.session.driver import record_driver
 from firmware_bridge.drivers import catalogue
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.link.client import DeviceClient, Source
 from edge_app.link.stored import arm, find
 from edge_app.session import EventKind, SessionResult, record_session
-from firmware_bridge.bulk import BulkAssembler, RecordReadParams, StoredRecording
-from firmware_bridge.profile import Op
+from firmware_bridge.protocol.bulk import BulkAssembler, RecordReadParams, StoredRecording
+from firmware_bridge.protocol.profile import Op
 from lsemvae.ecg.errors import ProtocolError
 
 # Given, no scan waits to see whether a second device has the same name.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import SessionResult, record_session
-from firmware_bridge.authenticity import DeviceKey
+from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.errors import EcgError
 
 ADDRESS = "F1:F2:F3:F4:F5:F6"

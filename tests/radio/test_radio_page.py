@@ -8,7 +8,7 @@ import pytest
 
 from edge_app.link import radio_errors
 from edge_app.session import DeviceNotAuthenticatedError
-from firmware_bridge.sim.faults import Faults
+from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.server import COMMANDS
 
 ERRORS = [kind.code for kind in radio_errors.RadioError.__subclasses__()] + [DeviceNotAuthenticatedError.code]

@@ -8,13 +8,14 @@ import pytest
 from bleak import BleakClient
 from dbus_fast import DBusError
 
-from edge_app.link import ble, ble_pairing
-from edge_app.link.ble import BleTransport
-from edge_app.link.ble_bus import DEVICE, BluezBus
-from edge_app.link.ble_pairing import PairingAgent, agent_for
+from edge_app.link.ble import pairing as ble_pairing
+from edge_app.link.ble import transport as ble
+from edge_app.link.ble.bus import DEVICE, BluezBus
+from edge_app.link.ble.pairing import PairingAgent, agent_for
+from edge_app.link.ble.transport import BleTransport
 from edge_app.link.radio_errors import PairingError
-from firmware_bridge.descriptor import DESCRIPTOR_BYTES
-from firmware_bridge.profile import DESCRIPTOR_UUID
+from firmware_bridge.protocol.descriptor import DESCRIPTOR_BYTES
+from firmware_bridge.protocol.profile import DESCRIPTOR_UUID
 from firmware_bridge.sim.bluezd.device import BlueZDevice
 from lsemvae.ecg.errors import LinkError
 from tests.radio.lab import FIRST, SECOND, laboratory, run

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import SessionResult, record_session
-from firmware_bridge.control import Request, StartParams, decode_reply, decode_start_reply
-from firmware_bridge.profile import Op
-from firmware_bridge.sim import bus
-from firmware_bridge.sim.device import Channel, Notification, VirtualDevice
-from firmware_bridge.sim.player import DevicePlayer
-from firmware_bridge.sim.radio import RadioOptions, serve
+from firmware_bridge.protocol.control import Request, StartParams, decode_reply, decode_start_reply
+from firmware_bridge.protocol.profile import Op
+from firmware_bridge.sim.air import bus
+from firmware_bridge.sim.air.player import DevicePlayer
+from firmware_bridge.sim.air.radio import RadioOptions, serve
+from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.source import source_from_record
 from firmware_bridge.sim.server import COMMANDS
-from firmware_bridge.sim.source import source_from_record
 from lsemvae.ecg.errors import LinkError
 
 _PATIENCE_S = 20.0

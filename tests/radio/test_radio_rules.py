@@ -26,11 +26,11 @@ import pytest
 from bleak import BleakClient, BleakScanner
 from bleak.exc import BleakError
 
-from edge_app.link import ble_scan
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble import scan as ble_scan
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import EventKind, record_session
-from firmware_bridge.control import Request, StartParams
-from firmware_bridge.profile import (
+from firmware_bridge.protocol.control import Request, StartParams
+from firmware_bridge.protocol.profile import (
     CONTROL_UUID,
     DESCRIPTOR_UUID,
     LIVE_UUID,
@@ -236,7 +236,7 @@ def test_rule_6_aborted_connections_are_retried_and_their_disconnect_callbacks_i
 
 CRASHES = """
 import asyncio, os, signal
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 
 async def connect_and_die():
     transport = BleTransport(scan_s=5)

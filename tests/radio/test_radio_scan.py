@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from edge_app.link import ble, ble_bus, bounded
-from edge_app.link.ble import BleTransport
-from edge_app.link.ble_scan import Seen, scan
+from edge_app.link import bounded
+from edge_app.link.ble import bus as ble_bus
+from edge_app.link.ble import transport as ble
+from edge_app.link.ble.scan import Seen, scan
+from edge_app.link.ble.transport import BleTransport
 from edge_app.link.radio_errors import (
     BluetoothOffError,
     BluetoothPermissionError,
@@ -19,7 +21,7 @@ from edge_app.link.radio_errors import (
     DeviceNotFoundError,
     NoAdapterError,
 )
-from firmware_bridge.profile import SERVICE_UUID
+from firmware_bridge.protocol.profile import SERVICE_UUID
 from firmware_bridge.sim.bluezd.device import BlueZDevice
 from lsemvae.ecg.errors import LengthError, LinkError
 from tests.radio.lab import FIRST, SECOND, STRANGER, Lab, laboratory, run

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edge_app.link.ble import BleTransport
+from edge_app.link.ble.transport import BleTransport
 from edge_app.session import EventKind, SessionResult, record_session
-from edge_app.spool import Spool, recover_spool
+from edge_app.session.spool import Spool, recover_spool
 from lsemvae.ecg.errors import LinkError, ProtocolError
 
 

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_app.bundle import open_bundle
-from edge_app.trust import load_trusted_keys
 from export.runners import Outputs
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.bundle import open_bundle
+from lsemvae.screen.manifest import Manifest
+from lsemvae.screen.trust import load_trusted_keys
 from tests.conftest import find_data_dir
 from tests.runtimes.asking import Answers, Variant, ask_browser, ask_legacy, ask_python
 from tests.runtimes.matrix import PAIRS, TOLERANCES, Pair, decided, difference

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from edge_app.bundle import Bundle, open_bundle
-from edge_app.trust import load_trusted_keys
 from export.runners import Outputs
+from lsemvae.screen.bundle import Bundle, open_bundle
+from lsemvae.screen.trust import load_trusted_keys
 from tests.conftest import _skip_for, find_data_dir
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers, BrowserRun, Variant, ask_browser, ask_legacy, ask_python

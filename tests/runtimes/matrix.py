@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from export.parity import outcomes, probabilities
+from export.gates.parity import outcomes, probabilities
 from export.runners import Outputs
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.manifest import Manifest
 
 # XNNPACK is what the clinic runs, and what calibration and thresholds were fitted on: everything is held against it.
 REFERENCE: Final = "ai-edge-litert, XNNPACK"

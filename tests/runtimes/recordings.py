@@ -11,7 +11,7 @@ import numpy as np
 
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg import frontend
-from lsemvae.ecg.manifest import Manifest
+from lsemvae.screen.manifest import Manifest
 
 # Shard and how many of its recordings, from the first: two archives of good recordings (device and country differ), and one
 # of telephone recordings with open electrodes, which reach the front-end's clip. Amplitude tails are where a runtime

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.tflite_file import TENSOR_TYPES, operator_name, pack, parse
+from export.convert.tflite_file import TENSOR_TYPES, operator_name, pack, parse
 
 BROKEN_BY: Final = 1.1
 """A scale that is 10 % off."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.bundle import Bundle
+from lsemvae.screen.bundle import Bundle
 from tests.runtimes.recordings import Questions
 from tests.runtimes.surgery import cut_after, quantized_convolutions, weights_onnx, weights_tflite
 

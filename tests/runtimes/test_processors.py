@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_app.bundle import Bundle
 from export.runners import Outputs
+from lsemvae.screen.bundle import Bundle
 from tests.conftest import _skip_for
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.bundle import Bundle
 from export.runners import Outputs
+from lsemvae.screen.bundle import Bundle
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers, BrowserRun, Variant
 from tests.runtimes.matrix import PAIRS, Difference, Pair, decided, difference

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_app.bundle import Bundle
+from lsemvae.screen.bundle import Bundle
 from tests.runtimes.matrix import PAIRS, TOLERANCES, Difference
 from tests.runtimes.page import read
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.gates import GateThresholds
-from export.graph import build_graph
-from export.parity import AurocPair, Comparison, ParityReport
+from export.gates.gates import GateThresholds
+from export.gates.parity import AurocPair, Comparison, ParityReport
+from export.student_run.graph import build_graph
 from lsemvae.data.store import RecordStore, open_store
 from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.model.config import StudentConfig, TrainConfig, to_json

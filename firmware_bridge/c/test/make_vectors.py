@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-VECTORS: Final = Path(__file__).resolve().parents[2] / "vectors"
+VECTORS: Final = Path(__file__).resolve().parents[2] / "protocol" / "vectors"
 _ERRORS: Final = {
     "FrameTooShortError": "E6L_ERROR_SHORT",
     "FrameCrcError": "E6L_ERROR_CRC",
@@ -47,7 +47,7 @@ def main() -> None:
         _table("refused_case", "requests_refused", [_row(c, _answer(c)) for c in control["refused"] if "answer" in c]),
         _table("pulse_case", "pulse_cases", [_pulse(c) for c in _load("calibration")["cases"]]),
     ]
-    sys.stdout.write("/* Made from firmware_bridge/vectors by make_vectors.py. */\n" + "\n".join(tables))
+    sys.stdout.write("/* Made from firmware_bridge/protocol/vectors by make_vectors.py. */\n" + "\n".join(tables))
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The notification log: every received byte with its time, written, read, and played again."""

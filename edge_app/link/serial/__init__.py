@@ -1,0 +1,1 @@
+"""A device on a serial line: the port and the transport over it."""

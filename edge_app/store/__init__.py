@@ -1,0 +1,1 @@
+"""What stays on the disk: recordings and results, the data folder, clock and identifiers, newest bundle versions."""

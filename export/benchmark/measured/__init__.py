@@ -1,0 +1,1 @@
+"""Figures measured on a machine: here, or over SSH on a board."""

@@ -1,0 +1,1 @@
+"""Figures projected for a board that is not there, from instruction counts and published measurements."""

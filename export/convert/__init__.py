@@ -1,0 +1,1 @@
+"""From the graph to ONNX and TFLite files in fp32."""

@@ -1,0 +1,1 @@
+"""What an exported model must pass: operators, parity, latency, size; and the golden recordings."""

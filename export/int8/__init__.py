@@ -1,0 +1,1 @@
+"""From fp32 to INT8: recipes, quantization, bias correction."""

@@ -1,0 +1,1 @@
+"""The page that says how an export went: facts, gates, origin, plots."""

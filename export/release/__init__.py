@@ -1,0 +1,1 @@
+"""The signed bundle: files, manifest, key."""

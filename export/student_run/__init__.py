@@ -1,0 +1,1 @@
+"""The run that is exported: configuration, weights, identity, recordings, graph."""

@@ -1,0 +1,1 @@
+"""The commands of `lsemvae`; each loads what it needs when it runs."""

@@ -1,0 +1,1 @@
+"""ECG files to records: one file a format, chosen by content."""

@@ -1,0 +1,1 @@
+"""What changes on a board when one bundle replaces another."""

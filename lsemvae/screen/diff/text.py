@@ -1,0 +1,115 @@
+"""A comparison of two bundles as lines for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lsemvae.screen.diff.compare import BundleDiff, Change
+    from lsemvae.screen.diff.golden import GoldenDiff
+
+# Twelve hexadecimal digits tell files apart; the JSON has them whole.
+_SHOWN_DIGITS = 12
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# A row that only one side has is named, not spelled out.
+_LONGEST_VALUE = 160
+_WIDTH = 116
+
+
+def diff_lines(diff: BundleDiff) -> Iterator[str]:
+    """Yield the comparison: who, what it means for a board, then every difference by section."""
+    for side, one in (("A", diff.a), ("B", diff.b)):
+        yield f"{side}: {one['id']} {one['version']}, made {one['created_utc']}, key {one['key_id']}, {one['bytes']:,} bytes"
+    yield f"What the labels are: {diff.label_statement}"
+    yield ""
+    yield "For a board that runs A and gets B:"
+    yield from (f"  {sentence}" for sentence in diff.rollout)
+    for name, changes in diff.changes.items():
+        yield ""
+        yield name.capitalize()
+        yield from _section_lines(changes)
+    if not diff.equal:
+        yield ""
+        yield from _golden_lines(diff.golden)
+        yield ""
+        yield f"The same in both: {', '.join(diff.same) or 'nothing'}."
+
+
+def _section_lines(changes: tuple[Change, ...]) -> Iterator[str]:
+    """Yield the differences; those of one row stand under its name, as many in a line as fit."""
+    for head, group in groupby(changes, key=lambda change: change.path[:-1]):
+        words = [_change_line(change) for change in group]
+        name = " ".join(head[1:])
+        if name and len(name) + sum(map(len, words)) + 2 * len(words) < _WIDTH:
+            yield f"  {name}: {'; '.join(words)}"
+            continue
+        if name:
+            yield f"  {name}"
+        yield from (f"  {'  ' if name else ''}{line}" for line in _packed(words))
+
+
+def _packed(words: list[str]) -> Iterator[str]:
+    line = ""
+    for one in words:
+        if line and len(line) + len(one) > _WIDTH:
+            yield line
+            line = ""
+        line = f"{line}; {one}" if line else one
+    yield line
+
+
+def _change_line(change: Change) -> str:
+    name = f"model for {change.path[-1]}" if change.path[0] == "models" else change.path[-1]
+    if change.only_in:
+        return f"{name} only in {change.only_in.upper()}: {show(change.a if change.only_in == 'a' else change.b)}"
+    effect = f" ({change.effect})" if change.effect else ""
+    return f"{name} {show(change.a)} -> {show(change.b)}{effect}"
+
+
+def _golden_lines(golden: GoldenDiff) -> Iterator[str]:
+    yield "Golden recordings"
+    for side, words in golden.tests.items():
+        yield f"  self-test of {side.upper()}: {words}"
+    if golden.not_compared:
+        yield f"  not compared: {golden.not_compared}"
+        return
+    yield from (f"  {remark}" for remark in golden.remarks)
+    for change in golden.outcomes:
+        p = [f" (p {value:.3f})" if value is not None else "" for value in (change.p_a, change.p_b)]
+        yield f"  recording {change.recording}: {change.a}{p[0]} -> {change.b}{p[1]}"
+    width = max(map(len, golden.max_dp), default=0)
+    for label, value in golden.max_dp.items():
+        crossed = (
+            f", {golden.crossed[label]} of {golden.recordings} cross the threshold" if label in golden.crossed else ""
+        )
+        yield f"  {label:<{width}}  max |dp| {'not finite' if value is None else f'{value:.4f}'}{crossed}"
+
+
+def show(value: Any) -> str:
+    """Return a value in few words: hashes cut, estimates with their interval."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return f"{value[:_SHOWN_DIGITS]}..." if _HASH.fullmatch(value) else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return _cut(", ".join(f"{key} {show(one)}" for key, one in value.items()) or "empty")
+    return _show_list(value)
+
+
+def _show_list(values: list[Any]) -> str:
+    if len(values) == 3 and all(isinstance(one, float) for one in values):
+        return "{:.3f} ({:.3f}-{:.3f})".format(*values)
+    return "[" + ", ".join(show(one) for one in values) + "]"
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _LONGEST_VALUE else words[: _LONGEST_VALUE - 3] + "..."

@@ -1,0 +1,1 @@
+"""The model of a bundle on whichever runtime the machine has."""

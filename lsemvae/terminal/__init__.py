@@ -1,0 +1,1 @@
+"""What both command lines print with: console, options, views of results and bundles."""
