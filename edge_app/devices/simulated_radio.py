@@ -19,7 +19,7 @@ from urllib.parse import quote
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.protocol.profile import DEVICE_KEY_BYTES
 from lsemvae.ecg.errors import EcgError, StoreError
-from lsemvae.screen.datadir import DIR_MODE, ensure_dir, store_error, write_atomic
+from lsemvae.screen.datadir import DIR_MODE, ensure_dir, store_error, write_private
 
 __all__ = [
     "BUS_VARIABLE",
@@ -101,7 +101,7 @@ def simulated_key(name: str) -> DeviceKey:
     key = known_key()
     if key is None or key.name != name:
         key = DeviceKey(name=name, secret=secrets.token_bytes(DEVICE_KEY_BYTES))
-        write_atomic(meeting_point() / _KEY_FILE, key.to_text().encode("ascii"))
+        write_private(meeting_point() / _KEY_FILE, key.to_text().encode("ascii"))
     return key
 
 

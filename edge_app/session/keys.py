@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.errors import EcgError, FormatError, StoreError
-from lsemvae.screen.datadir import FILE_MODE, ensure_dir, store_error, write_atomic
+from lsemvae.screen.datadir import FILE_MODE, ensure_dir, store_error, write_private
 
 __all__ = ["KEYS_FILE", "DeviceKeys"]
 
@@ -106,7 +106,7 @@ class DeviceKeys:
     def _write(self, keys: dict[str, DeviceKey]) -> None:
         ensure_dir(self._dir)
         content = {"format": _FORMAT, "keys": [keys[name].to_text() for name in sorted(keys)]}
-        write_atomic(self.path, (json.dumps(content, indent=1) + "\n").encode("ascii"))
+        write_private(self.path, (json.dumps(content, indent=1) + "\n").encode("ascii"))
 
 
 def _decode(data: bytes, path: Path) -> list[DeviceKey]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lsemvae.ecg.whole import whole_file
+
 _SHOWN_BINS = 8
 
 
@@ -32,9 +34,8 @@ def draw_curves(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]], *,
     )  # fmt: skip
     roc.legend(loc="lower right", fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", metadata={"Software": None})
-    part.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
 
 
 def _reliability(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -20,9 +20,10 @@ from torch import nn
 from lsemvae.data.labels import DESCRIPTIONS
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import FormatError
+from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.card import INTENDED_USE, LABEL_STATEMENT, NOT_FOR
 from lsemvae.train.checkpoint import load_lsemvae, load_student
-from lsemvae.train.run import folds_left_out, read_object, write_text
+from lsemvae.train.run import folds_left_out, read_object
 
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 COPIED = (WEIGHTS, CONFIG)
@@ -82,7 +83,7 @@ def write_hub_folder(run: Path, out: Path, card: HubCard, *, store: RecordStore 
     names = [*COPIED, *(name for name in ALSO_COPIED if (run / name).is_file())]
     for name in names:
         shutil.copyfile(run / name, out / name)
-    write_text(out / README, render(card, facts))
+    write_whole(out / README, render(card, facts))
     check_same_weights(model, _loader(out)[0](out)[0], where=out)
     return [out / name for name in (*names, README)]
 

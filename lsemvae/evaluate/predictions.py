@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from lsemvae.ecg.errors import FormatError, SampleError
+from lsemvae.ecg.whole import write_whole
 
 LEAD_SETS = ("12", "6", "I+II", "I")
 FORMAT = 1
@@ -99,8 +100,8 @@ class PredictionTable:
             )
         packed = _packed(self)
         body = _json_of(self, sha256=hashlib.sha256(packed).hexdigest())
-        _write(path, packed)
-        _write(path.with_suffix(".json"), body.encode("utf-8"))
+        write_whole(path, packed)
+        write_whole(path.with_suffix(".json"), body.encode("utf-8"))
 
 
 def load(path: Path) -> PredictionTable:
@@ -269,9 +270,3 @@ def _described(path: Path) -> dict[str, Any]:
             advice="Read the file with the program version that wrote it.",
         )
     return found
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lsemvae.data.folder import EcgFolder
+from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.evidence import TABLE_LABELS, Evidence, gather
 from lsemvae.evaluate.metrics import N_BOOTSTRAP, Estimate
@@ -18,7 +19,7 @@ from lsemvae.evaluate.report_sections import report_sections
 from lsemvae.evaluate.tables import evidence_markdown
 from lsemvae.report.html import html_report
 from lsemvae.report.pdf import write_pdf
-from lsemvae.train.run import write_json, write_text
+from lsemvae.train.run import write_json
 
 TITLE = "LS-EMVAE: evidence from held-out recordings"
 HTML, PDF, MARKDOWN, FIGURES = "report.html", "report.pdf", "evidence-table.md", "figures.json"
@@ -71,9 +72,9 @@ def write_report(job: ReportJob, out: Path) -> dict[str, Path]:
     sections = report_sections(detail, extras, command=job.command())
     out.mkdir(parents=True, exist_ok=True)
     paths = {name: out / name for name in (HTML, PDF, MARKDOWN, FIGURES)}
-    write_text(paths[HTML], html_report(TITLE, LABEL_STATEMENT, sections))
+    write_whole(paths[HTML], html_report(TITLE, LABEL_STATEMENT, sections))
     write_pdf(paths[PDF], TITLE, LABEL_STATEMENT, sections)
-    write_text(paths[MARKDOWN], evidence_markdown(evidence, extras.expected or ()))
+    write_whole(paths[MARKDOWN], evidence_markdown(evidence, extras.expected or ()))
     write_json(paths[FIGURES], figures(evidence))
     return paths
 

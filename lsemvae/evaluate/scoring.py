@@ -21,6 +21,7 @@ from lsemvae.data.folder import EcgFolder, by_shard
 from lsemvae.data.labels import PRIMARY_LABEL, PRIMARY_NAME, label_values, prediction_column, stated
 from lsemvae.ecg.errors import EcgError, FormatError, StoreError
 from lsemvae.ecg.rule import DecisionRule
+from lsemvae.ecg.whole import whole_file
 
 if TYPE_CHECKING:
     from lsemvae.screen.screener import Screener, ScreenResult
@@ -226,12 +227,10 @@ def write_predictions(path: Path, scores: Scores) -> None:
     The file is there as a whole or not at all.
     """
     check_writable(path)
-    part = path.with_name(path.name + ".part")
     try:
-        _write_rows(part, scores)
-        part.replace(path)
+        with whole_file(path) as part:
+            _write_rows(part, scores)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _not_writable(path, error.strerror or type(error).__name__) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from lsemvae.ecg.whole import whole_file
 from lsemvae.explain.attribution import Attribution
 from lsemvae.explain.statement import MAP_STATEMENT
 from lsemvae.explain.summary import Summary
@@ -246,7 +247,5 @@ def _figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write so that a crash leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", metadata={"Software": None})
-    part.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsemvae.ecg.whole import whole_file
 from lsemvae.report.blocks import Plot, Section, TextTable
 
 if TYPE_CHECKING:
@@ -91,17 +92,18 @@ def write_pdf(path: Path, title: str, statement: str, sections: Sequence[Section
     from matplotlib import rc_context
     from matplotlib.backends.backend_pdf import PdfPages
 
-    part = path.with_name(path.name + ".part")
     with rc_context({"pdf.fonttype": 42}):  # TrueType, so that text can be searched and copied
         pages = _Pages(statement)
         pages.open()
         pages.paragraph(title, 20.0, weight="bold", after=12)
         for section in sections:
             _section(pages, section)
-        with PdfPages(part, metadata={"Title": title, "CreationDate": None, "Creator": "lsemvae report"}) as pdf:
+        with (
+            whole_file(path) as part,
+            PdfPages(part, metadata={"Title": title, "CreationDate": None, "Creator": "lsemvae report"}) as pdf,
+        ):
             for figure in pages.done:
                 pdf.savefig(figure)
-    part.replace(path)
     return len(pages.done)
 
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from lsemvae.ecg.errors import StoreError
+from lsemvae.ecg.whole import write_whole
 
 #: Environment variable that names the data folder when the command line does not.
 HOME_VARIABLE = "LSEMVAE_HOME"
@@ -53,36 +54,15 @@ def store_error(action: str, path: Path, error: OSError) -> StoreError:
     )
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` so that after a power cut either the old or the new file is there, whole.
+def write_private(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, readable by this account alone; after a power cut the old or the new file is there, whole.
 
     Raises
     ------
     StoreError
         The file cannot be written; the old one is untouched.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        _write_synced(temporary, content)
-        temporary.replace(path)
-        _sync_dir(path.parent)
+        write_whole(path, content, mode=FILE_MODE)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise store_error("write", path, error) from error
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_dir(path: Path) -> None:
-    """Make the rename itself durable: the directory entry is data of the directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

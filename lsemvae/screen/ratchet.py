@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lsemvae.ecg.canonical import parse_json_object
 from lsemvae.ecg.errors import BundleVersionError, EcgError, ManifestError
-from lsemvae.screen.datadir import ensure_dir, write_atomic
+from lsemvae.screen.datadir import ensure_dir, write_private
 from lsemvae.screen.manifest import version_tuple
 
 RATCHET_FILE = "versions.json"
@@ -58,7 +58,7 @@ class VersionRatchet:
             return
         versions[_slot(model_id, key_id)] = version
         ensure_dir(self._path.parent)
-        write_atomic(self._path, json.dumps(versions, sort_keys=True, indent=1).encode() + b"\n")
+        write_private(self._path, json.dumps(versions, sort_keys=True, indent=1).encode() + b"\n")
 
     def _load(self) -> dict[str, str]:
         try:

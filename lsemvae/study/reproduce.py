@@ -29,6 +29,7 @@ from lsemvae.data.labels import PRIMARY_LABEL
 from lsemvae.data.store import RecordStore, open_store, thinned
 from lsemvae.ecg.errors import FormatError, ManifestError
 from lsemvae.ecg.rule import DecisionRule
+from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.calibrate import fit_rule, spread_between_models
 from lsemvae.evaluate.card import DATA_LICENCE, INTENDED_USE, LABEL_STATEMENT, NOT_FOR, CardFacts, render_card
 from lsemvae.evaluate.curves import draw_curves
@@ -45,7 +46,7 @@ from lsemvae.study.sizes import SWEPT, run_sizes
 from lsemvae.study.table import TableJob, run_table
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
-from lsemvae.train.run import check_labels, read_object, write_json, write_text
+from lsemvae.train.run import check_labels, read_object, write_json
 
 Say = Callable[[str], None]
 SMOKE_GATES = replace(GateThresholds(), min_positives=10_000, min_decision_agreement=0.9, max_p99_dp=0.2)
@@ -306,7 +307,7 @@ def _write_card(job: Job, store: RecordStore, plans: Sequence[FoldPlan], scores:
         cv_folds=[plan.left_out for plan in plans],
         data_sha256=store.data_hash,
     )
-    write_text(job.final / "card.md", render_card(facts))
+    write_whole(job.final / "card.md", render_card(facts))
     curves = {}
     for label in CARD_CURVES:
         y, p = scores.truth(label), scores.probabilities(label)

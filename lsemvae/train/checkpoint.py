@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsemvae.ecg.errors import FormatError, SampleError
+from lsemvae.ecg.whole import whole_file
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
@@ -19,9 +20,8 @@ from lsemvae.train.run import read_object
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write atomically."""
-    part = path.with_name(path.name + ".part")
-    save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, str(part))
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, str(part))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

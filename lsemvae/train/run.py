@@ -25,6 +25,7 @@ from typing import Any
 from lsemvae.data.store import RecordStore
 from lsemvae.data.tasks import BUILT_IN, TaskSet, task_set_from_json
 from lsemvae.ecg.errors import FormatError
+from lsemvae.ecg.whole import write_whole
 
 TASKS_FILE = "tasks.json"
 _RUN_ADVICE = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."
@@ -59,14 +60,7 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a crash leaves the old file or the new one."""
-    write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that a crash leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -197,7 +191,7 @@ def keep_metrics(root: Path, epochs: int) -> None:
     path = root / "metrics.jsonl"
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(lines[:epochs]))
+        write_whole(path, "".join(lines[:epochs]))
 
 
 def append_metrics(root: Path, row: dict[str, float | int | str]) -> None:

@@ -248,7 +248,7 @@ def test_empty_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none.npz", "none.csv", "none.hea", "none", "."])
 def test_missing_file_is_a_format_error(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FormatError, match="Cannot read|is not a file") as caught:
+    with pytest.raises(FormatError, match=r"Cannot read|is not a file") as caught:
         read_record(tmp_path / name)
     assert "path" in caught.value.advice
 
