@@ -24,9 +24,14 @@ def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
 def test_after_an_error_the_old_content_stands_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(target) as part:
-        part.write_text("half of the n")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with whole_file(target) as part:
+            part.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
