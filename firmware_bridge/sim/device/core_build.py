@@ -23,7 +23,14 @@ from typing import Any, Final
 from lsemvae.ecg.errors import LinkError
 
 CORE_FOLDER: Final = Path(__file__).resolve().parents[2] / "c"
-CORE_SOURCES: Final = ("e6l_codec.c", "e6l_device.c", "e6l_requests.c", "e6l_sha256.c", "e6l_stream.c")
+CORE_SOURCES: Final = (
+    "e6l_codec.c",
+    "e6l_device.c",
+    "e6l_life.c",
+    "e6l_requests.c",
+    "e6l_sha256.c",
+    "e6l_stream.c",
+)
 CORE_HEADERS: Final = ("e6l.h", "e6l_bytes.h", "e6l_internal.h")
 _PUBLIC_HEADER: Final = "e6l.h"
 
