@@ -20,11 +20,9 @@ from firmware_bridge.protocol.profile import (
     recording_samples,
 )
 from firmware_bridge.sim.device.core_build import bind_board, load_core, missing_for_core
-from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.device import TEMPERATURE_CENTI_C, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.memory import BULK_PERIOD_US, RecordingMemory
-from firmware_bridge.sim.device.notification import Channel, Notification
 from firmware_bridge.sim.device.source import SOURCE_LEADS, SignalSource
-from firmware_bridge.sim.device.stream import time_of
 from lsemvae.ecg.errors import LinkError
 
 # E6L_CHANNEL_LIVE, _CONTROL, _STATUS, _BULK of e6l.h.
@@ -38,7 +36,6 @@ _CALIBRATION: Final = 2
 _SELF_TEST: Final = 3
 
 _BYTES_PER_SAMPLE: Final = 3 * len(SOURCE_LEADS)
-_TEMPERATURE_CENTI_C: Final = 2_510  # of every virtual device
 _ELECTRODES: Final = int(Contact.RA_OFF | Contact.LA_OFF | Contact.LL_OFF | Contact.RL_OFF)
 
 
@@ -198,13 +195,13 @@ class CoreDevice(VirtualDevice):
         return self._take()
 
     def _block_due_us(self) -> int | None:
-        core, fs_mhz = self._core, self.front_end.fs_mhz
+        core = self._core
         if core.running:
-            return time_of(core.next + core.frame_samples, start_us=core.start_us, fs_mhz=fs_mhz)
+            return self.front_end.time_us(core.next + core.frame_samples, start_us=core.start_us)
         if not core.making:
             return None
         stop = min(core.recording_kept + core.preferred, core.recording_wanted)
-        return time_of(stop, start_us=core.recording_us, fs_mhz=fs_mhz)
+        return self.front_end.time_us(stop, start_us=core.recording_us)
 
     def _convert(self) -> None:
         """The converter delivers the next block."""
@@ -284,7 +281,7 @@ class CoreDevice(VirtualDevice):
 
     def hal_power(self, _ctx: Any, mv: Any, percent: Any, centi_c: Any) -> None:
         """Battery and temperature."""
-        mv[0], percent[0], centi_c[0] = self.battery_mv, self.battery_percent, _TEMPERATURE_CENTI_C
+        mv[0], percent[0], centi_c[0] = self.battery_mv, self.battery_percent, TEMPERATURE_CENTI_C
 
     def hal_failed(self, _kind: Any, error: BaseException, _traceback: Any) -> None:
         """An exception cannot pass through C: it is raised after the call."""

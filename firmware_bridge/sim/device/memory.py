@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from firmware_bridge.protocol.bulk import BulkFrame, RecordReadParams, StoredRecording, encode_bulk, encode_recording
 from firmware_bridge.protocol.profile import PREFERRED_FRAME_SAMPLES, ReplyStatus, bulk_data_bytes
 from firmware_bridge.sim.device.front_end import FrontEnd
-from firmware_bridge.sim.device.stream import time_of
 
 _ID_MODULUS: Final = 1 << 16
 
@@ -72,7 +71,7 @@ class RecordingMemory:
     def arm(self, *, start_us: int, start_index: int | None, wanted: int) -> int:
         """Begin a recording; the finished one is dropped. Returns the new id: 1..65535, never 0."""
         self._last_id = max(1, (self._last_id + 1) % _ID_MODULUS)
-        self._drop()
+        self._stored, self._data = None, b""
         self.making = Making(record_id=self._last_id, start_us=start_us, start_index=start_index, wanted=wanted)
         return self._last_id
 
@@ -87,13 +86,13 @@ class RecordingMemory:
         if making.kept == making.wanted:
             self.finish()
 
-    def block_due_us(self, *, fs_mhz: int) -> int | None:
-        """When the next block of a recording without a stream is complete; None if there is no such recording."""
+    def block_due_us(self, front_end: FrontEnd) -> int | None:
+        """Return when the next block of a recording without a stream is complete; None if there is no such recording."""
         making = self.making
         if making is None:
             return None
         stop = min(making.kept + PREFERRED_FRAME_SAMPLES, making.wanted)
-        return time_of(stop, start_us=making.start_us, fs_mhz=fs_mhz)
+        return front_end.time_us(stop, start_us=making.start_us)
 
     def keep_block(self, front_end: FrontEnd) -> None:
         """Keep the next block of a recording without a stream; a signal that ends, ends it."""
@@ -124,7 +123,7 @@ class RecordingMemory:
             return ReplyStatus.BAD_PARAMETER
         if self.reading:
             return ReplyStatus.BUSY
-        self._drop()
+        self._stored, self._data = None, b""
         return ReplyStatus.OK
 
     def begin_read(self, params: RecordReadParams, *, now_us: int, linked: bool) -> ReplyStatus:
@@ -156,6 +155,3 @@ class RecordingMemory:
         if read.offset == read.stop:
             self._read = None
         return [frame]
-
-    def _drop(self) -> None:
-        self._stored, self._data = None, b""
