@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_bridge.protocol.checksum import crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.codec import pack_samples, unpack_samples
 from firmware_bridge.protocol.control import check_range, unpack_fields
 from firmware_bridge.protocol.errors import BulkError, ControlError
@@ -181,9 +181,7 @@ def decode_bulk(data: bytes | bytearray) -> BulkFrame:
     raw = bytes(data)
     if len(raw) <= BULK_OVERHEAD_BYTES:
         raise BulkError(f"bulk frame: found {len(raw)} bytes, expected more than {BULK_OVERHEAD_BYTES}")
-    found, expected = crc_pair(raw)
-    if found != expected:
-        raise BulkError(f"bulk frame check sum: found 0x{found:04X}, expected 0x{expected:04X}")
+    check_crc(raw, what="bulk frame", error=BulkError)
     offset, length = _BULK_HEADER.unpack_from(raw)
     if length != len(raw) - BULK_OVERHEAD_BYTES:
         raise BulkError(f"bulk frame length: found {length}, expected {len(raw) - BULK_OVERHEAD_BYTES}")
@@ -227,7 +225,17 @@ class BulkAssembler:
         if stop > len(self._data):
             self.rejected += 1
             return False
-        return self._fill(frame, stop=stop)
+        left: list[tuple[int, int]] = []
+        for lower, upper in self._missing:  # the first valid frame wins: only bytes that are missing are written
+            low, high = max(lower, frame.offset), min(upper, stop)
+            if low >= high:
+                left.append((lower, upper))
+                continue
+            self._data[low:high] = frame.data[low - frame.offset : high - frame.offset]
+            left.extend(span for span in ((lower, low), (high, upper)) if span[0] < span[1])
+        brought = left != self._missing
+        self._missing = left
+        return brought
 
     def missing(self) -> tuple[tuple[int, int], ...]:
         """``(offset, length)`` of what is not there yet, ascending: what to ask for with RECORD_READ."""
@@ -242,20 +250,6 @@ class BulkAssembler:
         if crc32 is not None and found != crc32:
             raise BulkError(f"recording check sum: found 0x{found:08X}, expected 0x{crc32:08X}")
         return bytes(self._data)
-
-    def _fill(self, frame: BulkFrame, *, stop: int) -> bool:
-        """First valid frame wins: only bytes that are missing are written."""
-        left: list[tuple[int, int]] = []
-        for lower, upper in self._missing:
-            low, high = max(lower, frame.offset), min(upper, stop)
-            if low >= high:
-                left.append((lower, upper))
-                continue
-            self._data[low:high] = frame.data[low - frame.offset : high - frame.offset]
-            left.extend(span for span in ((lower, low), (high, upper)) if span[0] < span[1])
-        brought = left != self._missing
-        self._missing = left
-        return brought
 
 
 def encode_recording(codes: NDArray[np.int32]) -> bytes:
