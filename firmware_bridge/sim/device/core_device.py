@@ -40,7 +40,7 @@ _ELECTRODES: Final = int(Contact.RA_OFF | Contact.LA_OFF | Contact.LL_OFF | Cont
 
 
 def make_device(source: SignalSource, *, core: bool | None = None, **options: Any) -> VirtualDevice:
-    """A virtual device: `core` True for the C core, False for pure Python, None for the C core where it can be built.
+    """Return a virtual device: `core` True for the C core, False for pure Python, None for the C core where it can be built.
 
     Other parameters are those of `VirtualDevice`: boot_id, ring_s, key, features, calibration_nv, random_bytes.
     """
@@ -187,8 +187,11 @@ class CoreDevice(VirtualDevice):
         while (event_us := self.next_due_us()) is not None and event_us <= now_us:
             if event_us == self._block_due_us():
                 self._convert()
-            else:
-                self._carry_bulk(event_us)
+            else:  # room for one bulk frame in the queue
+                self._bulk_credit = 1
+                self._lib.e6l_device_tick(self._core)
+                self._bulk_credit = 0
+                self._bulk_due_us = event_us + BULK_PERIOD_US if self.core_reading else None
         self._status_wanted = True
         self._lib.e6l_device_tick(self._core)
         self._status_wanted = False
@@ -204,30 +207,19 @@ class CoreDevice(VirtualDevice):
         return self.front_end.time_us(stop, start_us=core.recording_us)
 
     def _convert(self) -> None:
-        """The converter delivers the next block."""
+        """Let the converter deliver the next block, in runs of equal contact; saturation is for the core to see."""
         core, streaming = self._core, bool(self._core.running)
         first, wanted = (core.next, core.frame_samples) if streaming else (core.recording_kept, core.preferred)
         first, stop, last = self.front_end.span(first, wanted)
-        self._deliver(first, stop)
-        if last:
-            self._lib.e6l_device_end(core)
-
-    def _deliver(self, first: int, stop: int) -> None:
-        """Samples ``[first, stop)`` in runs of equal contact: saturation is for the core to see."""
         codes, _, _ = self.front_end.read(first, stop)
         interleaved = np.ascontiguousarray(codes.T, dtype=np.int32)
         contact = self._signal.contact[np.arange(first, stop) % self._signal.n_samples] & _ELECTRODES
         edges = [0, *(np.flatnonzero(np.diff(contact)) + 1).tolist(), stop - first]
         for low, high in itertools.pairwise(edges):
             samples = self._ffi.from_buffer("int32_t[]", interleaved[low:high])
-            self._lib.e6l_device_samples(self._core, samples, high - low, int(contact[low]))
-
-    def _carry_bulk(self, event_us: int) -> None:
-        """Room for one bulk frame in the queue."""
-        self._bulk_credit = 1
-        self._lib.e6l_device_tick(self._core)
-        self._bulk_credit = 0
-        self._bulk_due_us = event_us + BULK_PERIOD_US if self.core_reading else None
+            self._lib.e6l_device_samples(core, samples, high - low, int(contact[low]))
+        if last:
+            self._lib.e6l_device_end(core)
 
     def _take(self) -> list[Notification]:
         if self._failures:

@@ -368,7 +368,11 @@ class VirtualDevice:
                     return _bare(ReplyStatus.BAD_PARAMETER)
                 if first < self.oldest_index:
                     return ReplyStatus.EVICTED, encode_oldest(self.oldest_index), []
-                return ReplyStatus.OK, b"", self._frames_again(first, first + params.count)
+                step, stop = self._fitting_samples(self.descriptor.preferred_samples), first + params.count
+                firsts = range(first, stop, step) if step else ()  # nothing on a link that is down or holds no sample
+                seq, flags = SEQ_RETRANSMITTED, FrameFlag.RETRANSMITTED
+                frames = [self.front_end.frame(at, min(at + step, stop), seq=seq, flags=flags) for at in firsts]
+                return ReplyStatus.OK, b"", [_live(frame) for frame in frames]
             case Op.TIME:
                 return _ok(TimeReply(host_us=decode_time(raw), device_us=now_us, index=self.next_index).to_bytes())
             case Op.CALIBRATE:
@@ -464,13 +468,6 @@ class VirtualDevice:
         """Return the samples per lead in a frame on this link."""
         preferred = min(wanted, self.descriptor.preferred_samples)
         return samples_per_frame(self.mtu, n_leads=len(SOURCE_LEADS), preferred=preferred)
-
-    def _frames_again(self, first: int, stop: int) -> list[Notification]:
-        """Return the samples ``[first, stop)`` as retransmitted live frames; none on a link that is down or holds no sample."""
-        step = self._fitting_samples(self.descriptor.preferred_samples)
-        seq, flags = SEQ_RETRANSMITTED, FrameFlag.RETRANSMITTED
-        firsts = range(first, stop, step) if step else ()
-        return [_live(self.front_end.frame(at, min(at + step, stop), seq=seq, flags=flags)) for at in firsts]
 
     def _block_due_us(self) -> int | None:
         """Return when the next live frame, or the next block of a recording without a stream, is complete."""
