@@ -178,9 +178,13 @@ class Assembler:
         return True
 
     def fill(
-        self, first_index: int, codes: NDArray[np.int32], contact: NDArray[np.uint8] | None = None, *,
+        self,
+        first_index: int,
+        codes: NDArray[np.int32],
+        contact: NDArray[np.uint8] | None = None,
+        *,
         upto: int | None = None,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Put samples that were read from the device's memory into gaps; what is here stays.
 
         Parameters

@@ -77,9 +77,14 @@ class Recording:
         return total
 
     def begin(
-        self, descriptor: DeviceDescriptor, *, at: int = 0, codec: SampleCodec = SampleCodec.RAW24,
-        t_us: int | None = None, pace: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        descriptor: DeviceDescriptor,
+        *,
+        at: int = 0,
+        codec: SampleCodec = SampleCodec.RAW24,
+        t_us: int | None = None,
+        pace: float = 1.0,
+    ) -> None:
         """Open a stream at position `at`; a device with other leads, rate or scale cannot continue a recording.
 
         Parameters
@@ -112,9 +117,13 @@ class Recording:
         return self._newest().feed_bytes(data, t_us)
 
     def fill(
-        self, first_index: int, codes: NDArray[np.int32], contact: NDArray[np.uint8] | None = None, *,
+        self,
+        first_index: int,
+        codes: NDArray[np.int32],
+        contact: NDArray[np.uint8] | None = None,
+        *,
         upto: int | None = None,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Put samples from the device's memory into gaps of the newest stream; return how many (see `Assembler.fill`).
 
         Parameters
@@ -191,14 +200,23 @@ class Recording:
         )
 
     def to_record(
-        self, *, upto: int | None = None, start: StartTime | None = None, device: str = "", record_id: str = "",
+        self,
+        *,
+        upto: int | None = None,
+        start: StartTime | None = None,
+        device: str = "",
+        record_id: str = "",
         source: SourceInfo = UNKNOWN_SOURCE,
-    ) -> EcgRecord:  # fmt: skip
+    ) -> EcgRecord:
         """Return the record up to position `upto`; what is missing is declared as gaps, the rate is the descriptor's."""
         return build_record(
-            self.timeline(upto), descriptor=self.descriptor, start=start, device=device, record_id=record_id,
+            self.timeline(upto),
+            descriptor=self.descriptor,
+            start=start,
+            device=device,
+            record_id=record_id,
             source=source,
-        )  # fmt: skip
+        )
 
     def _newest(self) -> Assembler:
         if not self._parts:

@@ -104,7 +104,7 @@ class DeviceDescriptor:
         return int((1 << (self.adc_bits - 1)) - 1)
 
     def same_signal(self, other: DeviceDescriptor) -> bool:
-        """Whether samples of `other` may be joined to samples of this: same leads, rate and scale."""
+        """Return whether samples of `other` may be joined to samples of this: same leads, rate and scale."""
         return (self.leads, self.fs_mhz, self.lsb_pv) == (other.leads, other.fs_mhz, other.lsb_pv)
 
 

@@ -87,9 +87,14 @@ def private_bus(path: Path | None = None) -> Iterator[str]:
         command = [program, f"--config-file={configuration}", "--print-address=1", "--nofork", "--nopidfile"]
         # The keeper and the daemon hold the lock too: until both have ended, however this process ends.
         with subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "sh", folder, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, start_new_session=True, pass_fds=lock,
-        ) as process:  # fmt: skip
+            ["/bin/sh", "-c", _KEEPER, "sh", folder, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            pass_fds=lock,
+        ) as process:
             assert process.stdout is not None  # stdout=PIPE
             address = process.stdout.readline().strip()
             if not address:

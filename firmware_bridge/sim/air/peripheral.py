@@ -57,17 +57,24 @@ class BumblePeripheral:
     """
 
     def __init__(
-        self, player: DevicePlayer, *, link: LocalLink, name: str, address: str = DEFAULT_ADDRESS,
+        self,
+        player: DevicePlayer,
+        *,
+        link: LocalLink,
+        name: str,
+        address: str = DEFAULT_ADDRESS,
         encrypted: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.player = self._genuine = player
         self.accepts_pairing = True
         self._encrypted = encrypted
         controller = Controller(name, link=link)
         configuration = DeviceConfiguration(
-            name=name, address=hci.Address(address), advertising_interval_min=_ADVERTISING_INTERVAL_MS,
+            name=name,
+            address=hci.Address(address),
+            advertising_interval_min=_ADVERTISING_INTERVAL_MS,
             advertising_interval_max=_ADVERTISING_INTERVAL_MS,
-        )  # fmt: skip
+        )
         self._device = Device.from_config_with_hci(configuration, controller, AsyncPipeSink(controller))
         self._keys = self._genuine_keys = self._device.keystore = MemoryKeyStore()
         self._device.pairing_config_factory = lambda _connection: PairingConfig(

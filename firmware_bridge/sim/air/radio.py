@@ -118,9 +118,14 @@ class Radio:
     """
 
     def __init__(
-        self, bus: str, daemon: Bluezd, peripherals: tuple[BumblePeripheral, ...], *,
-        make_impostor: Callable[[DeviceKey | None], DevicePlayer], on_event: OnEvent,
-    ) -> None:  # fmt: skip
+        self,
+        bus: str,
+        daemon: Bluezd,
+        peripherals: tuple[BumblePeripheral, ...],
+        *,
+        make_impostor: Callable[[DeviceKey | None], DevicePlayer],
+        on_event: OnEvent,
+    ) -> None:
         self.bus = bus
         self.daemon = daemon
         self.peripherals = peripherals
@@ -169,7 +174,7 @@ class Radio:
         self._device.player.wake()
 
     def set_faults(self, faults: Faults) -> None:
-        """Another radio from here on; its counts begin at 0."""
+        """Have another radio from here on; its counts begin at 0."""
         self._device.player.faults = FaultInjector(faults)
 
     async def impostor(self, *, on: bool, with_key: bool = True) -> None:
@@ -298,7 +303,7 @@ def _build(bus: str, source: SignalSource, options: RadioOptions, *, on_event: O
     peripherals = tuple(peripheral(number) for number in range(options.devices))
 
     def impostor(key: DeviceKey | None) -> DevicePlayer:
-        """The same words about itself as the device of this moment."""
+        """Return another device that says the same of itself as the first one does now."""
         told: OnEvent = partial(on_event, impostor=True)
         genuine = radio.device.descriptor
         return player(key, boot_id=genuine.boot_id, faults=Faults(), on_event=told)

@@ -70,10 +70,14 @@ class Agents:
         """Ask an agent about a pairing that nobody asked for by Pair."""
         reply = await bus.call(
             Message(
-                destination=agent.sender, path=agent.path, interface=_AGENT, member="RequestAuthorization",
-                signature="o", body=[device_path],
+                destination=agent.sender,
+                path=agent.path,
+                interface=_AGENT,
+                member="RequestAuthorization",
+                signature="o",
+                body=[device_path],
             )
-        )  # fmt: skip
+        )
         if reply is None or reply.message_type is MessageType.ERROR:
             raise DBusError(ERROR_AUTHENTICATION_FAILED, "Authentication Failed")
 

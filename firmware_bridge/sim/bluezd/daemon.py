@@ -166,7 +166,7 @@ class Bluezd:
         return True
 
     async def bonds(self) -> dict[str, bool]:
-        """Address of each bonded device, and whether its key is one of LE Secure Connections (one for both sides)."""
+        """Return the address of each bonded device, and whether its key is one of LE Secure Connections (one for both sides)."""
         return {name: keys.ltk is not None for name, keys in await self.keys.get_all()}
 
     def power_lost(self) -> None:

@@ -126,9 +126,12 @@ class CoreDevice(VirtualDevice):
             return ()
         start = None if core.recording_index == NO_STREAM_INDEX else int(core.recording_index)
         recording = StoredRecording(
-            record_id=core.recording_id, start_us=core.recording_us, start_index=start, n_samples=core.recording_kept,
+            record_id=core.recording_id,
+            start_us=core.recording_us,
+            start_index=start,
+            n_samples=core.recording_kept,
             crc32=core.recording_crc,
-        )  # fmt: skip
+        )
         return (recording,)
 
     @property
@@ -142,13 +145,13 @@ class CoreDevice(VirtualDevice):
         return int(self._lib.e6l_device_oldest(self._core))
 
     def read_status(self) -> bytes:
-        """Value of the status characteristic."""
+        """Return the value of the status characteristic."""
         out = self._ffi.new("uint8_t[20]")
         self._lib.e6l_device_status(self._core, out)
         return bytes(out)
 
     def may_update(self) -> bool:
-        """Whether a firmware update may begin, as far as the device knows; the link must be encrypted as well."""
+        """Return whether a firmware update may begin, as far as the device knows; the link must be encrypted as well."""
         return bool(self._lib.e6l_may_update(self._core))
 
     def power_on(self) -> None:
@@ -157,12 +160,12 @@ class CoreDevice(VirtualDevice):
         self._begin_core()
 
     def link_up(self, *, mtu: int) -> None:
-        """A host connected; nothing is sent before START."""
+        """Take up a link: a host connected; no samples are sent before START."""
         super().link_up(mtu=mtu)
         self._lib.e6l_device_link(self._core, mtu)
 
     def link_down(self) -> None:
-        """The host is gone; acquisition goes on."""
+        """Give up the link: the host is gone; acquisition goes on."""
         super().link_down()
         self._lib.e6l_device_link(self._core, 0)
         self._bulk_due_us = None
@@ -182,7 +185,7 @@ class CoreDevice(VirtualDevice):
         return self._take()
 
     def advance(self, now_us: int) -> list[Notification]:
-        """Acquire up to `now_us`; returns the frames and the status that became due, if a host listens."""
+        """Acquire up to `now_us`; return the frames and the status that became due, if a host listens."""
         self._now_us = now_us
         while (event_us := self.next_due_us()) is not None and event_us <= now_us:
             if event_us == self._block_due_us():
@@ -261,11 +264,11 @@ class CoreDevice(VirtualDevice):
         return 0
 
     def hal_random_bytes(self, _ctx: Any, out: Any, n: int) -> None:
-        """A nonce."""
+        """Write a nonce."""
         self._ffi.memmove(out, self.random_bytes(n), n)
 
     def hal_device_key(self, _ctx: Any, out: Any) -> int:
-        """The device key, if there is one."""
+        """Write the device key; return -1 if there is none."""
         if self.key is None:
             return -1
         self._ffi.memmove(out, self.key.secret, len(self.key.secret))
@@ -276,5 +279,5 @@ class CoreDevice(VirtualDevice):
         mv[0], percent[0], centi_c[0] = self.battery_mv, self.battery_percent, TEMPERATURE_CENTI_C
 
     def hal_failed(self, _kind: Any, error: BaseException, _traceback: Any) -> None:
-        """An exception cannot pass through C: it is raised after the call."""
+        """Keep an exception, which cannot pass through C, until the call has ended."""
         self._failures.append(error)

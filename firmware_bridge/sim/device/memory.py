@@ -76,7 +76,7 @@ class RecordingMemory:
         return self._last_id
 
     def keep(self, codes: NDArray[np.int32]) -> None:
-        """Samples ``[lead, time]`` that follow the ones kept so far; finishes the recording when it is full."""
+        """Keep samples ``[lead, time]`` that follow the ones kept so far; finish the recording when it is full."""
         making = self.making
         if making is None:
             return
@@ -110,9 +110,12 @@ class RecordingMemory:
             return
         self._data = b"".join(making.blocks)
         self._stored = StoredRecording(
-            record_id=making.record_id, start_us=making.start_us, start_index=making.start_index,
-            n_samples=making.kept, crc32=binascii.crc32(self._data),
-        )  # fmt: skip
+            record_id=making.record_id,
+            start_us=making.start_us,
+            start_index=making.start_index,
+            n_samples=making.kept,
+            crc32=binascii.crc32(self._data),
+        )
 
     def delete(self, record_id: int) -> ReplyStatus:
         """Delete a finished recording, or abandon the one that is being made."""
@@ -143,7 +146,7 @@ class RecordingMemory:
         self._read = None
 
     def next_bulk(self, *, mtu: int) -> list[bytes]:
-        """The bulk frame that is due; none, and the end of the read, if the link is too narrow for a byte."""
+        """Return the bulk frame that is due; none, and the end of the read, if the link is too narrow for a byte."""
         read, room = self._read, bulk_data_bytes(mtu)
         if read is None or room == 0:
             self._read = None

@@ -54,9 +54,13 @@ class SignalSource:
 
 
 def source_from_uv(
-    signal_uv: NDArray[np.floating], *, fs_hz: float, loop: bool = True, contact: NDArray[np.uint8] | None = None,
+    signal_uv: NDArray[np.floating],
+    *,
+    fs_hz: float,
+    loop: bool = True,
+    contact: NDArray[np.uint8] | None = None,
     offset_uv: tuple[float, float] = ELECTRODE_OFFSET_UV,
-) -> SignalSource:  # fmt: skip
+) -> SignalSource:
     """Return a source of leads I and II, ``[2, time]`` in microvolt; beyond the converter's range it is flagged."""
     signal = np.asarray(signal_uv, dtype=np.float64)
     if signal.ndim != 2 or signal.shape[0] != len(SOURCE_LEADS) or not np.isfinite(signal).all():
