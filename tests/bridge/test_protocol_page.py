@@ -134,7 +134,7 @@ def test_every_table_is_whole():
     begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
     assert len(begins) == 7
     for at in begins:
-        assert re.fullmatch(r"(\| ---)+ \|", lines[at + 1].strip()), lines[at]
+        assert re.fullmatch(r"(\| --- )+\|", lines[at + 1].strip()), lines[at]
 
 
 def test_what_a_port_of_the_core_would_have_to_look_up_is_on_the_page():
