@@ -32,7 +32,7 @@ def sig_uuid(short: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class QualityInfo:
-    """What a recording of this device can know of itself.
+    """What is known about the recordings of a device: gaps, scale, time.
 
     Attributes
     ----------

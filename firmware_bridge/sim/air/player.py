@@ -108,8 +108,8 @@ class DevicePlayer:
         now_us = self._now_us()
         await self._send(self.device.advance(now_us))  # what was acquired while nobody listened was not sent
         answer = self.device.control(request, now_us=now_us)
-        begun = bool(answer) and decode_reply(answer[0].data).status is ReplyStatus.OK
-        if begun and request[:1] == bytes((Op.START,)):
+        asked_to_start = request[:1] == bytes((Op.START,)) and bool(answer)
+        if asked_to_start and decode_reply(answer[0].data).status is ReplyStatus.OK:
             flags = decode_start(decode_request(request).params).flags
             self._on_event(
                 "stream",

@@ -82,3 +82,15 @@ def test_reading_the_descriptor_begins_a_connection_status_comes_by_itself_and_n
     assert heard[0] is SerialChannel.DESCRIPTOR
     assert set(heard[1:]) == {SerialChannel.STATUS}
     assert (reply.channel, reply.data[:3]) == (SerialChannel.CONTROL, b"\x81\x01\x00")
+
+
+@pytest.mark.parametrize(("request_hex", "reply_hex"), [("7f05", "ff0502"), ("01", "810002"), ("0101001900", "810100")])
+def test_every_request_is_answered_an_unknown_and_a_short_one_too(talk, request_hex, reply_hex):
+    async def conversation(wire):
+        os.write(wire.fd, encode_packet(SerialChannel.DESCRIPTOR))
+        os.write(wire.fd, encode_packet(SerialChannel.CONTROL, bytes.fromhex(request_hex)))
+        while (packet := await wire.next()).channel is not SerialChannel.CONTROL:
+            pass
+        return packet.data[:3].hex()
+
+    assert talk(conversation) == reply_hex
