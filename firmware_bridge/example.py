@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from firmware_bridge.assembly.recording import Recording
-from firmware_bridge.protocol.descriptor import decode_descriptor
+from firmware_bridge import Recording, decode_descriptor
 from lsemvae.ecg.record import EcgRecord
 
 
 def record_of_log(lines: Iterable[str]) -> EcgRecord:
-    """The record in a log of one recording; a device that was switched off and on leaves a stream of its own."""
+    """Return the record in a log of one recording; a device that was switched off and on begins a second stream."""
     recording, boot_id = Recording(), None
     for line in lines:
         entry = json.loads(line)

@@ -75,7 +75,7 @@ class DriftFit:
 
 
 def fit_drift(index: ArrayLike, t_us: ArrayLike, *, nominal_fs_hz: float) -> DriftFit:
-    """Rate of a device from one stream.
+    """Fit the rate of a device to one stream.
 
     Parameters
     ----------
@@ -95,10 +95,26 @@ def fit_drift(index: ArrayLike, t_us: ArrayLike, *, nominal_fs_hz: float) -> Dri
     """
     nominal_s = _unwrapped(np.asarray(index, dtype=np.int64)) / nominal_fs_hz
     times = np.asarray(t_us, dtype=np.int64)
-    _check_arrivals(nominal_s, times)
+    if nominal_s.shape != times.shape or times.ndim != 1:
+        raise LengthError(f"arrivals: found {nominal_s.shape} indices and {times.shape} times, expected equal numbers")
+    span_s = _span_s(nominal_s, times) if times.size else 0.0
+    if times.size < _MIN_ARRIVALS or span_s < MIN_SPAN_S:
+        expected = f"{_MIN_ARRIVALS} over {MIN_SPAN_S:g} s"
+        raise LengthError(f"arrivals: found {times.size} over {span_s:.1f} s, expected {expected}")
     delay_s = (times - times[0]) * 1e-6 - nominal_s
     keep, slope = _trimmed_line(nominal_s, delay_s)
-    fit = _as_fit(nominal_s[keep], delay_s[keep], slope=slope, nominal_fs_hz=nominal_fs_hz)
+    x = nominal_s[keep]
+    rms_s = float(np.std(delay_s[keep] - slope * x))
+    # The slope of delay over nominal time is the relative error of the period; the rate is its inverse.
+    fs_hz = nominal_fs_hz / max(1.0 + slope, 1e-9)
+    spread = math.sqrt(max(float(np.sum((x - x.mean()) ** 2)), 1e-12))
+    fit = DriftFit(
+        fs_hz=fs_hz,
+        ppm=(fs_hz / nominal_fs_hz - 1.0) * 1e6,
+        n=int(x.size),
+        rms_ms=rms_s * 1e3,
+        ppm_error=rms_s / spread * 1e6,
+    )
     if abs(fit.ppm) > MAX_PPM + 2.0 * fit.ppm_error:
         raise DriftError(
             f"device clock: found {fit.fs_hz:.3f} samples/s ({fit.ppm:+.0f} ppm), "
@@ -120,7 +136,7 @@ class Arrivals:
         return len(self._pairs)
 
     def add(self, index: int, t_us: int) -> None:
-        """The sample before `index` came at `t_us`."""
+        """Take note that the sample before `index` came at `t_us`."""
         if self._seen % self._stride == 0:
             self._pairs.append((index, t_us))
         self._seen += 1
@@ -129,7 +145,7 @@ class Arrivals:
             self._stride *= 2
 
     def fit(self, *, nominal_fs_hz: float) -> DriftFit | None:
-        """The fit, or None where there is too little to tell."""
+        """Return the fit, or None where there is too little to tell."""
         if len(self._pairs) < _MIN_ARRIVALS:
             return None
         index, t_us = np.array(self._pairs, dtype=np.int64).T
@@ -139,29 +155,19 @@ class Arrivals:
 
 
 def _unwrapped(index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Samples since the first arrival: each step is the nearest one that the index modulo 2^32 can mean."""
+    """Return samples since the first arrival: each step is the nearest one that the index modulo 2^32 can mean."""
     half = INDEX_MODULUS // 2
     steps = (np.diff(index) + half) % INDEX_MODULUS - half
     return np.concatenate(([0], np.cumsum(steps))).astype(np.int64)
 
 
 def _span_s(nominal_s: NDArray[np.float64], t_us: NDArray[np.int64]) -> float:
-    """The shorter of the two spans: a device that is far off must not pass as a long recording."""
+    """Return the shorter of the two spans: a device that is far off must not pass as a long recording."""
     return float(min(np.ptp(nominal_s), np.ptp(t_us) * 1e-6))
 
 
-def _check_arrivals(nominal_s: NDArray[np.float64], t_us: NDArray[np.int64]) -> None:
-    if nominal_s.shape != t_us.shape or t_us.ndim != 1:
-        raise LengthError(f"arrivals: found {nominal_s.shape} indices and {t_us.shape} times, expected equal numbers")
-    if t_us.size < _MIN_ARRIVALS or _span_s(nominal_s, t_us) < MIN_SPAN_S:
-        span_s = _span_s(nominal_s, t_us) if t_us.size else 0.0
-        raise LengthError(
-            f"arrivals: found {t_us.size} over {span_s:.1f} s, expected {_MIN_ARRIVALS} over {MIN_SPAN_S:g} s"
-        )
-
-
 def _trimmed_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.bool_], float]:
-    """Arrivals that are no stalls, and the slope through them."""
+    """Return which arrivals are no stalls, and the slope through them."""
     keep = np.ones(x.size, dtype=np.bool_)
     for _ in range(_ROUNDS):
         slope = _slope(x[keep], y[keep])
@@ -176,19 +182,7 @@ def _trimmed_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArr
 
 
 def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Least-squares slope of y over x; 0.0 where x does not vary."""
+    """Return the least-squares slope of y over x; 0.0 where x does not vary."""
     centred = x - x.mean()
     power = float(centred @ centred)
     return float(centred @ y) / power if power > 0 else 0.0
-
-
-def _as_fit(x: NDArray[np.float64], y: NDArray[np.float64], *, slope: float, nominal_fs_hz: float) -> DriftFit:
-    """The slope of delay over nominal time is the relative error of the period; the rate is its inverse."""
-    rest = y - slope * x
-    rms_s = float(np.std(rest))
-    fs_hz = nominal_fs_hz / max(1.0 + slope, 1e-9)
-    spread = math.sqrt(max(float(np.sum((x - x.mean()) ** 2)), 1e-12))
-    return DriftFit(
-        fs_hz=fs_hz, ppm=(fs_hz / nominal_fs_hz - 1.0) * 1e6, n=int(x.size), rms_ms=rms_s * 1e3,
-        ppm_error=rms_s / spread * 1e6,
-    )  # fmt: skip

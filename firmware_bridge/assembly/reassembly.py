@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 
 from firmware_bridge.assembly.drift import Arrivals, DriftFit
 from firmware_bridge.assembly.host_clock import HostClock
-from firmware_bridge.assembly.quantise import Timeline, build_record
+from firmware_bridge.assembly.quantise import Timeline
 from firmware_bridge.assembly.sample_buffer import SampleBuffer
 from firmware_bridge.assembly.stored import check_agreement, check_stored
 from firmware_bridge.protocol.codec import LiveFrame, decode_frame
 from firmware_bridge.protocol.control import RetransmitParams
-from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from firmware_bridge.protocol.errors import FrameCrcError, FrameError
 from firmware_bridge.protocol.profile import INDEX_MODULUS, RETRANSMIT_MAX_SAMPLES, FrameFlag, SampleCodec
-from lsemvae.ecg.record import EcgRecord, StartTime
 from lsemvae.ecg.runs import runs_of
-from lsemvae.ecg.source import SourceInfo
 
 # A valid frame further ahead than this is a firmware fault, not a gap: without a bound one frame could ask for
 # gigabytes of silence. Ten minutes at 1 kHz are far beyond any ring.
@@ -35,8 +32,6 @@ MAX_JUMP_SAMPLES: Final = 600_000
 
 # Two hours at 500 Hz: two leads then take 40 MB. A screening record is 30 s; only a device that makes up indices gets here.
 MAX_STREAM_SAMPLES: Final = 3_600_000
-
-UNKNOWN_SOURCE: Final = SourceInfo()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +67,12 @@ class AssemblyStatistics:
     stored: int = 0
 
     def plus(self, other: AssemblyStatistics) -> AssemblyStatistics:
-        """Sum of both, field by field."""
+        """Return the sum of both, field by field."""
         return AssemblyStatistics(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 class Assembler:
-    """Puts the frames of one stream on one time line.
+    """The frames of one stream on one time line.
 
     Parameters
     ----------
@@ -161,14 +156,35 @@ class Assembler:
         if refusal is not None:
             self._counts[refusal] += 1
             return False
-        self._count(frame)
-        skip = max(0, -start)
-        return self._place(frame, start=start + skip, skip=skip, t_us=t_us)
+        retransmitted, pulse = (bool(frame.flags & flag) for flag in (FrameFlag.RETRANSMITTED, FrameFlag.CALIBRATION))
+        self._counts["frames"] += 1
+        self._counts["retransmitted"] += retransmitted
+        self._counts["overruns"] += bool(frame.flags & FrameFlag.OVERRUN)
+        self._counts["calibration"] += pulse
+        self.last_seen |= bool(frame.flags & FrameFlag.LAST)
+        before, stop, skip = self.elapsed, start + frame.n_samples, max(0, -start)
+        start += skip
+        if pulse and not self._keep_calibration:
+            new = self._buffer.bar(start, stop)
+        else:
+            new = self._buffer.place(frame.samples[:, skip:], start=start, contact=int(frame.contact) & 0xFF)
+        if not new:
+            self._counts["duplicates"] += 1
+            return False
+        if not retransmitted:
+            self._counts["reordered"] += start < before
+            if stop > before and t_us is not None and self._clock is not None:
+                self._arrivals.add((self._start + stop) % INDEX_MODULUS, self._clock.device_us(t_us))
+        return True
 
     def fill(
-        self, first_index: int, codes: NDArray[np.int32], contact: NDArray[np.uint8] | None = None, *,
+        self,
+        first_index: int,
+        codes: NDArray[np.int32],
+        contact: NDArray[np.uint8] | None = None,
+        *,
         upto: int | None = None,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Put samples that were read from the device's memory into gaps; what is here stays.
 
         Parameters
@@ -206,11 +222,11 @@ class Assembler:
         return filled
 
     def gaps(self, upto: int | None = None) -> tuple[tuple[int, int], ...]:
-        """Runs ``(start, stop)`` that are missing up to sample `upto` (default: the newest one)."""
+        """Return runs ``(start, stop)`` that are missing up to sample `upto` (default: the newest one)."""
         return runs_of(self._buffer.missing(self.elapsed if upto is None else upto))
 
     def retransmissions(self, *, upto: int | None = None, oldest: int = 0) -> tuple[RetransmitParams, ...]:
-        """Requests that would close the gaps up to `upto`, less what lies before `oldest` (gone from the ring)."""
+        """Return requests that would close the gaps up to `upto`, less what lies before `oldest` (gone from the ring)."""
         requests: list[RetransmitParams] = []
         for start, stop in runs_of(self._buffer.missing(self.elapsed if upto is None else upto, barred=False)):
             for first in range(max(start, oldest), stop, RETRANSMIT_MAX_SAMPLES):
@@ -219,34 +235,19 @@ class Assembler:
         return tuple(requests)
 
     def relative(self, index: int) -> int:
-        """Position on this time line of an index as sent on the wire (modulo 2^32)."""
+        """Return the position on this time line of an index as sent on the wire (modulo 2^32)."""
         return self._unwrap(index)
 
     def drift(self) -> DriftFit | None:
-        """The device's clock against the host's; None without a `clock` or while there is too little to tell."""
+        """Return the device's clock against the host's; None without a `clock` or while there is too little to tell."""
         return None if self._clock is None else self._arrivals.fit(nominal_fs_hz=self._clock.fs_hz)
 
     def timeline(self, upto: int | None = None) -> Timeline:
-        """Everything up to sample `upto`, copied."""
+        """Return everything up to sample `upto`, copied."""
         return self._buffer.timeline(self.elapsed if upto is None else upto)
 
-    def to_record(
-        self,
-        *,
-        descriptor: DeviceDescriptor,
-        upto: int | None = None,
-        start: StartTime | None = None,
-        device: str = "",
-        record_id: str = "",
-        source: SourceInfo = UNKNOWN_SOURCE,
-    ) -> EcgRecord:
-        """The record up to sample `upto`: what is missing is declared as gaps (see `quantise.build_record`)."""
-        return build_record(
-            self.timeline(upto), descriptor=descriptor, start=start, device=device, record_id=record_id, source=source
-        )
-
     def _refusal(self, frame: LiveFrame, *, start: int, t_us: int | None) -> str | None:
-        """Name of the count that a frame belongs to which has no place here."""
+        """Return the name of the count for a frame that has no place here; None for one that has."""
         stop = start + frame.n_samples
         if frame.codec is not self._codec:
             return "foreign_codec"
@@ -258,31 +259,9 @@ class Assembler:
         return "premature" if possible is not None and self._start + stop > possible else None
 
     def _unwrap(self, index: int) -> int:
-        """Position on the time line nearest to the newest sample that `index` (modulo 2^32) can mean."""
+        """Return the position nearest to the newest sample that `index` (modulo 2^32) can mean."""
         newest = self._start + self.elapsed
         difference = (index - newest) % INDEX_MODULUS
         if difference >= INDEX_MODULUS // 2:
             difference -= INDEX_MODULUS
         return self.elapsed + difference
-
-    def _count(self, frame: LiveFrame) -> None:
-        self._counts["frames"] += 1
-        self._counts["retransmitted"] += bool(frame.flags & FrameFlag.RETRANSMITTED)
-        self._counts["overruns"] += bool(frame.flags & FrameFlag.OVERRUN)
-        self._counts["calibration"] += bool(frame.flags & FrameFlag.CALIBRATION)
-        self.last_seen |= bool(frame.flags & FrameFlag.LAST)
-
-    def _place(self, frame: LiveFrame, *, start: int, skip: int, t_us: int | None) -> bool:
-        before, stop = self.elapsed, start + frame.n_samples - skip
-        if frame.flags & FrameFlag.CALIBRATION and not self._keep_calibration:
-            new = self._buffer.bar(start, stop)
-        else:
-            new = self._buffer.place(frame.samples[:, skip:], start=start, contact=int(frame.contact) & 0xFF)
-        if not new:
-            self._counts["duplicates"] += 1
-            return False
-        live = not frame.flags & FrameFlag.RETRANSMITTED
-        self._counts["reordered"] += live and start < before
-        if live and stop > before and t_us is not None and self._clock is not None:
-            self._arrivals.add((self._start + stop) % INDEX_MODULUS, self._clock.device_us(t_us))
-        return True

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from firmware_bridge.assembly.drift import DriftFit
 from firmware_bridge.assembly.einthoven import LimbCheck, check_limb_relations
 from firmware_bridge.assembly.host_clock import HostClock
-from firmware_bridge.assembly.quantise import Timeline, build_record, usable_samples
-from firmware_bridge.assembly.reassembly import UNKNOWN_SOURCE, Assembler, AssemblyStatistics
+from firmware_bridge.assembly.quantise import UNKNOWN_SOURCE, Timeline, build_record, measured
+from firmware_bridge.assembly.reassembly import Assembler, AssemblyStatistics
 from firmware_bridge.protocol.codec import LiveFrame
 from firmware_bridge.protocol.control import RetransmitParams
 from firmware_bridge.protocol.descriptor import DeviceDescriptor
@@ -77,9 +77,14 @@ class Recording:
         return total
 
     def begin(
-        self, descriptor: DeviceDescriptor, *, at: int = 0, codec: SampleCodec = SampleCodec.RAW24,
-        t_us: int | None = None, pace: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        descriptor: DeviceDescriptor,
+        *,
+        at: int = 0,
+        codec: SampleCodec = SampleCodec.RAW24,
+        t_us: int | None = None,
+        pace: float = 1.0,
+    ) -> None:
         """Open a stream at position `at`; a device with other leads, rate or scale cannot continue a recording.
 
         Parameters
@@ -112,10 +117,14 @@ class Recording:
         return self._newest().feed_bytes(data, t_us)
 
     def fill(
-        self, first_index: int, codes: NDArray[np.int32], contact: NDArray[np.uint8] | None = None, *,
+        self,
+        first_index: int,
+        codes: NDArray[np.int32],
+        contact: NDArray[np.uint8] | None = None,
+        *,
         upto: int | None = None,
-    ) -> int:  # fmt: skip
-        """Put samples from the device's memory into gaps of the newest stream; says how many (see `Assembler.fill`).
+    ) -> int:
+        """Put samples from the device's memory into gaps of the newest stream; return how many (see `Assembler.fill`).
 
         Parameters
         ----------
@@ -132,7 +141,7 @@ class Recording:
     def retransmissions(
         self, *, upto: int | None = None, oldest_index: int | None = None
     ) -> tuple[RetransmitParams, ...]:
-        """Requests that would close gaps of the newest stream; earlier ones are gone with the device's ring.
+        """Return requests that would close gaps of the newest stream; earlier ones are gone with the device's ring.
 
         Parameters
         ----------
@@ -148,19 +157,19 @@ class Recording:
         )
 
     def gaps(self, upto: int | None = None) -> tuple[tuple[int, int], ...]:
-        """Runs ``(start, stop)`` without samples up to position `upto`."""
+        """Return runs ``(start, stop)`` without samples up to position `upto`."""
         return runs_of(~self.timeline(upto).received)
 
     def missing(self, upto: int | None = None) -> int:
-        """Samples not received up to position `upto`."""
+        """Return how many samples are missing up to position `upto`."""
         return int(np.count_nonzero(~self.timeline(upto).received))
 
     def stream_position(self, index: int) -> int:
-        """Position on the recording's time line of an index on the wire of the newest stream."""
+        """Return the position on the recording's time line of an index on the wire of the newest stream."""
         return self._parts[-1].at + self._newest().relative(index)
 
     def timeline(self, upto: int | None = None) -> Timeline:
-        """Everything up to position `upto`."""
+        """Return everything up to position `upto`."""
         stop = self.elapsed if upto is None else upto
         joined = Timeline(
             codes=np.zeros((len(self.descriptor.leads), stop), dtype=np.int32),
@@ -168,47 +177,51 @@ class Recording:
             contact=np.zeros(stop, dtype=np.uint8),
         )
         for part in self._parts:
-            _paste(part, into=joined)
+            length = max(0, min(part.assembler.elapsed, stop - part.at))
+            source, here = part.assembler.timeline(length), slice(part.at, part.at + length)
+            joined.codes[:, here] = source.codes
+            joined.received[here] = source.received
+            joined.contact[here] = source.contact
         return joined
 
     def drift(self) -> DriftFit | None:
-        """The device's clock against the host's, from the longest stream: a restart begins a new count and a new fit."""
+        """Return the device's clock against the host's, from the longest stream: a restart begins a new count and a new fit."""
         if not self._parts:
             return None
         longest = max(self._parts, key=lambda part: part.assembler.elapsed)
         return longest.assembler.drift()
 
     def limb_check(self, upto: int | None = None) -> LimbCheck:
-        """Whether the limb leads obey Einthoven's and Goldberger's relations, over samples with every electrode on."""
+        """Return whether the limb leads obey Einthoven's and Goldberger's relations, over samples with every electrode on."""
         timeline = self.timeline(upto)
-        usable = usable_samples(timeline, descriptor=self.descriptor).all(axis=0)
+        usable = measured(timeline, descriptor=self.descriptor).usable.all(axis=0)
         return check_limb_relations(
             timeline.codes[:, usable], leads=self.descriptor.leads, lsb_uv=self.descriptor.lsb_uv
         )
 
     def to_record(
-        self, *, upto: int | None = None, start: StartTime | None = None, device: str = "", record_id: str = "",
+        self,
+        *,
+        upto: int | None = None,
+        start: StartTime | None = None,
+        device: str = "",
+        record_id: str = "",
         source: SourceInfo = UNKNOWN_SOURCE,
-    ) -> EcgRecord:  # fmt: skip
-        """The record up to position `upto`; what is missing is declared as gaps, the rate is the descriptor's."""
+    ) -> EcgRecord:
+        """Return the record up to position `upto`; what is missing is declared as gaps, the rate is the descriptor's."""
         return build_record(
-            self.timeline(upto), descriptor=self.descriptor, start=start, device=device, record_id=record_id,
+            self.timeline(upto),
+            descriptor=self.descriptor,
+            start=start,
+            device=device,
+            record_id=record_id,
             source=source,
-        )  # fmt: skip
+        )
 
     def _newest(self) -> Assembler:
         if not self._parts:
             raise LengthError("found no stream in the recording, expected at least one")
         return self._parts[-1].assembler
-
-
-def _paste(part: _Part, *, into: Timeline) -> None:
-    length = max(0, min(part.assembler.elapsed, into.n_samples - part.at))
-    source = part.assembler.timeline(length)
-    here = slice(part.at, part.at + length)
-    into.codes[:, here] = source.codes
-    into.received[here] = source.received
-    into.contact[here] = source.contact
 
 
 def _brief(descriptor: DeviceDescriptor) -> str:

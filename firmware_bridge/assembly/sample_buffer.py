@@ -80,7 +80,7 @@ class SampleBuffer:
         return int(np.count_nonzero(new))
 
     def contradictions(self, codes: NDArray[np.int32], *, start: int) -> tuple[int, int]:
-        """Samples of `codes` that are here already: how many differ, how many there are."""
+        """Return of the samples of `codes` that are here already how many differ, and how many there are."""
         stop = min(start + codes.shape[1], self.end)
         here = self._received[start:stop]
         differ = np.any(self._codes[:, start:stop] != codes[:, : here.size], axis=0) & here
@@ -96,7 +96,7 @@ class SampleBuffer:
         return absent
 
     def timeline(self, stop: int) -> Timeline:
-        """Everything up to `stop`, copied; beyond the newest sample nothing is received."""
+        """Return everything up to `stop`, copied; beyond the newest sample nothing is received."""
         known = min(stop, self.end)
         timeline = Timeline(
             codes=np.zeros((self._codes.shape[0], stop), dtype=np.int32),

@@ -25,7 +25,7 @@ class StoredSamplesError(ProtocolError):
 def check_stored(
     first_index: int, codes: NDArray[np.int32], contact: NDArray[np.uint8] | None, *, n_leads: int
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8] | None]:
-    """Codes ``[lead, time]`` and contact ``[time]`` as their own types, or a `StoredSamplesError`."""
+    """Return the codes ``[lead, time]`` and contact ``[time]`` as their own types, or raise a `StoredSamplesError`."""
     samples = np.asarray(codes)
     if first_index == NO_STREAM_INDEX:
         raise StoredSamplesError(

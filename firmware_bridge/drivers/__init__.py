@@ -43,7 +43,7 @@ catalogue: Final[Mapping[str, Callable[..., Driver]]] = MappingProxyType(
 
 
 def make(name: str, *, lsb_uv: float | None = None, **options: object) -> Driver:
-    """A driver by its name in the catalogue; an unknown name is an error that lists the known ones."""
+    """Return a driver by its name in the catalogue; an unknown name is an error that lists the known ones."""
     if name not in catalogue:
         raise FormatError(
             f"found driver {name!r}, expected one of {', '.join(catalogue)}",
@@ -58,7 +58,7 @@ def _infos() -> tuple[DriverInfo, ...]:
 
 
 def recognise(*, name: str = "", services: tuple[str, ...] = ()) -> str | None:
-    """Name of the driver for an advertisement, or None.
+    """Return the name of the driver for an advertisement, or None.
 
     A name decides before a service: several devices of a maker share one service.
     """

@@ -26,13 +26,13 @@ ARBITRARY_LSB_UV: Final = 1.0
 
 
 def sig_uuid(short: int) -> str:
-    """Full UUID of a 16-bit one on the Bluetooth SIG's base."""
+    """Return the full UUID of a 16-bit one on the Bluetooth SIG's base."""
     return _SIG_BASE.format(short)
 
 
 @dataclass(frozen=True, slots=True)
 class QualityInfo:
-    """What the recordings of a device can know of themselves.
+    """What is known about the recordings of a device: gaps, scale, time.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class QualityInfo:
     timestamped: bool
 
     def source(self, driver: str, *, authenticated: bool | None = None) -> SourceInfo:
-        """What a record says about where it came from."""
+        """Return what a record says about where it came from."""
         return SourceInfo(
             driver=driver,
             gap_detectable=self.gap_detectable,
@@ -113,7 +113,7 @@ class DriverInfo:
     baud: int | None = None
 
     def recognises(self, *, name: str = "", services: tuple[str, ...] = ()) -> bool:
-        """Whether an advertisement with this name and these services may be of such a device."""
+        """Return whether an advertisement with this name and these services may be of such a device."""
         offered = {service.lower() for service in services}
         return bool(offered & set(self.service_uuids)) or bool(name and name.startswith(self.name_prefixes))
 
@@ -161,16 +161,16 @@ class Driver(Protocol):
     remarks: tuple[str, ...]
 
     def begin(self) -> tuple[bytes, ...]:
-        """What to write to start."""
+        """Return what to write to start."""
 
     def poll(self, t_us: int) -> tuple[bytes, ...]:
-        """What to write now (keep-alive, polled protocols); `t_us` is monotonic, given by the caller."""
+        """Return what to write now (keep-alive, polled protocols); `t_us` is monotonic, given by the caller."""
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:
         """Take bytes of a characteristic (its UUID), or of the serial line (channel "")."""
 
     def end(self) -> tuple[bytes, ...]:
-        """What to write to stop."""
+        """Return what to write to stop."""
 
     @property
     def elapsed(self) -> int:
@@ -185,9 +185,9 @@ class Driver(Protocol):
         """Samples per second by their arrival, gaps included; None under 5 s."""
 
     def to_record(self, *, start: StartTime | None, device: str, record_id: str = "") -> EcgRecord:
-        """The record of everything so far; what is known to be missing is declared as gaps."""
+        """Return the record of everything so far; what is known to be missing is declared as gaps."""
 
 
 def stated_lsb_uv(lsb_uv: float | None) -> float | None:
-    """A weight that the user stated, checked; None stays None."""
+    """Return a weight that the user stated, checked; None stays None."""
     return None if lsb_uv is None else check_lsb_uv(lsb_uv)

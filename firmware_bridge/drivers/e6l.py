@@ -28,7 +28,7 @@ from firmware_bridge.protocol.profile import (
 from lsemvae.ecg.errors import LengthError, ProtocolError, UnitError
 
 if TYPE_CHECKING:
-    from firmware_bridge.protocol.control import Reply, RetransmitParams
+    from firmware_bridge.protocol.control import RetransmitParams
     from lsemvae.ecg.record import EcgRecord, StartTime
 
 # A reply or the samples of a retransmission that take longer are lost; the request is made again.
@@ -79,7 +79,7 @@ class E6lDriver:
         self._arrival = ArrivalRate()
 
     def begin(self) -> tuple[bytes, ...]:
-        """START, raw 24 bits."""
+        """Return START, raw 24 bits."""
         if self._descriptor is None:
             raise ProtocolError(
                 f"found no descriptor, expected it before START (read {DESCRIPTOR_UUID})",
@@ -89,14 +89,18 @@ class E6lDriver:
         return (self._request(Op.START, StartParams(n_samples=self._descriptor.preferred_samples).to_bytes()),)
 
     def poll(self, t_us: int) -> tuple[bytes, ...]:
-        """RETRANSMIT for the first gap, one request at a time."""
+        """Return RETRANSMIT for the first gap, one request at a time."""
         if self._ended or self._descriptor is None or not self._descriptor.features & Feature.RETRANSMIT:
             return ()
         if not self._recording.n_streams:
             return ()
         upto = max(0, self._recording.elapsed - _SETTLE_SAMPLES)
         requests = self._recording.retransmissions(upto=upto, oldest_index=self._oldest)
-        if not requests or (self._on_its_way(requests[0]) and t_us - self._asked_us < _RETRY_US):
+        if not requests:
+            return ()
+        asked = self._asked  # the newest request; what is part of it may be on its way
+        on_its_way = asked is not None and (requests[0].t0 - asked.t0) % INDEX_MODULUS < asked.count
+        if on_its_way and t_us - self._asked_us < _RETRY_US:
             return ()
         self._asked, self._asked_us = requests[0], t_us
         return (self._request(Op.RETRANSMIT, requests[0].to_bytes()),)
@@ -105,14 +109,31 @@ class E6lDriver:
         """Take a notification, an indication, or the descriptor that was read."""
         uuid = channel.lower()
         if uuid == LIVE_UUID and self._recording.n_streams:
-            self._live(data, t_us)
-        elif uuid == DESCRIPTOR_UUID:
-            self._described(data)
-        elif uuid == CONTROL_UUID:
-            self._control(data)
+            if self.elapsed < MAX_SAMPLES:
+                if self._recording.feed_bytes(data) is not None:
+                    self._arrival.observe(t_us, self.elapsed)
+            elif not self._full:
+                self._full = True
+                self._remark(f"recording is full: found {self.elapsed} samples, expected at most {MAX_SAMPLES}")
+            return
+        try:
+            if uuid == DESCRIPTOR_UUID:
+                self._descriptor = decode_descriptor(data)
+                self.info = _info(self._descriptor)
+            elif uuid == CONTROL_UUID:
+                reply = decode_reply(data)
+                if reply.op is Op.START and reply.status is ReplyStatus.OK:
+                    decode_start_reply(reply.data)
+                elif reply.op is Op.RETRANSMIT and reply.status is ReplyStatus.EVICTED:
+                    self._oldest = decode_oldest(reply.data)
+                    self._asked = None
+                elif reply.status is not ReplyStatus.OK:
+                    self._remark(f"{reply.op.name} refused: {reply.status.name}")
+        except ProtocolError as exc:
+            self._remark(str(exc))
 
     def end(self) -> tuple[bytes, ...]:
-        """STOP."""
+        """Return STOP."""
         self._ended = True
         return (self._request(Op.STOP),)
 
@@ -140,47 +161,12 @@ class E6lDriver:
         return self._arrival.hz()
 
     def to_record(self, *, start: StartTime | None, device: str, record_id: str = "") -> EcgRecord:
-        """The record of everything so far; what is missing is declared as gaps."""
+        """Return the record of everything so far; what is missing is declared as gaps."""
         if not self._recording.n_streams or not self._recording.received:
             said = f"; the device said: {self.remarks[-1]}" if self.remarks else ""
             raise LengthError(f"found 0 received samples, expected at least 1{said}")
         record = self._recording.to_record(start=start, device=device, record_id=record_id)
         return record.with_(source=self.info.quality.source(self.info.name))
-
-    def _live(self, data: bytes, t_us: int) -> None:
-        if self.elapsed >= MAX_SAMPLES:
-            if not self._full:
-                self._full = True
-                self._remark(f"recording is full: found {self.elapsed} samples, expected at most {MAX_SAMPLES}")
-        elif self._recording.feed_bytes(data) is not None:
-            self._arrival.observe(t_us, self.elapsed)
-
-    def _on_its_way(self, request: RetransmitParams) -> bool:
-        """Whether the samples are part of the newest request."""
-        return self._asked is not None and (request.t0 - self._asked.t0) % INDEX_MODULUS < self._asked.count
-
-    def _described(self, data: bytes) -> None:
-        try:
-            self._descriptor = decode_descriptor(data)
-        except ProtocolError as exc:
-            self._remark(str(exc))
-            return
-        self.info = _info(self._descriptor)
-
-    def _control(self, data: bytes) -> None:
-        try:
-            self._reply(decode_reply(data))
-        except ProtocolError as exc:
-            self._remark(str(exc))
-
-    def _reply(self, reply: Reply) -> None:
-        if reply.op is Op.START and reply.status is ReplyStatus.OK:
-            decode_start_reply(reply.data)
-        elif reply.op is Op.RETRANSMIT and reply.status is ReplyStatus.EVICTED:
-            self._oldest = decode_oldest(reply.data)
-            self._asked = None
-        elif reply.status is not ReplyStatus.OK:
-            self._remark(f"{reply.op.name} refused: {reply.status.name}")
 
     def _request(self, op: Op, params: bytes = b"") -> bytes:
         self._txn = (self._txn + 1) & 0xFF

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo, sig_uuid, stated_lsb_uv
-from firmware_bridge.drivers.integers import int24
 from firmware_bridge.drivers.stream import StreamDriver
+from firmware_bridge.protocol.codec import int24
 
 Order = Literal["interleaved", "blocks"]
 
@@ -32,7 +32,7 @@ _KEEP_ALIVE_US: Final = 2_000_000
 
 
 def command(payload: bytes) -> bytes:
-    """A command: ``BB CC, length of the payload, payload``."""
+    """Return a command: ``BB CC, length of the payload, payload``."""
     return bytes((0xBB, 0xCC, len(payload))) + payload
 
 
@@ -69,18 +69,18 @@ class HativDriver(StreamDriver):
         self._keep_alive_us: int | None = None
 
     def begin(self) -> tuple[bytes, ...]:
-        """Power on, then start."""
+        """Return what switches it on, then what starts it."""
         return command(SET_MODE), command(START)
 
     def poll(self, t_us: int) -> tuple[bytes, ...]:
-        """The keep-alive, every 2 s."""
+        """Return the keep-alive, every 2 s."""
         if self._keep_alive_us is not None and t_us - self._keep_alive_us < _KEEP_ALIVE_US:
             return ()
         self._keep_alive_us = t_us
         return (command(KEEP_ALIVE),)
 
     def end(self) -> tuple[bytes, ...]:
-        """Stop."""
+        """Return what stops it."""
         return (command(STOP),)
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:

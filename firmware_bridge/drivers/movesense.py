@@ -11,9 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo, stated_lsb_uv
-from firmware_bridge.drivers.integers import int32
-from firmware_bridge.drivers.stamps import IMPLAUSIBLE, REPEATED, PacketClock
-from firmware_bridge.drivers.stream import StreamDriver
+from firmware_bridge.drivers.stream import PacketClock, StampedDriver, int32
 from lsemvae.ecg.errors import RateError
 
 SERVICE_UUID: Final = "34802252-7185-4d5d-b431-630e7050e8f0"
@@ -28,14 +26,15 @@ SAMPLES_PER_PACKET: Final = 16
 _HEAD_BYTES: Final = 6
 DATA_BYTES: Final = _HEAD_BYTES + 4 * SAMPLES_PER_PACKET
 _SUBSCRIBE, _UNSUBSCRIBE = 1, 2
-_RESPONSE, _DATA = 1, 2
 _REFERENCE: Final = 99
+_RESPONSE: Final = 1
+_DATA_HEAD: Final = bytes((2, _REFERENCE))
 _HTTP_OK: Final = range(200, 300)
 # The input takes 60 mV beside an offset of 500 mV (user guide of Movesense MD), 1.5 million codes; 24 bits are no ECG.
 _END_CODE: Final = 1 << 23
 
 
-class MovesenseDriver(StreamDriver):
+class MovesenseDriver(StampedDriver):
     """One lead.
 
     Parameters
@@ -65,17 +64,17 @@ class MovesenseDriver(StreamDriver):
                 notify=(NOTIFY_UUID,),
                 write=WRITE_UUID,
                 min_mtu=DATA_BYTES + 3,
-            )
+            ),
+            PacketClock(fs_hz, ticks_per_s=1e3, modulus=1 << 32),
         )
         self._rate = fs_hz
-        self._clock = PacketClock(fs_hz, ticks_per_s=1e3, modulus=1 << 32)
 
     def begin(self) -> tuple[bytes, ...]:
-        """Subscribe to the ECG."""
+        """Return the request that subscribes to the ECG."""
         return (bytes((_SUBSCRIBE, _REFERENCE)) + f"/Meas/ECG/{self._rate}".encode("ascii"),)
 
     def end(self) -> tuple[bytes, ...]:
-        """Unsubscribe."""
+        """Return the request that ends the subscription."""
         return (bytes((_UNSUBSCRIBE, _REFERENCE)),)
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:
@@ -83,27 +82,12 @@ class MovesenseDriver(StreamDriver):
         if channel.lower() != NOTIFY_UUID:
             return
         if len(data) >= 4 and data[0] == _RESPONSE:
-            self._response(data)
-        elif len(data) == DATA_BYTES and data[0] == _DATA and data[1] == _REFERENCE:
-            self._data(data, t_us)
-        else:
-            self._malformed += 1
-
-    def _response(self, data: bytes) -> None:
-        status = int.from_bytes(data[2:4], "little")
-        if data[1] == _REFERENCE and status not in _HTTP_OK:
-            self._remark(f"subscription to ECG at {self._rate} Hz refused: status {status}")
-
-    def _data(self, data: bytes, t_us: int) -> None:
-        samples = int32(data[_HEAD_BYTES:])
-        if samples.min() < -_END_CODE or samples.max() >= _END_CODE:
+            status = int.from_bytes(data[2:4], "little")
+            if data[1] == _REFERENCE and status not in _HTTP_OK:
+                self._remark(f"subscription to ECG at {self._rate} Hz refused: status {status}")
+            return
+        samples = int32(data[_HEAD_BYTES:]) if len(data) == DATA_BYTES and data[:2] == _DATA_HEAD else None
+        if samples is None or samples.min() < -_END_CODE or samples.max() >= _END_CODE:
             self._malformed += 1
             return
-        lost = self._clock.lost(int.from_bytes(data[2:6], "little"), SAMPLES_PER_PACKET)
-        if lost == IMPLAUSIBLE:
-            self._malformed += 1
-        elif lost == REPEATED:
-            self._duplicates += 1
-        else:
-            self._skip(lost)
-            self._take(samples[None, :], t_us)
+        self._take_stamped(samples, t_us, stamp=int.from_bytes(data[2:6], "little"))

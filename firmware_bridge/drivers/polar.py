@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo
-from firmware_bridge.drivers.integers import int24
-from firmware_bridge.drivers.stamps import IMPLAUSIBLE, REPEATED, PacketClock
-from firmware_bridge.drivers.stream import StreamDriver
+from firmware_bridge.drivers.stream import PacketClock, StampedDriver
+from firmware_bridge.protocol.codec import int24
 from lsemvae.ecg.errors import UnitError
 
 SERVICE_UUID: Final = "fb005c80-02e7-f387-1cad-8acd2d8df0c8"
@@ -35,7 +34,7 @@ REFUSALS: Final = {
 }  # fmt: skip
 
 
-class PolarH10Driver(StreamDriver):
+class PolarH10Driver(StampedDriver):
     """One lead.
 
     Parameters
@@ -63,43 +62,29 @@ class PolarH10Driver(StreamDriver):
                 notify=(CONTROL_UUID, DATA_UUID),
                 write=CONTROL_UUID,
                 min_mtu=232,  # 73 samples a frame
-            )
+            ),
+            PacketClock(FS_HZ, ticks_per_s=1e9, modulus=1 << 64),
         )
-        self._clock = PacketClock(FS_HZ, ticks_per_s=1e9, modulus=1 << 64)
 
     def begin(self) -> tuple[bytes, ...]:
-        """Start ECG."""
+        """Return the request that starts the ECG."""
         return (START,)
 
     def end(self) -> tuple[bytes, ...]:
-        """Stop ECG."""
+        """Return the request that stops it."""
         return (STOP,)
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:
         """Take a notification or an indication."""
         uuid = channel.lower()
         if uuid == CONTROL_UUID:
-            self._reply(data)
+            if len(data) < 4 or data[0] != _REPLY:
+                self._malformed += 1
+            elif data[3] not in (0, _ALREADY):
+                self._remark(f"request {data[1]} refused: {REFUSALS.get(data[3], f'error {data[3]}')}")
         elif uuid == DATA_UUID:
-            self._frame(data, t_us)
-
-    def _reply(self, data: bytes) -> None:
-        if len(data) < 4 or data[0] != _REPLY:
-            self._malformed += 1
-        elif data[3] not in (0, _ALREADY):
-            self._remark(f"request {data[1]} refused: {REFUSALS.get(data[3], f'error {data[3]}')}")
-
-    def _frame(self, data: bytes, t_us: int) -> None:
-        body = data[_HEAD_BYTES:]
-        if not body or len(body) % 3 or data[0] != _ECG or data[9] != 0:
-            self._malformed += 1
-            return
-        samples = int24(body)
-        lost = self._clock.lost(int.from_bytes(data[1:9], "little"), samples.size)
-        if lost == IMPLAUSIBLE:
-            self._malformed += 1
-        elif lost == REPEATED:
-            self._duplicates += 1
-        else:
-            self._skip(lost)
-            self._take(samples[None, :], t_us)
+            body = data[_HEAD_BYTES:]
+            if not body or len(body) % 3 or data[0] != _ECG or data[9] != 0:
+                self._malformed += 1
+            else:
+                self._take_stamped(int24(body), t_us, stamp=int.from_bytes(data[1:9], "little"))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo, stated_lsb_uv
-from firmware_bridge.drivers.integers import int16, int32
-from firmware_bridge.drivers.stream import StreamDriver
+from firmware_bridge.drivers.stream import StreamDriver, int32
+from firmware_bridge.protocol.codec import int16
 from lsemvae.ecg.record import check_fs_hz
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _RAIL_16: Final = 32767
 
 
 class PacketReader:
-    """Cuts a byte stream into payloads; anything between packets is skipped and counted in `skipped`."""
+    """Cutter of a byte stream into payloads; anything between packets is skipped and counted in `skipped`."""
 
     def __init__(self, payloads: tuple[int, ...]) -> None:
         self._payloads = payloads
@@ -56,12 +56,12 @@ class PacketReader:
         self.skipped = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Payloads that are complete with `data`, in order."""
+        """Yield the payloads that are complete with `data`, in order."""
         self._pending += data
         at = self._next_header(0)
         while len(self._pending) - at >= _HEAD_BYTES:
-            n_bytes = self._payload_bytes(at)
-            if n_bytes is None:
+            n_bytes = int.from_bytes(self._pending[at + 2 : at + 4], "little")
+            if n_bytes not in self._payloads or self._pending[at + 4] != DATA_TYPE:
                 at = self._pass(at)
             elif len(self._pending) - at < n_bytes + _ENVELOPE_BYTES:
                 break
@@ -73,7 +73,7 @@ class PacketReader:
         self._pending = self._pending[at:]
 
     def _next_header(self, at: int) -> int:
-        """Position of a header at `at` or after, else the end; the first byte of one at the very end counts."""
+        """Return the position of a header at `at` or after, else the end; the first byte of one at the very end counts."""
         found = self._pending.find(HEADER, at)
         if found < 0:
             begun = len(self._pending) > at and self._pending.endswith(HEADER[:1])
@@ -81,12 +81,8 @@ class PacketReader:
         self.skipped += found - at
         return found
 
-    def _payload_bytes(self, at: int) -> int | None:
-        n_bytes = int.from_bytes(self._pending[at + 2 : at + 4], "little")
-        return n_bytes if n_bytes in self._payloads and self._pending[at + 4] == DATA_TYPE else None
-
     def _pass(self, at: int) -> int:
-        """A false header is passed by one byte only: a true one may begin inside the packet that it seemed to open."""
+        """Pass a false header by one byte only: a true one may begin inside the packet that it seemed to open."""
         self.skipped += 1
         return self._next_header(at + 1)
 

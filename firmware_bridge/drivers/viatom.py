@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo, stated_lsb_uv
-from firmware_bridge.drivers.integers import int16
 from firmware_bridge.drivers.stream import StreamDriver
 from firmware_bridge.drivers.viatom_frames import (
     NOTIFY_UUID,
@@ -23,6 +22,7 @@ from firmware_bridge.drivers.viatom_frames import (
     ViatomFrame,
     ViatomReader,
 )
+from firmware_bridge.protocol.codec import int16
 
 REAL_TIME_DATA: Final = 0x03
 # The parameter is the rate; the maker's programs send this request, byte for byte.
@@ -43,7 +43,7 @@ _RAIL: Final = 32767
 
 
 class PolledDriver(StreamDriver):
-    """Asks every half second; subclasses read the answer."""
+    """Base of the drivers that ask every half second; subclasses read the answer."""
 
     request: ViatomFrame
 
@@ -53,7 +53,7 @@ class PolledDriver(StreamDriver):
         self._asked_us: int | None = None
 
     def poll(self, t_us: int) -> tuple[bytes, ...]:
-        """The request, every half second."""
+        """Return the request, every half second."""
         if self._asked_us is not None and t_us - self._asked_us < POLL_US:
             return ()
         # Kept to the grid of half seconds, so that a caller who is late once is not late ever after; a pause starts

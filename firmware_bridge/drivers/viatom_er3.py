@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo, stated_lsb_uv
-from firmware_bridge.drivers.integers import int16
 from firmware_bridge.drivers.viatom import OFF_MARK, PolledDriver
 from firmware_bridge.drivers.viatom import STATE_BYTES as PLAIN_STATE_BYTES
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, SERVICE_UUID, WRITE_UUID, ViatomFrame
+from firmware_bridge.protocol.codec import int16
 from lsemvae.ecg.errors import FormatError
 
 REQUEST: Final = ViatomFrame(cmd=0x06)
@@ -50,7 +50,7 @@ _MAX_BACK: Final = 2_500  # 10 seconds
 
 
 def unpack_differences(data: bytes, *, n_channels: int) -> NDArray[np.int32] | None:
-    """Samples ``[channel, time]`` of a packed wave, or None if `data` does not hold whole samples.
+    """Return the samples ``[channel, time]`` of a packed wave, or None if `data` does not hold whole samples.
 
     A sample of all channels is one signed difference (u8) for each, to the sample before (0 before the first); or 0x80,
     a mask, and for each channel, by its bit, a value of 16 bits or a difference.
@@ -117,19 +117,14 @@ class ViatomEr3Driver(PolledDriver):
         self._doubtful = False
 
     def _answer(self, payload: bytes, t_us: int) -> bool:
-        return self._packed_answer(payload, t_us) if self._plain is None else self._plain_answer(payload, t_us)
-
-    def _plain_answer(self, payload: bytes, t_us: int) -> bool:
-        channels = self._plain or 0
-        n_samples = int.from_bytes(payload[PLAIN_STATE_BYTES : PLAIN_STATE_BYTES + 2], "little")
-        body = payload[PLAIN_STATE_BYTES + 2 :]
-        if len(payload) < PLAIN_STATE_BYTES + 2 or len(body) != 2 * n_samples * channels:
-            return False
-        if n_samples:
-            self._samples(int16(body).reshape(-1, channels).T[_LEADS_AT], t_us, off=0)
-        return True
-
-    def _packed_answer(self, payload: bytes, t_us: int) -> bool:
+        if self._plain is not None:
+            n_samples = int.from_bytes(payload[PLAIN_STATE_BYTES : PLAIN_STATE_BYTES + 2], "little")
+            body = payload[PLAIN_STATE_BYTES + 2 :]
+            if len(payload) < PLAIN_STATE_BYTES + 2 or len(body) != 2 * n_samples * self._plain:
+                return False
+            if n_samples:
+                self._samples(int16(body).reshape(-1, self._plain).T[_LEADS_AT], t_us, off=0)
+            return True
         if len(payload) < _WAVE_AT:
             return False
         if not payload[_WAVE_AT:]:
@@ -152,7 +147,7 @@ class ViatomEr3Driver(PolledDriver):
         self._take(np.where(marks, 0, codes), t_us, off=marks | flags[:, None], saturated=saturated)
 
     def _in_order(self, index: int, n_samples: int) -> bool:
-        """Whether a packet is new; declares what is missing before it, once the index is believed."""
+        """Return whether a packet is new; declare what is missing before it, once the index is believed."""
         expected, self._next_index = self._next_index, (index + n_samples) % _INDEX_MODULUS
         if expected is None:
             return True
@@ -168,12 +163,9 @@ class ViatomEr3Driver(PolledDriver):
             self._next_index = expected
             self._duplicates += 1
             return False
-        self._judge_index()
-        return True
-
-    def _judge_index(self) -> None:
-        """Gaps are detectable as long as the index did what an index of samples does."""
+        # Gaps are detectable as long as the index did what an index of samples does.
         shows = self._matches >= _MATCHES and not self._doubtful
         if shows != self.info.quality.gap_detectable:
             quality = replace(self.info.quality, gap_detectable=shows, timestamped=shows)
             self.info = replace(self.info, quality=quality)
+        return True

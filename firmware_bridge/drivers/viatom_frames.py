@@ -46,7 +46,7 @@ _CRC8: Final = _crc8_table()
 
 
 def crc8(data: bytes) -> int:
-    """Check sum of `data`; "123456789" gives 0xF4."""
+    """Return the check sum of `data`; "123456789" gives 0xF4."""
     crc = 0
     for byte in data:
         crc = _CRC8[crc ^ byte]
@@ -63,14 +63,14 @@ class ViatomFrame:
     payload: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The bytes on the wire."""
+        """Return the bytes on the wire."""
         head = bytes((_MARK, self.cmd, ~self.cmd & 0xFF, self.kind, self.number))
         body = head + len(self.payload).to_bytes(2, "little") + self.payload
         return body + bytes((crc8(body),))
 
 
 class ViatomReader:
-    """Puts frames together from notifications.
+    """Frames put together from notifications.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class ViatomReader:
         self.skipped = 0
 
     def feed(self, data: bytes, t_us: int) -> tuple[ViatomFrame, ...]:
-        """Frames that are complete with `data`."""
+        """Return the frames that are complete with `data`."""
         if self._pending and t_us - self._since_us > _STALE_US:
             self._drop(1)
         self._pending += data
@@ -98,7 +98,10 @@ class ViatomReader:
         return tuple(frames)
 
     def _next(self) -> ViatomFrame | None:
-        while self._seek():
+        """Return the next whole frame, and drop what lies before it; None if there is none."""
+        while True:
+            found = self._pending.find(_MARK)
+            self._drop(len(self._pending) if found < 0 else found)
             if len(self._pending) < _HEAD_BYTES:
                 return None
             n_bytes = _HEAD_BYTES + int.from_bytes(self._pending[5:7], "little") + 1
@@ -112,13 +115,6 @@ class ViatomReader:
             else:
                 self.corrupt += 1
                 self._drop(1)
-        return None
-
-    def _seek(self) -> bool:
-        """Bring a frame's first byte to the front; False if there is none."""
-        found = self._pending.find(_MARK)
-        self._drop(len(self._pending) if found < 0 else found)
-        return bool(self._pending)
 
     def _drop(self, n_bytes: int) -> None:
         self.skipped += n_bytes

@@ -54,7 +54,7 @@ class DeviceKey:
 
     @classmethod
     def parse(cls, text: str) -> DeviceKey:
-        """The key in the text of a QR code; the text itself never appears in the error."""
+        """Return the key in the text of a QR code; the text itself never appears in the error."""
         found = _KEY_TEXT.fullmatch(text.strip())
         if found is None:
             raise KeyTextError(
@@ -64,7 +64,7 @@ class DeviceKey:
         return cls(name=found[1], secret=bytes.fromhex(found[2]))
 
     def to_text(self) -> str:
-        """The text of the QR code: a secret."""
+        """Return the text of the QR code: a secret."""
         return f"E6L1:{self.name}:{self.secret.hex()}"
 
     @property
@@ -81,32 +81,32 @@ class AuthenticateReply:
     tag: bytes
 
     def to_bytes(self) -> bytes:
-        """Data of an AUTHENTICATE reply."""
+        """Return the data of an AUTHENTICATE reply."""
         _check_length("device nonce", self.device_nonce, NONCE_BYTES)
         _check_length("tag", self.tag, TAG_BYTES)
         return self.device_nonce + self.tag
 
 
 def encode_authenticate(host_nonce: bytes) -> bytes:
-    """Parameters of an AUTHENTICATE request: 16 random bytes, fresh for each request."""
+    """Return the parameters of an AUTHENTICATE request: 16 random bytes, fresh for each request."""
     _check_length("host nonce", host_nonce, NONCE_BYTES)
     return bytes(host_nonce)
 
 
 def decode_authenticate(params: bytes) -> bytes:
-    """Host nonce in the parameters of an AUTHENTICATE request."""
+    """Read the host nonce in the parameters of an AUTHENTICATE request."""
     _check_length("AUTHENTICATE parameters", params, NONCE_BYTES)
     return bytes(params)
 
 
 def decode_authenticate_reply(data: bytes) -> AuthenticateReply:
-    """Data of an AUTHENTICATE reply."""
+    """Read the data of an AUTHENTICATE reply."""
     _check_length("AUTHENTICATE reply", data, NONCE_BYTES + TAG_BYTES)
     return AuthenticateReply(device_nonce=bytes(data[:NONCE_BYTES]), tag=bytes(data[NONCE_BYTES:]))
 
 
 def tag(key: DeviceKey | bytes, descriptor: bytes, host_nonce: bytes, device_nonce: bytes) -> bytes:
-    """The 16 bytes that a device with `key` answers.
+    """Return the 16 bytes that a device with `key` answers.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def tag(key: DeviceKey | bytes, descriptor: bytes, host_nonce: bytes, device_non
 
 
 def verify(key: DeviceKey | bytes, descriptor: bytes, host_nonce: bytes, device_nonce: bytes, found: bytes) -> bool:
-    """Whether `found` is the tag of `key`; compared in constant time."""
+    """Return whether `found` is the tag of `key`; compared in constant time."""
     return hmac.compare_digest(tag(key, descriptor, host_nonce, device_nonce), found)
 
 

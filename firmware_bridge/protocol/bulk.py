@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_bridge.protocol.checksum import crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.codec import pack_samples, unpack_samples
 from firmware_bridge.protocol.control import check_range, unpack_fields
 from firmware_bridge.protocol.errors import BulkError, ControlError
@@ -44,7 +44,7 @@ class RecordArmParams:
     seconds: int
 
     def to_bytes(self) -> bytes:
-        """Parameters of a RECORD_ARM request."""
+        """Return the parameters of a RECORD_ARM request."""
         check_range("RECORD_ARM seconds", self.seconds, RECORDING_MIN_S, RECORDING_MAX_S)
         return _BYTE.pack(self.seconds)
 
@@ -86,7 +86,7 @@ class RecordListReply:
     recording: StoredRecording | None = None
 
     def to_bytes(self) -> bytes:
-        """Data of a RECORD_LIST reply."""
+        """Return the data of a RECORD_LIST reply."""
         found = self.recording
         if found is None:
             return _BYTE.pack(self.count)
@@ -103,7 +103,7 @@ class RecordReadParams:
     length: int
 
     def to_bytes(self) -> bytes:
-        """Parameters of a RECORD_READ request."""
+        """Return the parameters of a RECORD_READ request."""
         check_range("RECORD_READ length", self.length, 1, _MAX_U32)
         return _READ.pack(self.record_id, self.offset, self.length)
 
@@ -117,39 +117,39 @@ class BulkFrame:
 
 
 def decode_record_arm(params: bytes) -> RecordArmParams:
-    """Parameters of a RECORD_ARM request."""
+    """Read the parameters of a RECORD_ARM request."""
     (seconds,) = unpack_fields(_BYTE, params, what="RECORD_ARM parameters")
     check_range("RECORD_ARM seconds", seconds, RECORDING_MIN_S, RECORDING_MAX_S)
     return RecordArmParams(seconds=seconds)
 
 
 def encode_record_id(record_id: int) -> bytes:
-    """Data of a RECORD_ARM reply, and parameters of a RECORD_DELETE request."""
+    """Return the data of a RECORD_ARM reply, and parameters of a RECORD_DELETE request."""
     check_range("recording id", record_id, 1, _MAX_ID)
     return _ID.pack(record_id)
 
 
 def decode_record_id(data: bytes) -> int:
-    """Recording id in the data of a RECORD_ARM reply, or in the parameters of a RECORD_DELETE request."""
+    """Read the recording id in the data of a RECORD_ARM reply, or in the parameters of a RECORD_DELETE request."""
     (record_id,) = unpack_fields(_ID, data, what="recording id")
     check_range("recording id", record_id, 1, _MAX_ID)
     return record_id
 
 
 def encode_record_list(index: int) -> bytes:
-    """Parameters of a RECORD_LIST request: which of the recordings, from 0."""
+    """Return the parameters of a RECORD_LIST request: which of the recordings, from 0."""
     check_range("RECORD_LIST index", index, 0, 0xFF)
     return _BYTE.pack(index)
 
 
 def decode_record_list(params: bytes) -> int:
-    """Index in the parameters of a RECORD_LIST request."""
+    """Read the index in the parameters of a RECORD_LIST request."""
     (index,) = unpack_fields(_BYTE, params, what="RECORD_LIST parameters")
     return index
 
 
 def decode_record_list_reply(data: bytes) -> RecordListReply:
-    """Data of a RECORD_LIST reply."""
+    """Read the data of a RECORD_LIST reply."""
     if data == b"\0":
         return RecordListReply(count=0)
     count, record_id, start_us, start_index, n_samples, crc32 = unpack_fields(_ENTRY, data, what="RECORD_LIST reply")
@@ -157,14 +157,17 @@ def decode_record_list_reply(data: bytes) -> RecordListReply:
     check_range("recording id", record_id, 1, _MAX_ID)
     check_range("samples of a recording", n_samples, 1, _MAX_U32)
     recording = StoredRecording(
-        record_id=record_id, start_us=start_us, start_index=None if start_index == NO_STREAM_INDEX else start_index,
-        n_samples=n_samples, crc32=crc32,
-    )  # fmt: skip
+        record_id=record_id,
+        start_us=start_us,
+        start_index=None if start_index == NO_STREAM_INDEX else start_index,
+        n_samples=n_samples,
+        crc32=crc32,
+    )
     return RecordListReply(count=count, recording=recording)
 
 
 def decode_record_read(params: bytes) -> RecordReadParams:
-    """Parameters of a RECORD_READ request."""
+    """Read the parameters of a RECORD_READ request."""
     record_id, offset, length = unpack_fields(_READ, params, what="RECORD_READ parameters")
     if length == 0:
         raise ControlError("RECORD_READ length: found 0, expected at least 1")
@@ -172,18 +175,16 @@ def decode_record_read(params: bytes) -> RecordReadParams:
 
 
 def encode_bulk(frame: BulkFrame) -> bytes:
-    """The bytes of a bulk frame."""
+    """Return the bytes of a bulk frame."""
     return with_crc(_BULK_HEADER.pack(frame.offset, len(frame.data)) + frame.data)
 
 
 def decode_bulk(data: bytes | bytearray) -> BulkFrame:
-    """The bulk frame in `data`, or a `BulkError`; nothing of a frame with a wrong check sum is used."""
+    """Read the bulk frame in `data`, or raise a `BulkError`; nothing of a frame with a wrong check sum is used."""
     raw = bytes(data)
     if len(raw) <= BULK_OVERHEAD_BYTES:
         raise BulkError(f"bulk frame: found {len(raw)} bytes, expected more than {BULK_OVERHEAD_BYTES}")
-    found, expected = crc_pair(raw)
-    if found != expected:
-        raise BulkError(f"bulk frame check sum: found 0x{found:04X}, expected 0x{expected:04X}")
+    check_crc(raw, what="bulk frame", error=BulkError)
     offset, length = _BULK_HEADER.unpack_from(raw)
     if length != len(raw) - BULK_OVERHEAD_BYTES:
         raise BulkError(f"bulk frame length: found {length}, expected {len(raw) - BULK_OVERHEAD_BYTES}")
@@ -227,26 +228,8 @@ class BulkAssembler:
         if stop > len(self._data):
             self.rejected += 1
             return False
-        return self._fill(frame, stop=stop)
-
-    def missing(self) -> tuple[tuple[int, int], ...]:
-        """``(offset, length)`` of what is not there yet, ascending: what to ask for with RECORD_READ."""
-        return tuple((start, stop - start) for start, stop in self._missing)
-
-    def bytes(self, *, crc32: int | None = None) -> bytes:
-        """The recording; `BulkError` if a byte is missing or the CRC-32 differs from the one of the list."""
-        if self._missing:
-            lacking = sum(stop - start for start, stop in self._missing)
-            raise BulkError(f"recording: found {len(self._data) - lacking} bytes, expected {len(self._data)}")
-        found = binascii.crc32(self._data)
-        if crc32 is not None and found != crc32:
-            raise BulkError(f"recording check sum: found 0x{found:08X}, expected 0x{crc32:08X}")
-        return bytes(self._data)
-
-    def _fill(self, frame: BulkFrame, *, stop: int) -> bool:
-        """First valid frame wins: only bytes that are missing are written."""
         left: list[tuple[int, int]] = []
-        for lower, upper in self._missing:
+        for lower, upper in self._missing:  # the first valid frame wins: only bytes that are missing are written
             low, high = max(lower, frame.offset), min(upper, stop)
             if low >= high:
                 left.append((lower, upper))
@@ -257,14 +240,28 @@ class BulkAssembler:
         self._missing = left
         return brought
 
+    def missing(self) -> tuple[tuple[int, int], ...]:
+        """``(offset, length)`` of what is not there yet, ascending: what to ask for with RECORD_READ."""
+        return tuple((start, stop - start) for start, stop in self._missing)
+
+    def bytes(self, *, crc32: int | None = None) -> bytes:
+        """Return the recording; `BulkError` if a byte is missing or the CRC-32 differs from the one of the list."""
+        if self._missing:
+            lacking = sum(stop - start for start, stop in self._missing)
+            raise BulkError(f"recording: found {len(self._data) - lacking} bytes, expected {len(self._data)}")
+        found = binascii.crc32(self._data)
+        if crc32 is not None and found != crc32:
+            raise BulkError(f"recording check sum: found 0x{found:08X}, expected 0x{crc32:08X}")
+        return bytes(self._data)
+
 
 def encode_recording(codes: NDArray[np.int32]) -> bytes:
-    """Bytes of a recording from codes ``[lead, time]``."""
+    """Return the bytes of a recording from codes ``[lead, time]``."""
     return pack_samples(codes, codec=SampleCodec.RAW24)
 
 
 def decode_recording(data: bytes, *, n_leads: int) -> NDArray[np.int32]:
-    """Codes ``[lead, time]`` of a recording; their weight is the descriptor's ``lsb_pv``."""
+    """Read the codes ``[lead, time]`` of a recording; their weight is the descriptor's ``lsb_pv``."""
     step = n_leads * BYTES_PER_SAMPLE[SampleCodec.RAW24]
     if not data or len(data) % step:
         raise BulkError(f"recording of {n_leads} leads: found {len(data)} bytes, expected a multiple of {step}")

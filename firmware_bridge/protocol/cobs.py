@@ -22,7 +22,7 @@ DEFAULT_MAX_BYTES: Final = 520
 
 
 def cobs_encode(data: bytes | bytearray) -> bytes:
-    """`data` without zeros; the delimiter is not included."""
+    """Return `data` without zeros; the delimiter is not included."""
     out = bytearray()
     blocks = bytes(data).split(b"\0")
     for number, block in enumerate(blocks, 1):
@@ -76,12 +76,20 @@ class CobsReader:
         self.damaged = 0
 
     def feed(self, data: bytes | bytearray) -> tuple[bytes, ...]:
-        """Take bytes; returns the packets that they complete, in order. Nothing between two delimiters is no packet."""
+        """Take bytes; return the packets that they complete, in order. Nothing between two delimiters is no packet."""
         packets: list[bytes] = []
         *complete, rest = bytes(data).split(DELIMITER)
         for piece in complete:
             self._keep(piece)
-            packets.extend(self._close())
+            raw, too_long = bytes(self._buffer), self._too_long
+            self.clear()
+            if too_long:
+                self.damaged += 1
+            elif raw:
+                try:
+                    packets.append(cobs_decode(raw))
+                except FrameError:
+                    self.damaged += 1
         self._keep(rest)
         return tuple(packets)
 
@@ -93,19 +101,3 @@ class CobsReader:
     def _keep(self, piece: bytes) -> None:
         self._buffer += piece[: self._max_bytes + 1 - len(self._buffer)]
         self._too_long = self._too_long or len(self._buffer) > self._max_bytes
-
-    def _close(self) -> list[bytes]:
-        raw, too_long = bytes(self._buffer), self._too_long
-        self.clear()
-        if not raw:
-            return []
-        try:
-            if too_long:
-                raise FrameError(f"COBS packet: found more than {self._max_bytes} bytes, expected a delimiter")
-            return [cobs_decode(raw)]
-        except FrameError:
-            self.damaged += 1
-            return []
-
-
-__all__ = ["DEFAULT_MAX_BYTES", "DELIMITER", "CobsReader", "cobs_decode", "cobs_encode"]

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_bridge.protocol.checksum import crc16, crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.errors import (
     FrameCodecError,
     FrameCrcError,
@@ -36,8 +36,6 @@ from firmware_bridge.protocol.profile import (
     FrameFlag,
     SampleCodec,
 )
-
-__all__ = ["LiveFrame", "crc16", "decode_frame", "encode_frame"]
 
 _HEADER: Final = struct.Struct("<BBHIBB")
 _LIMITS: Final[dict[SampleCodec, tuple[int, int]]] = {
@@ -77,8 +75,16 @@ class LiveFrame:
 
 
 def encode_frame(frame: LiveFrame) -> bytes:
-    """Bytes of a frame; a sample that the codec cannot hold is refused, never clipped."""
-    _check_samples(frame.samples, codec=frame.codec)
+    """Return the bytes of a frame; a sample that the codec cannot hold is refused, never clipped."""
+    samples = frame.samples
+    if frame.codec not in _LIMITS:
+        raise FrameCodecError(f"live frame codec: found {frame.codec.name}, expected RAW24 or RAW16")
+    if samples.ndim != 2 or not 1 <= samples.shape[1] <= _MAX_SAMPLES or not np.issubdtype(samples.dtype, np.integer):
+        raise FrameError(f"samples: found {samples.dtype} {samples.shape}, expected integers [lead, 1..{_MAX_SAMPLES}]")
+    low, high = _LIMITS[frame.codec]
+    if int(samples.min()) < low or int(samples.max()) > high:
+        found = f"{samples.min()}..{samples.max()}"
+        raise FrameError(f"samples: found {found}, expected {low}..{high} for {frame.codec.name}")
     head = _HEADER.pack(
         PROTOCOL_VERSION << 4 | frame.codec,
         frame.flags & 0xFF,
@@ -87,11 +93,11 @@ def encode_frame(frame: LiveFrame) -> bytes:
         frame.n_samples,
         frame.contact & 0xFF,
     )
-    return with_crc(head + pack_samples(frame.samples, codec=frame.codec))
+    return with_crc(head + pack_samples(samples, codec=frame.codec))
 
 
 def decode_frame(data: bytes | bytearray, *, n_leads: int = 2) -> LiveFrame:
-    """The frame in `data`, or a `FrameError` that says what is wrong with it.
+    """Return the frame in `data`; raise a `FrameError` that says what is wrong with it.
 
     Parameters
     ----------
@@ -99,9 +105,16 @@ def decode_frame(data: bytes | bytearray, *, n_leads: int = 2) -> LiveFrame:
         Channels per sample, from the descriptor: a frame does not repeat it.
     """
     raw = bytes(data)
-    _check_envelope(raw)
+    if len(raw) < FRAME_OVERHEAD_BYTES:
+        raise FrameTooShortError(f"live frame: found {len(raw)} bytes, expected at least {FRAME_OVERHEAD_BYTES}")
+    check_crc(raw, what="live frame", error=FrameCrcError)
     version_codec, flags, seq, t0, n_samples, contact = _HEADER.unpack_from(raw)
-    codec = _codec_of(version_codec)
+    version, code = version_codec >> 4, version_codec & 0x0F
+    if version != PROTOCOL_VERSION:
+        raise FrameVersionError(f"live frame version: found {version}, expected {PROTOCOL_VERSION}")
+    if code not in (SampleCodec.RAW24, SampleCodec.RAW16):
+        raise FrameCodecError(f"live frame codec: found {code}, expected 0 (raw24) or 1 (raw16)")
+    codec = SampleCodec(code)
     body = raw[FRAME_HEADER_BYTES:-CRC_BYTES]
     expected = n_samples * n_leads * BYTES_PER_SAMPLE[codec]
     if n_samples == 0 or len(body) != expected:
@@ -113,34 +126,8 @@ def decode_frame(data: bytes | bytearray, *, n_leads: int = 2) -> LiveFrame:
     return LiveFrame(samples=samples, t0=t0, seq=seq, flags=FrameFlag(flags), contact=Contact(contact), codec=codec)
 
 
-def _check_envelope(raw: bytes) -> None:
-    if len(raw) < FRAME_OVERHEAD_BYTES:
-        raise FrameTooShortError(f"live frame: found {len(raw)} bytes, expected at least {FRAME_OVERHEAD_BYTES}")
-    found, expected = crc_pair(raw)
-    if found != expected:
-        raise FrameCrcError(f"live frame check sum: found 0x{found:04X}, expected 0x{expected:04X}")
-    if raw[0] >> 4 != PROTOCOL_VERSION:
-        raise FrameVersionError(f"live frame version: found {raw[0] >> 4}, expected {PROTOCOL_VERSION}")
-
-
-def _codec_of(version_codec: int) -> SampleCodec:
-    code = version_codec & 0x0F
-    if code not in (SampleCodec.RAW24, SampleCodec.RAW16):
-        raise FrameCodecError(f"live frame codec: found {code}, expected 0 (raw24) or 1 (raw16)")
-    return SampleCodec(code)
-
-
-def _check_samples(samples: NDArray[np.int32], *, codec: SampleCodec) -> None:
-    if codec not in _LIMITS:
-        raise FrameCodecError(f"live frame codec: found {codec.name}, expected RAW24 or RAW16")
-    if samples.ndim != 2 or not 1 <= samples.shape[1] <= _MAX_SAMPLES or not np.issubdtype(samples.dtype, np.integer):
-        raise FrameError(f"samples: found {samples.dtype} {samples.shape}, expected integers [lead, 1..{_MAX_SAMPLES}]")
-    low, high = _LIMITS[codec]
-    if int(samples.min()) < low or int(samples.max()) > high:
-        raise FrameError(f"samples: found {samples.min()}..{samples.max()}, expected {low}..{high} for {codec.name}")
-
-
 def pack_samples(samples: NDArray[np.int32], *, codec: SampleCodec) -> bytes:
+    """Return codes ``[lead, time]`` as bytes, interleaved."""
     interleaved = np.ascontiguousarray(samples.T)
     if codec is SampleCodec.RAW16:
         return interleaved.astype("<i2").tobytes()
@@ -149,11 +136,20 @@ def pack_samples(samples: NDArray[np.int32], *, codec: SampleCodec) -> bytes:
 
 
 def unpack_samples(body: bytes, *, codec: SampleCodec, n_leads: int) -> NDArray[np.int32]:
-    if codec is SampleCodec.RAW16:
-        flat = np.frombuffer(body, dtype="<i2").astype(np.int32)
-    else:
-        shifted = np.zeros((len(body) // 3, 4), dtype=np.uint8)
-        shifted[:, 1:] = np.frombuffer(body, dtype=np.uint8).reshape(-1, 3)
-        # The three bytes lie in the upper part of a 32-bit word: an arithmetic shift brings the sign along.
-        flat = (shifted.view("<i4")[:, 0] >> 8).astype(np.int32)
+    """Return the codes ``[lead, time]`` in `body`."""
+    flat = int16(body) if codec is SampleCodec.RAW16 else int24(body)
     return np.ascontiguousarray(flat.reshape(-1, n_leads).T)
+
+
+def int24(data: bytes, *, big_endian: bool = False) -> NDArray[np.int32]:
+    """Return the signed 24-bit numbers in `data`; its length must be a multiple of three."""
+    triples = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
+    words = np.zeros((len(triples), 4), dtype=np.uint8)
+    words[:, 1:] = triples[:, ::-1] if big_endian else triples
+    # The three bytes lie in the upper part of a 32-bit word: an arithmetic shift brings the sign along.
+    return (words.view("<i4")[:, 0] >> 8).astype(np.int32)
+
+
+def int16(data: bytes) -> NDArray[np.int32]:
+    """Return the signed 16-bit little-endian numbers in `data`."""
+    return np.frombuffer(data, dtype="<i2").astype(np.int32)

@@ -64,7 +64,7 @@ class Request:
     params: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The bytes to write to the control characteristic."""
+        """Return the bytes to write to the control characteristic."""
         return bytes((self.op, self.txn & 0xFF)) + self.params
 
 
@@ -78,7 +78,7 @@ class Reply:
     data: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """The bytes of the indication."""
+        """Return the bytes of the indication."""
         return bytes((REPLY_BIT | self.op, self.txn & 0xFF, self.status)) + self.data
 
 
@@ -91,7 +91,7 @@ class StartParams:
     flags: StartFlag = NO_START_FLAGS
 
     def to_bytes(self) -> bytes:
-        """Parameters of a START request."""
+        """Return the parameters of a START request."""
         return _START.pack(self.codec, self.n_samples, self.flags)
 
 
@@ -109,7 +109,7 @@ class StartReply:
     lsb_pv: int = 0
 
     def to_bytes(self) -> bytes:
-        """Data of a START reply."""
+        """Return the data of a START reply."""
         return _START_REPLY.pack(self.n_samples, self.mtu, self.stream_id, self.t_us, self.lsb_pv)
 
 
@@ -122,7 +122,7 @@ class StopReply:
     overrun: int
 
     def to_bytes(self) -> bytes:
-        """Data of a STOP reply."""
+        """Return the data of a STOP reply."""
         return _STOP_REPLY.pack(self.next_index % INDEX_MODULUS, self.sent, self.overrun)
 
 
@@ -134,7 +134,7 @@ class RetransmitParams:
     count: int
 
     def to_bytes(self) -> bytes:
-        """Parameters of a RETRANSMIT request."""
+        """Return the parameters of a RETRANSMIT request."""
         if not 1 <= self.count <= RETRANSMIT_MAX_SAMPLES:
             raise ControlError(f"retransmission: found {self.count} samples, expected 1..{RETRANSMIT_MAX_SAMPLES}")
         return _RETRANSMIT.pack(self.t0 % INDEX_MODULUS, self.count)
@@ -149,7 +149,7 @@ class TimeReply:
     index: int
 
     def to_bytes(self) -> bytes:
-        """Data of a TIME reply."""
+        """Return the data of a TIME reply."""
         return _TIME_REPLY.pack(self.host_us, self.device_us, self.index % INDEX_MODULUS)
 
 
@@ -161,7 +161,7 @@ class CalibrateParams:
     seconds: int = CALIBRATION_MIN_S
 
     def to_bytes(self) -> bytes:
-        """Parameters of a CALIBRATE request."""
+        """Return the parameters of a CALIBRATE request."""
         if self.on:
             check_range("CALIBRATE seconds", self.seconds, CALIBRATION_MIN_S, CALIBRATION_MAX_S)
         return _CALIBRATE.pack(self.on, self.seconds if self.on else 0)
@@ -175,12 +175,12 @@ class SelfTestReply:
     battery_mv: int
 
     def to_bytes(self) -> bytes:
-        """Data of a SELF_TEST reply."""
+        """Return the data of a SELF_TEST reply."""
         return _SELF_TEST_REPLY.pack(self.faults, self.battery_mv)
 
 
 def decode_request(data: bytes | bytearray) -> Request:
-    """The request in `data`; an unknown operation is a `ControlError` (a device answers it with BAD_OP)."""
+    """Read the request in `data`; an unknown operation is a `ControlError` (a device answers it with BAD_OP)."""
     raw = bytes(data)
     if len(raw) < _REQUEST_HEAD:
         raise ControlError(f"request: found {len(raw)} bytes, expected at least {_REQUEST_HEAD}")
@@ -188,7 +188,7 @@ def decode_request(data: bytes | bytearray) -> Request:
 
 
 def decode_reply(data: bytes | bytearray) -> Reply:
-    """The reply in `data`."""
+    """Read the reply in `data`."""
     raw = bytes(data)
     if len(raw) < _REPLY_HEAD or not raw[0] & REPLY_BIT:
         found = raw.hex(" ") or "nothing"
@@ -201,7 +201,7 @@ def decode_reply(data: bytes | bytearray) -> Reply:
 
 
 def decode_start(params: bytes) -> StartParams:
-    """Parameters of a START request."""
+    """Read the parameters of a START request."""
     codec, n_samples, flags = unpack_fields(_START, params, what="START parameters")
     if codec not in (SampleCodec.RAW24, SampleCodec.RAW16) or n_samples == 0:
         raise ControlError(
@@ -211,19 +211,19 @@ def decode_start(params: bytes) -> StartParams:
 
 
 def decode_start_reply(data: bytes) -> StartReply:
-    """Data of a START reply."""
+    """Read the data of a START reply."""
     n_samples, mtu, stream_id, t_us, lsb_pv = unpack_fields(_START_REPLY, data, what="START reply")
     return StartReply(n_samples=n_samples, mtu=mtu, stream_id=stream_id, t_us=t_us, lsb_pv=lsb_pv)
 
 
 def decode_stop_reply(data: bytes) -> StopReply:
-    """Data of a STOP reply."""
+    """Read the data of a STOP reply."""
     next_index, sent, overrun = unpack_fields(_STOP_REPLY, data, what="STOP reply")
     return StopReply(next_index=next_index, sent=sent, overrun=overrun)
 
 
 def decode_retransmit(params: bytes) -> RetransmitParams:
-    """Parameters of a RETRANSMIT request."""
+    """Read the parameters of a RETRANSMIT request."""
     t0, count = unpack_fields(_RETRANSMIT, params, what="RETRANSMIT parameters")
     if count == 0:
         raise ControlError("RETRANSMIT: found 0 samples, expected 1..65535")
@@ -231,35 +231,35 @@ def decode_retransmit(params: bytes) -> RetransmitParams:
 
 
 def encode_oldest(index: int) -> bytes:
-    """Data of an EVICTED reply: index of the oldest sample that the device still holds."""
+    """Return the data of an EVICTED reply: index of the oldest sample that the device still holds."""
     return _EVICTED_REPLY.pack(index % INDEX_MODULUS)
 
 
 def decode_oldest(data: bytes) -> int:
-    """Index (modulo 2^32) of the oldest sample that the device still holds."""
+    """Read the index (modulo 2^32) of the oldest sample that the device still holds."""
     (oldest,) = unpack_fields(_EVICTED_REPLY, data, what="EVICTED reply")
     return oldest
 
 
 def encode_time(host_us: int) -> bytes:
-    """Parameters of a TIME request."""
+    """Return the parameters of a TIME request."""
     return _TIME.pack(host_us)
 
 
 def decode_time(params: bytes) -> int:
-    """Host time of a TIME request, microseconds."""
+    """Read the host time of a TIME request, microseconds."""
     (host_us,) = unpack_fields(_TIME, params, what="TIME parameters")
     return host_us
 
 
 def decode_time_reply(data: bytes) -> TimeReply:
-    """Data of a TIME reply."""
+    """Read the data of a TIME reply."""
     host_us, device_us, index = unpack_fields(_TIME_REPLY, data, what="TIME reply")
     return TimeReply(host_us=host_us, device_us=device_us, index=index)
 
 
 def decode_calibrate(params: bytes) -> CalibrateParams:
-    """Parameters of a CALIBRATE request; `seconds` of a request that switches the pulse off are ignored."""
+    """Read the parameters of a CALIBRATE request; `seconds` of a request that switches the pulse off are ignored."""
     on, seconds = unpack_fields(_CALIBRATE, params, what="CALIBRATE parameters")
     check_range("CALIBRATE on", on, 0, 1)
     if not on:
@@ -269,7 +269,7 @@ def decode_calibrate(params: bytes) -> CalibrateParams:
 
 
 def decode_self_test_reply(data: bytes) -> SelfTestReply:
-    """Data of a SELF_TEST reply; fault bits that this version does not name are kept."""
+    """Read the data of a SELF_TEST reply; fault bits that this version does not name are kept."""
     faults, battery_mv = unpack_fields(_SELF_TEST_REPLY, data, what="SELF_TEST reply")
     return SelfTestReply(faults=SelfTestFault(faults), battery_mv=battery_mv)
 
@@ -282,7 +282,7 @@ def _op_of(code: int) -> Op:
 
 
 def unpack_fields(layout: struct.Struct, data: bytes, *, what: str) -> tuple[int, ...]:
-    """The numbers in `data`, which must have the size of `layout`."""
+    """Return the numbers in `data`, which must have the size of `layout`."""
     if len(data) != layout.size:
         raise ControlError(f"{what}: found {len(data)} bytes, expected {layout.size}")
     return layout.unpack(data)

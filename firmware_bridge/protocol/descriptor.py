@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from firmware_bridge.protocol.checksum import crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.errors import DescriptorError
 from firmware_bridge.protocol.profile import (
     CODE_OF_LEAD,
@@ -41,7 +41,7 @@ MAX_FULL_SCALE_PV: Final = 10 * 10**12
 
 @dataclass(frozen=True, slots=True)
 class DeviceDescriptor:
-    """What a device says about itself.
+    """Leads, rate, scale and abilities of a device, in its own words.
 
     Attributes
     ----------
@@ -77,7 +77,11 @@ class DeviceDescriptor:
     front_end_id: int = 0
 
     def __post_init__(self) -> None:
-        _check_leads(self.leads)
+        _check_range("number of leads", len(self.leads), 1, MAX_LEADS)
+        unknown = [name for name in self.leads if name not in CODE_OF_LEAD]
+        if unknown or len(set(self.leads)) != len(self.leads):
+            expected = f"different names out of {list(CODE_OF_LEAD)}"
+            raise DescriptorError(f"leads: found {list(self.leads)}, expected {expected}")
         _check_range("sampling rate [mHz]", self.fs_mhz, MIN_RATE_MHZ, MAX_RATE_MHZ)
         _check_range("bits of the converter", self.adc_bits, 2, MAX_ADC_BITS)
         coarsest = min(MAX_LSB_PV, MAX_FULL_SCALE_PV // self.rail_code)
@@ -100,12 +104,12 @@ class DeviceDescriptor:
         return int((1 << (self.adc_bits - 1)) - 1)
 
     def same_signal(self, other: DeviceDescriptor) -> bool:
-        """Whether samples of `other` may be joined to samples of this: same leads, rate and scale."""
+        """Return whether samples of `other` may be joined to samples of this: same leads, rate and scale."""
         return (self.leads, self.fs_mhz, self.lsb_pv) == (other.leads, other.fs_mhz, other.lsb_pv)
 
 
 def encode_descriptor(descriptor: DeviceDescriptor) -> bytes:
-    """The 40 bytes of a descriptor."""
+    """Return the 40 bytes of a descriptor."""
     codes = bytes(CODE_OF_LEAD[name] for name in descriptor.leads)
     raw = _LAYOUT.pack(
         PROTOCOL_VERSION, len(codes), codes.ljust(MAX_LEADS, b"\0"), descriptor.codecs, int(descriptor.features),
@@ -117,44 +121,31 @@ def encode_descriptor(descriptor: DeviceDescriptor) -> bytes:
 
 
 def decode_descriptor(data: bytes | bytearray) -> DeviceDescriptor:
-    """The descriptor in `data`, or a `DescriptorError` that names the field."""
+    """Return the descriptor in `data`; raise a `DescriptorError` that names the field."""
     raw = bytes(data)
     if len(raw) != DESCRIPTOR_BYTES:
         raise DescriptorError(f"descriptor: found {len(raw)} bytes, expected {DESCRIPTOR_BYTES}")
-    found, expected = crc_pair(raw)
-    if found != expected:
-        raise DescriptorError(f"descriptor check sum: found 0x{found:04X}, expected 0x{expected:04X}")
+    check_crc(raw, what="descriptor", error=DescriptorError)
     if raw[0] != PROTOCOL_VERSION:
         raise DescriptorError(
             f"protocol version: found {raw[0]}, expected {PROTOCOL_VERSION}",
             advice="Update this program or the device's firmware.",
         )
     fields = _LAYOUT.unpack(raw[:-2])
+    count, codes = fields[1:3]
+    _check_range("number of leads", count, 1, MAX_LEADS)
+    unknown = [code for code in codes[:count] if code not in LEAD_CODES]
+    if unknown:
+        known = f"1..{max(LEAD_CODES)} (I, II, III, aVR, aVL, aVF, V1-V6)"
+        raise DescriptorError(f"lead codes: found {unknown}, expected {known}")
+    if any(codes[count:]):
+        raise DescriptorError(f"unused lead codes: found {list(codes[count:])}, expected 0 after {count} leads")
     return DeviceDescriptor(
-        leads=_leads_of(fields[2], count=fields[1]), codecs=fields[3], features=Feature(fields[4]), fs_mhz=fields[5],
+        leads=tuple(LEAD_CODES[code] for code in codes[:count]), codecs=fields[3], features=Feature(fields[4]), fs_mhz=fields[5],
         lsb_pv=fields[6], range_uv=fields[7], hpf_mhz=fields[8], lpf_dhz=fields[9], adc_bits=fields[10],
         preferred_samples=fields[11], ring_s=fields[12], boot_id=fields[13], calibration_nv=fields[14],
         front_end_id=fields[15],
     )  # fmt: skip
-
-
-def _leads_of(codes: bytes, *, count: int) -> tuple[str, ...]:
-    _check_range("number of leads", count, 1, MAX_LEADS)
-    unknown = [code for code in codes[:count] if code not in LEAD_CODES]
-    if unknown:
-        raise DescriptorError(
-            f"lead codes: found {unknown}, expected 1..{max(LEAD_CODES)} (I, II, III, aVR, aVL, aVF, V1-V6)"
-        )
-    if any(codes[count:]):
-        raise DescriptorError(f"unused lead codes: found {list(codes[count:])}, expected 0 after {count} leads")
-    return tuple(LEAD_CODES[code] for code in codes[:count])
-
-
-def _check_leads(leads: tuple[str, ...]) -> None:
-    _check_range("number of leads", len(leads), 1, MAX_LEADS)
-    unknown = [name for name in leads if name not in CODE_OF_LEAD]
-    if unknown or len(set(leads)) != len(leads):
-        raise DescriptorError(f"leads: found {list(leads)}, expected different names out of {list(CODE_OF_LEAD)}")
 
 
 def _check_range(what: str, found: int, low: int, high: int) -> None:

@@ -203,7 +203,7 @@ BYTES_PER_SAMPLE: Final[dict[SampleCodec, int]] = {SampleCodec.RAW24: 3, SampleC
 def samples_per_frame(
     mtu: int, *, n_leads: int, codec: SampleCodec = SampleCodec.RAW24, preferred: int = PREFERRED_FRAME_SAMPLES
 ) -> int:
-    """Samples per lead that fit one notification: ``min(preferred, (mtu - 15) / (leads x bytes))``.
+    """Return how many samples per lead fit one notification: ``min(preferred, (mtu - 15) / (leads x bytes))``.
 
     A result below `MIN_FRAME_SAMPLES` means that a device must refuse START (MTU under 39 for two leads of 24 bits).
     """
@@ -212,10 +212,10 @@ def samples_per_frame(
 
 
 def bulk_data_bytes(mtu: int) -> int:
-    """Bytes of a recording that fit one bulk frame: ``mtu - 3 - 8``; 0 if none does."""
+    """Return how many bytes of a recording fit one bulk frame: ``mtu - 3 - 8``; 0 if none does."""
     return max(0, mtu - ATT_HEADER_BYTES - BULK_OVERHEAD_BYTES)
 
 
 def recording_samples(seconds: int, *, fs_mhz: int) -> int:
-    """Samples per lead of `seconds`, rounded down."""
+    """Return how many samples per lead `seconds` hold, rounded down."""
     return seconds * fs_mhz // 1000

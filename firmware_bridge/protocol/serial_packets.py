@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from firmware_bridge.protocol.checksum import crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.cobs import DELIMITER, CobsReader, cobs_encode
 from firmware_bridge.protocol.errors import FrameCrcError, FrameError, FrameTooShortError
 from firmware_bridge.protocol.profile import CRC_BYTES
@@ -45,13 +45,13 @@ class SerialPacket:
 
 
 def encode_packet(channel: SerialChannel, data: bytes = b"") -> bytes:
-    """The bytes on the wire, delimiter included."""
+    """Return the bytes on the wire, delimiter included."""
     packet = bytes((channel,)) + data
     return cobs_encode(with_crc(packet) if channel is SerialChannel.CONTROL else packet) + DELIMITER
 
 
 def decode_packet(packet: bytes) -> SerialPacket:
-    """What a packet (COBS undone) holds; `FrameError` for an unknown channel or a control packet that was changed."""
+    """Return what a packet (COBS undone) holds; `FrameError` for an unknown channel or a control packet that was changed."""
     if not packet:
         raise FrameTooShortError("serial packet: found 0 bytes, expected a channel")
     if packet[0] not in tuple(SerialChannel):
@@ -61,9 +61,7 @@ def decode_packet(packet: bytes) -> SerialPacket:
         return SerialPacket(channel, packet[1:])
     if len(packet) < 1 + CRC_BYTES:
         raise FrameTooShortError(f"control packet: found {len(packet)} bytes, expected at least {1 + CRC_BYTES}")
-    found, expected = crc_pair(packet)
-    if found != expected:
-        raise FrameCrcError(f"control packet check sum: found 0x{found:04X}, expected 0x{expected:04X}")
+    check_crc(packet, what="control packet", error=FrameCrcError)
     return SerialPacket(channel, packet[1:-CRC_BYTES])
 
 
@@ -80,7 +78,7 @@ class PacketReader:
         return self._cobs.damaged + self._refused
 
     def feed(self, data: bytes | bytearray) -> tuple[SerialPacket, ...]:
-        """Take bytes; returns the packets that they complete."""
+        """Take bytes; return the packets that they complete."""
         packets = []
         for raw in self._cobs.feed(data):
             try:
@@ -88,14 +86,3 @@ class PacketReader:
             except FrameError:
                 self._refused += 1
         return tuple(packets)
-
-
-__all__ = [
-    "DEFAULT_BAUD",
-    "SERIAL_MTU",
-    "PacketReader",
-    "SerialChannel",
-    "SerialPacket",
-    "decode_packet",
-    "encode_packet",
-]

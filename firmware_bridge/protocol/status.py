@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from firmware_bridge.protocol.checksum import crc_pair, with_crc
+from firmware_bridge.protocol.checksum import check_crc, with_crc
 from firmware_bridge.protocol.errors import StatusError
 from firmware_bridge.protocol.profile import ALL_ELECTRODES_ON, INDEX_MODULUS, PROTOCOL_VERSION, Contact, DeviceState
 
@@ -37,7 +37,7 @@ class DeviceStatus:
 
 
 def encode_status(status: DeviceStatus) -> bytes:
-    """The 20 bytes of a status."""
+    """Return the 20 bytes of a status."""
     raw = _LAYOUT.pack(
         PROTOCOL_VERSION, status.state, int(status.contact), status.battery_percent, status.battery_mv,
         status.temperature_centi_c,
@@ -47,13 +47,11 @@ def encode_status(status: DeviceStatus) -> bytes:
 
 
 def decode_status(data: bytes | bytearray) -> DeviceStatus:
-    """The status in `data`, or a `StatusError` that says what is wrong with it."""
+    """Return the status in `data`; raise a `StatusError` that says what is wrong with it."""
     raw = bytes(data)
     if len(raw) != STATUS_BYTES:
         raise StatusError(f"status: found {len(raw)} bytes, expected {STATUS_BYTES}")
-    found, expected = crc_pair(raw)
-    if found != expected:
-        raise StatusError(f"status check sum: found 0x{found:04X}, expected 0x{expected:04X}")
+    check_crc(raw, what="status", error=StatusError)
     version, state, contact, percent, millivolt, temperature, next_index, oldest, overruns = _LAYOUT.unpack(raw[:-2])
     if version != PROTOCOL_VERSION:
         raise StatusError(f"status version: found {version}, expected {PROTOCOL_VERSION}")

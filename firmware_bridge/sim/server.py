@@ -14,21 +14,25 @@ import asyncio
 import dataclasses
 import json
 import math
-import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.faults import Faults, FaultsError
-from firmware_bridge.sim.air.radio import DEFAULT_MTU, DEFAULT_NAME, Radio, RadioOptions, serve
-from firmware_bridge.sim.requirements import check_radio_requirements
+from firmware_bridge.sim.air.radio import (
+    DEFAULT_MTU,
+    DEFAULT_NAME,
+    Radio,
+    RadioOptions,
+    check_radio_requirements,
+    serve,
+)
+from firmware_bridge.sim.process import device_parser, end_on_sigterm, say
 from lsemvae.ecg.errors import EcgError
 from lsemvae.formats.read import read_record
-
-__all__ = ["COMMANDS", "main", "obey"]
 
 _USER_ERROR: Final = 1
 _PROBABILITIES: Final = ("drop", "corrupt", "swap", "duplicate", "delay", "garbage")
@@ -40,12 +44,6 @@ def _on(argument: str) -> bool:
     if argument not in ("on", "off"):
         raise ValueError(argument)
     return argument == "on"
-
-
-def _impostor(radio: Radio, argument: str) -> Awaitable[None]:
-    if argument == "nokey":
-        return radio.impostor(on=True, with_key=False)
-    return radio.impostor(on=_on(argument))
 
 
 def _power_cycle(radio: Radio, argument: str) -> None:
@@ -66,7 +64,10 @@ COMMANDS: Final[Mapping[str, tuple[str, Command]]] = MappingProxyType(
         "hang": ("fall silent with the link up", lambda radio, _: radio.hang()),
         "wake": ("go on after hang", lambda radio, _: radio.wake()),
         "faults": ("JSON: another radio from here on", lambda radio, text: radio.set_faults(_faults(text))),
-        "impostor": ("on | nokey | off: another device of this name and address", _impostor),
+        "impostor": (
+            "on | nokey | off: another device of this name and address",
+            lambda radio, text: radio.impostor(on=text == "nokey" or _on(text), with_key=text != "nokey"),
+        ),
         "adapter_off": ("switch the adapter off", lambda radio, _: radio.set_adapter(powered=False)),
         "adapter_on": ("switch it on", lambda radio, _: radio.set_adapter(powered=True)),
         "fail_connect": ("N: abort the next N connections", lambda radio, text: radio.fail_connects(int(text))),
@@ -75,13 +76,13 @@ COMMANDS: Final[Mapping[str, tuple[str, Command]]] = MappingProxyType(
         "service_restart": ("start it again after either", lambda radio, _: radio.daemon.restart()),
         "pairing": ("on | off: whether the device agrees", lambda radio, text: radio.accept_pairing(accept=_on(text))),
         "forget_bonds": ("the device loses its bonds", lambda radio, _: radio.forget_bonds()),
-        "report": ("say the counts", lambda radio, _: _say("report", **radio.report())),
+        "report": ("say the counts", lambda radio, _: say("report", **radio.report())),
     }
 )
 
 
 async def obey(radio: Radio, line: str) -> str | None:
-    """Carry out one line; returns what is wrong with it, if anything is."""
+    """Carry out one line; return what is wrong with it, if anything is."""
     name, _, argument = line.strip().partition(" ")
     if name not in COMMANDS:
         return f"found {name!r}, expected one of: {', '.join(COMMANDS)}"
@@ -99,50 +100,50 @@ async def obey(radio: Radio, line: str) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until standard input ends; 1 if something needed is missing."""
     parser = _parser()
-    options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _leave)
+    given = parser.parse_args(argv)
+    end_on_sigterm()
     try:
         check_radio_requirements()
-        asyncio.run(_serve(options.record, _radio_options(options)))
+        chances = {name: getattr(given, name) for name in (*_PROBABILITIES, "seed") if getattr(given, name) is not None}
+        options = RadioOptions(
+            speed=given.speed,
+            loop=not given.once,
+            faults=dataclasses.replace(given.faults, **chances),
+            name=given.name,
+            key=None if given.key is None else DeviceKey.parse(given.key),
+            core=given.core,
+            mtu=given.mtu,
+            encrypted=given.encrypted,
+            devices=given.devices,
+            with_adapter=not given.no_adapter,
+            bus=given.bus,
+        )
+        asyncio.run(_serve(given.record, options))
     except FaultsError as exc:
         parser.error(str(exc))
     except EcgError as exc:
-        _say("error", **exc.to_dict())
+        say("error", **exc.to_dict())
         return _USER_ERROR
     return 0
 
 
-def _leave(_signal: int, _frame: object) -> None:
-    """End as after `quit`: the bus and its folder are put away on the way out."""
-    raise SystemExit(0)
-
-
 async def _serve(record: Path, options: RadioOptions) -> None:
-    async with serve(read_record(record), options, on_event=_say) as radio:
-        _say("ready", bus=radio.bus, name=options.shown_name, device=type(radio.device).__name__)
-        async for line in _lines():
+    async with serve(read_record(record), options, on_event=say) as radio:
+        say("ready", bus=radio.bus, name=options.shown_name, device=type(radio.device).__name__)
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        while raw := await reader.readline():
+            line = raw.decode(errors="replace").strip()
             if line == "quit":
                 break
             if line and (wrong := await obey(radio, line)):
-                _say("unknown_command", found=line, message=wrong)
-        _say("report", **radio.report())
-
-
-async def _lines() -> AsyncIterator[str]:
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    while raw := await reader.readline():
-        yield raw.decode(errors="replace").strip()
-
-
-def _say(event: str, /, **details: Any) -> None:
-    sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
-    sys.stdout.flush()
+                say("unknown_command", found=line, message=wrong)
+        say("report", **radio.report())
 
 
 def _faults(text: str) -> Faults:
-    """Faults from JSON; the error is a TypeError or ValueError."""
+    """Return faults from JSON; the error is a TypeError or ValueError."""
     return Faults(**json.loads(text or "{}"))
 
 
@@ -153,35 +154,20 @@ def _faults_option(text: str) -> Faults:
         raise argparse.ArgumentTypeError(f"found {text} ({exc}), expected JSON of known faults") from exc
 
 
-def _radio_options(options: argparse.Namespace) -> RadioOptions:
-    given = {name: getattr(options, name) for name in (*_PROBABILITIES, "seed")}
-    faults = dataclasses.replace(options.faults, **{name: value for name, value in given.items() if value is not None})
-    return RadioOptions(
-        speed=options.speed, loop=not options.once, faults=faults, name=options.name,
-        key=None if options.key is None else DeviceKey.parse(options.key), core=options.core, mtu=options.mtu,
-        encrypted=options.encrypted, devices=options.devices, with_adapter=not options.no_adapter, bus=options.bus,
-    )  # fmt: skip
-
-
 def _parser() -> argparse.ArgumentParser:
     commands = "; ".join(f"{name} ({what})" for name, (what, _command) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m firmware_bridge.sim.server", description=__doc__.splitlines()[0],
+    parser = device_parser(
+        "firmware_bridge.sim.server",
+        description=__doc__.splitlines()[0],
         epilog=f"Lines on standard input: {commands}; quit.",
-    )  # fmt: skip
-    parser.add_argument("--record", type=Path, required=True, help="recording to replay (.ecg.npz, .csv, WFDB)")
-    parser.add_argument("--speed", type=float, default=1.0, help="times real time")
+    )
     parser.add_argument("--once", action="store_true", help="end the stream after the recording instead of repeating")
     parser.add_argument("--name", help=f"name in the advertisement [default: that of the key, else {DEFAULT_NAME}]")
-    parser.add_argument("--key", metavar="QR_TEXT", help="text of the QR code on the case: a device that proves itself")
     parser.add_argument("--encrypted", action="store_true", help="refuse a link without encryption")
     parser.add_argument("--devices", type=int, default=1, help="so many devices of the same name")
     parser.add_argument("--bus", type=Path, metavar="PATH", help="socket of the D-Bus [default: one of its own]")
     parser.add_argument("--mtu", type=int, default=DEFAULT_MTU, help="attribute MTU that the host asks for")
     parser.add_argument("--no-adapter", action="store_true", help="a machine without a Bluetooth adapter")
-    core = parser.add_mutually_exclusive_group()
-    core.add_argument("--core", action="store_true", default=None, help="the device core in C (needs a compiler)")
-    core.add_argument("--mirror", dest="core", action="store_false", help="its mirror in Python")
     for name in _PROBABILITIES:
         parser.add_argument(f"--{name}", type=float, metavar="P", help=f"probability per frame of: {name}")
     parser.add_argument("--seed", type=int, help="of the faults")

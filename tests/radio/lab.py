@@ -24,13 +24,12 @@ from bumble.link import LocalLink
 from bumble.transport.common import AsyncPipeSink
 
 from edge_app.link.ble import scan as ble_scan
-from firmware_bridge.sim.air.bus import BUS_VARIABLE
+from firmware_bridge.sim.air.bus import BUS_VARIABLE, find_dbus_daemon
 from firmware_bridge.sim.air.peripheral import BumblePeripheral
 from firmware_bridge.sim.air.player import DevicePlayer
 from firmware_bridge.sim.bluezd.daemon import Bluezd
 from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.source import source_from_record
-from firmware_bridge.sim.requirements import find_dbus_daemon
 from lsemvae.ecg.record import record_from_physical
 
 _T = TypeVar("_T")

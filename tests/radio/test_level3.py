@@ -1,6 +1,6 @@
 """The application over a real kernel and a real bluetoothd, in an emulated machine: LSEMVAE_LEVEL3=1 (docs/level3.md).
 
-One boot per Debian release runs every scenario of level3_guest.py; each test looks at what one of them left. Loss is
+One boot per Debian release runs every scenario of level3/scenarios.py; each test looks at what one of them left. Loss is
 asserted, speed never: the processor is emulated.
 """
 
@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
 ]
 
-GUEST = "tests/radio/level3_guest.py"
+GUEST = "tests/radio/level3/scenarios.py"
 EVIDENCE_VARIABLE = "LSEMVAE_LEVEL3_EVIDENCE"
 DIED = "bluetoothd ended with status 139"  # SIGSEGV, sent by the scenario that kills it
 ENDED = "bluetoothd ended with status 0"  # stopped by the scenario that needs it absent

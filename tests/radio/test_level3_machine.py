@@ -151,7 +151,7 @@ def fake_machine(monkeypatch, root: Path, statuses: list[str]) -> list[Path]:
     def boot(_root, *, out, timeout_s):
         tree = Path((out / "job.sh").read_text().split("cd ", 1)[1].split("\n", 1)[0])
         assert (tree / "firmware_bridge/__init__.py").is_file()
-        assert (tree / "tests/radio/level3_guest.py").is_file()
+        assert (tree / "tests/radio/level3/scenarios.py").is_file()
         seen.append(tree)
         status = statuses[len(seen) - 1]
         if status:
@@ -162,7 +162,7 @@ def fake_machine(monkeypatch, root: Path, statuses: list[str]) -> list[Path]:
     return seen
 
 
-GUEST = ["tests/radio/level3_guest.py", "argument with space"]
+GUEST = ["tests/radio/level3/scenarios.py", "argument with space"]
 
 
 def test_a_boot_without_an_adapter_is_tried_once_more(monkeypatch, root, repo_root, tmp_path):
@@ -211,6 +211,15 @@ def test_the_processor_is_emulated_and_the_host_shared_read_only_without_a_netwo
     assert "-nic" not in command
     host = next(word for word in command if word.startswith("local,id=host"))
     assert "readonly=on" in host
+
+
+def test_the_command_says_what_it_takes_and_an_unknown_release_is_an_error(repo_root):
+    command = [sys.executable, "-m", "tests.radio.level3"]
+    told = subprocess.run([*command, "-h"], cwd=repo_root, capture_output=True, text=True, check=True).stdout
+    assert "--release" in told
+    wrong = subprocess.run([*command, "--release", "sid"], cwd=repo_root, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "bookworm" in wrong.stderr
 
 
 @pytest.mark.parametrize("script", ["init.sh", "services.sh"])

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "../../../firmware_bridge/c/test/check.h"
+#include "test/check.h"
 #include "ads1292r_codes.h"
 #include "world.h"
 

@@ -1,4 +1,4 @@
-"""Turns the vector files into a C header: ``python make_vectors.py > vectors.h``."""
+"""The vector files as a C header: ``python make_vectors.py > vectors.h``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ERRORS: Final = {
     "FrameCodecError": "E6L_ERROR_CODEC",
     "FrameLengthError": "E6L_ERROR_LENGTH",
 }
-_STATUS: Final = ("OK", "MTU_TOO_SMALL", "BAD_OP", "BAD_PARAMETER", "BUSY", "EVICTED", "NOT_AUTHENTICATED")
+_TAG_FIELDS: Final = ("name", "key", "descriptor", "host_nonce", "device_nonce", "tag")
 _LEADS: Final = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _DESCRIPTOR_FIELDS: Final = (
     "codecs", "features", "fs_mhz", "lsb_pv", "range_uv", "hpf_mhz", "lpf_dhz", "adc_bits", "preferred_samples",
@@ -31,6 +31,10 @@ def main() -> None:
     """Write the header to standard output."""
     frame, descriptor, status = _load("live_frame"), _load("descriptor"), _load("status")
     bulk, auth, control = _load("bulk"), _load("authenticity"), _load("control")
+    pulses = [
+        f"{_text(c['name'])}, {_n(c['fs_mhz'])}, {c['seconds']}, {_n(c['n_samples'])}"
+        for c in _load("calibration")["cases"]
+    ]
     tables = [
         _table("crc16_case", "crc16_cases", [_row(c, _n(c["crc"])) for c in _load("crc16")["cases"]]),
         _table("crc16_case", "crc32_cases", [_row(c, _n(c["crc32"])) for c in bulk["crc32"]]),
@@ -42,10 +46,14 @@ def main() -> None:
         _table("refused_case", "status_refused", [_row(c, "0") for c in status["refused"]]),
         _table("bulk_case", "bulk_cases", [_row(c, _n(c["offset"]), _text(c["data"])) for c in bulk["cases"]]),
         _table("refused_case", "bulk_refused", [_row(c, "0") for c in bulk["refused"]]),
-        _table("tag_case", "tag_cases", [_tag(c) for c in auth["cases"]]),
-        _table("hmac_case", "hmac_cases", [_hmac(c) for c in auth["hmac"]]),
-        _table("refused_case", "requests_refused", [_row(c, _answer(c)) for c in control["refused"] if "answer" in c]),
-        _table("pulse_case", "pulse_cases", [_pulse(c) for c in _load("calibration")["cases"]]),
+        _table("tag_case", "tag_cases", [_texts(c, _TAG_FIELDS) for c in auth["cases"]]),
+        _table("hmac_case", "hmac_cases", [_texts(c, ("name", "key", "message", "hmac")) for c in auth["hmac"]]),
+        _table(
+            "refused_case",
+            "requests_refused",
+            [_row(c, f"E6L_{c['answer']}") for c in control["refused"] if "answer" in c],
+        ),
+        _table("pulse_case", "pulse_cases", pulses),
     ]
     sys.stdout.write("/* Made from firmware_bridge/protocol/vectors by make_vectors.py. */\n" + "\n".join(tables))
 
@@ -61,7 +69,11 @@ def _table(kind: str, name: str, rows: list[str]) -> str:
 
 
 def _row(case: dict[str, Any], *fields: str) -> str:
-    return ", ".join((_text(case["name"]), _text(case["hex"]), *fields))
+    return ", ".join((_texts(case, ("name", "hex")), *fields))
+
+
+def _texts(case: dict[str, Any], names: tuple[str, ...]) -> str:
+    return ", ".join(_text(case[name]) for name in names)
 
 
 def _text(text: str) -> str:
@@ -85,25 +97,8 @@ def _descriptor(case: dict[str, Any]) -> str:
 def _frame(case: dict[str, Any]) -> tuple[str, str, str]:
     leads, n = len(case["samples"]), len(case["samples"][0])
     interleaved = [str(case["samples"][lead][k]) for k in range(n) for lead in range(leads)]
-    head = {"codec": "codec", "flags": "flags", "seq": "seq", "t0": "t0", "contact": "contact"}
-    fields = ", ".join(f".{name} = {_n(int(case[key]))}" for name, key in head.items())
-    return str(leads), f"{{{fields}, .n = {n}}}", "{" + ", ".join(interleaved) + "}"
-
-
-def _tag(case: dict[str, Any]) -> str:
-    return ", ".join(_text(case[name]) for name in ("name", "key", "descriptor", "host_nonce", "device_nonce", "tag"))
-
-
-def _hmac(case: dict[str, Any]) -> str:
-    return ", ".join(_text(case[name]) for name in ("name", "key", "message", "hmac"))
-
-
-def _pulse(case: dict[str, Any]) -> str:
-    return f"{_text(case['name'])}, {_n(case['fs_mhz'])}, {case['seconds']}, {_n(case['n_samples'])}"
-
-
-def _answer(case: dict[str, Any]) -> str:
-    return f"E6L_{_STATUS[_STATUS.index(case['answer'])]}"
+    fields = _fields(case, ("codec", "flags", "seq", "t0", "contact")).removesuffix("}")
+    return str(leads), f"{fields}, .n = {n}}}", "{" + ", ".join(interleaved) + "}"
 
 
 if __name__ == "__main__":

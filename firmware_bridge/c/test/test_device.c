@@ -300,6 +300,16 @@ static void test_stop_sends_the_samples_that_fill_no_frame(void)
     CHECK(!board.started);
 }
 
+static void test_a_stop_on_the_end_of_a_frame_leaves_none_flagged_last(void)
+{
+    power_on(able());
+    CHECK(ask("0101001900") == E6L_OK);
+    convert(0, 50);
+    CHECK(ask("0202ff") == E6L_OK);
+    CHECK(board.n_frames == 2 && board.frames[1].n == 25 && board.frames[1].flags == 0);
+    CHECK(e6l_get32(device.reply + 3) == 50 && e6l_get32(device.reply + 7) == 2);
+}
+
 static void test_resume_with_smaller_frames_loses_nothing(void)
 {
     uint32_t n = 0;
@@ -382,6 +392,7 @@ static void test_device(const refused_case *requests, size_t n_requests, const p
     test_a_reply_to_a_host_that_is_gone_is_not_sent_to_the_next_one();
     test_a_reply_that_waits_is_sent_first_and_keeps_the_next_request_out();
     test_stop_sends_the_samples_that_fill_no_frame();
+    test_a_stop_on_the_end_of_a_frame_leaves_none_flagged_last();
     test_resume_with_smaller_frames_loses_nothing();
     test_a_recording_is_read_as_the_queue_takes_it();
     test_saturation_is_flagged_from_the_codes();

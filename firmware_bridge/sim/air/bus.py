@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -14,11 +15,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from firmware_bridge.sim.requirements import find_dbus_daemon
 from lsemvae.ecg.errors import LinkError
 
-__all__ = ["BUS_VARIABLE", "private_bus"]
-
+_PROGRAM: Final = "dbus-daemon"
 _CONFIGURATION: Final = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -51,9 +50,18 @@ _PID_BYTES: Final = 16
 _LONGEST_PATH_BYTES: Final = 107
 
 
+def find_dbus_daemon() -> str:
+    """Return the path of the program dbus-daemon; `LinkError` if there is none."""
+    program = shutil.which(_PROGRAM)
+    if program is None:
+        message = f"test radio: found no program {_PROGRAM} in PATH, expected one"
+        raise LinkError(message, advice="Install it: apt-get install dbus (Debian, Ubuntu, Raspberry Pi OS).")
+    return program
+
+
 @contextmanager
 def private_bus(path: Path | None = None) -> Iterator[str]:
-    """Run a dbus-daemon of our own; yields its address.
+    """Run a dbus-daemon of our own; yield its address.
 
     Parameters
     ----------
@@ -72,22 +80,32 @@ def private_bus(path: Path | None = None) -> Iterator[str]:
         for descriptor in lock:
             stack.callback(os.close, descriptor)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bus-"))
-        listen = f"unix:dir={folder}" if path is None else _address_of(path)
+        # Characters outside the alphabet of a D-Bus address are escaped.
+        listen = f"unix:dir={folder}" if path is None else f"unix:path={quote(str(path.absolute()), safe='/-_.')}"
         configuration = Path(folder) / "bus.conf"
         configuration.write_text(_CONFIGURATION.format(listen=listen), encoding="utf-8")
         command = [program, f"--config-file={configuration}", "--print-address=1", "--nofork", "--nopidfile"]
         # The keeper and the daemon hold the lock too: until both have ended, however this process ends.
         with subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "sh", folder, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, start_new_session=True, pass_fds=lock,
-        ) as process:  # fmt: skip
-            found = _first_line(process)
+            ["/bin/sh", "-c", _KEEPER, "sh", folder, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            pass_fds=lock,
+        ) as process:
+            assert process.stdout is not None  # stdout=PIPE
+            address = process.stdout.readline().strip()
+            if not address:
+                message = "test radio: dbus-daemon ended without an address, expected one on its standard output"
+                raise LinkError(message)
             # The daemon's own answer ends in an identity that is another one after each start.
-            yield found if path is None else listen
+            yield address if path is None else listen
 
 
 def _claim(path: Path) -> int:
-    """Descriptor of the lock of `path`, once nobody else serves there."""
+    """Return the descriptor of the lock of `path`, once nobody else serves there."""
     if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
         message = (
             f"test radio: found a socket path of {len(os.fsencode(path))} bytes, expected {_LONGEST_PATH_BYTES} at most"
@@ -99,7 +117,18 @@ def _claim(path: Path) -> int:
         message = f"test radio: {path}: found {exc.strerror or exc}, expected a place for a socket"
         raise LinkError(message, advice="Name a socket in a folder that exists and may be written.") from exc
     try:
-        _lock(descriptor, path)
+        began_s = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder_lives = _lives(os.pread(descriptor, _PID_BYTES, 0))
+                if time.monotonic() - began_s > (_LIVE_PATIENCE_S if holder_lives else _PATIENCE_S):
+                    raise _in_use(path) from None
+                time.sleep(_LOOK_EVERY_S)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         _clear(path)
     except BaseException:
         os.close(descriptor)
@@ -107,24 +136,8 @@ def _claim(path: Path) -> int:
     return descriptor
 
 
-def _lock(descriptor: int, path: Path) -> None:
-    began_s = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder_lives = _lives(os.pread(descriptor, _PID_BYTES, 0))
-            if time.monotonic() - began_s > (_LIVE_PATIENCE_S if holder_lives else _PATIENCE_S):
-                raise _in_use(path) from None
-            time.sleep(_LOOK_EVERY_S)
-        else:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            return
-
-
 def _lives(holder: bytes) -> bool:
-    """Whether the process that took the lock is there; if not, its keeper is about to end."""
+    """Return whether the process that took the lock is there; if not, its keeper is about to end."""
     if not holder.isdigit():
         return False
     try:
@@ -159,16 +172,3 @@ def _in_use(path: Path) -> LinkError:
         f"test radio: {path}: found a bus in use, expected none",
         advice="Another simulator may be running there: end it, or choose another path.",
     )
-
-
-def _address_of(path: Path) -> str:
-    """The D-Bus address of a socket; characters outside its alphabet are escaped."""
-    return f"unix:path={quote(os.fspath(path.absolute()), safe='/-_.')}"
-
-
-def _first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None  # stdout=PIPE
-    address = process.stdout.readline().strip()
-    if not address:
-        raise LinkError("test radio: dbus-daemon ended without an address, expected one on its standard output")
-    return address

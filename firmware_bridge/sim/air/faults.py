@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 from typing import Final
 
 from firmware_bridge.sim.device.device import Channel, Notification
@@ -67,7 +68,7 @@ class Faults:
 
 
 class FaultInjector:
-    """Applies faults to what a device sends; control and status pass, as the link layer acknowledges them.
+    """Faults in what a device sends; control and status pass, as the link layer acknowledges them.
 
     Attributes
     ----------
@@ -85,14 +86,42 @@ class FaultInjector:
         self.counts: Counter[str] = Counter()
 
     def apply(self, notifications: Iterable[Notification]) -> list[Notification]:
-        """What leaves the antenna."""
+        """Return what leaves the antenna."""
         sent: list[Notification] = []
         for notification in notifications:
-            sent.extend(self._one(notification) if notification.channel in _FAULTY else [notification])
+            if notification.channel not in _FAULTY:
+                sent.append(notification)
+                continue
+            if self._due() is not None:
+                continue  # acquired in the same moment, but the link is gone
+            live = notification.channel is Channel.LIVE
+            self._frames += 1
+            self._live_frames += live
+            point = self._random.random()
+            kinds = zip(_KINDS, accumulate(getattr(self._faults, kind) for kind in _KINDS), strict=True)
+            kind = next((kind for kind, upper in kinds if point < upper), "clean")
+            self.counts[kind if live else f"bulk_{kind}"] += 1
+            due = [held for at, held in self._held if at <= self._frames]
+            self._held = [(at, held) for at, held in self._held if at > self._frames]
+            if kind in ("swap", "delay"):
+                wait = 1 if kind == "swap" else self._faults.delay_frames
+                self._held.append((self._frames + wait, notification))
+            elif kind == "corrupt":
+                changed = bytearray(notification.data)
+                bit = self._random.randrange(len(changed) * 8)
+                changed[bit // 8] ^= 1 << bit % 8
+                sent.append(Notification(notification.channel, bytes(changed)))
+            elif kind != "drop":
+                sent += [notification] * (2 if kind == "duplicate" else 1)
+            if kind == "garbage":
+                channel = self._random.choice(list(Channel))
+                self.counts[f"garbage_{channel.value}"] += 1
+                sent.append(Notification(channel, self._random.randbytes(self._random.randint(1, _GARBAGE_BYTES))))
+            sent += due
         return sent
 
     def action(self) -> LinkAction | None:
-        """What is due by now; each is reported once."""
+        """Return what is due by now; each is reported once."""
         due = self._due()
         if due is not None:
             self.counts[due.value] += 1
@@ -107,49 +136,3 @@ class FaultInjector:
         }
         reached = (action for action, frame in at.items() if frame is not None and self._live_frames >= frame)
         return next((action for action in reached if not self.counts[action.value]), None)
-
-    def _one(self, notification: Notification) -> list[Notification]:
-        if self._due() is not None:
-            return []  # acquired in the same moment, but the link is gone
-        live = notification.channel is Channel.LIVE
-        self._frames += 1
-        self._live_frames += live
-        kind = self._draw()
-        self.counts[kind if live else f"bulk_{kind}"] += 1
-        if kind == "drop":
-            return self._released()
-        if kind == "garbage":
-            return [notification, self._garbage(), *self._released()]
-        if kind in ("swap", "delay"):
-            wait = 1 if kind == "swap" else self._faults.delay_frames
-            released = self._released()
-            self._held.append((self._frames + wait, notification))
-            return released
-        if kind == "corrupt":
-            notification = Notification(notification.channel, self._flip_bit(notification.data))
-        copies = [notification] * (2 if kind == "duplicate" else 1)
-        return [*copies, *self._released()]
-
-    def _draw(self) -> str:
-        point = self._random.random()
-        for kind in _KINDS:
-            point -= getattr(self._faults, kind)
-            if point < 0:
-                return kind
-        return "clean"
-
-    def _flip_bit(self, data: bytes) -> bytes:
-        bit = self._random.randrange(len(data) * 8)
-        changed = bytearray(data)
-        changed[bit // 8] ^= 1 << bit % 8
-        return bytes(changed)
-
-    def _garbage(self) -> Notification:
-        channel = self._random.choice(list(Channel))
-        self.counts[f"garbage_{channel.value}"] += 1
-        return Notification(channel, self._random.randbytes(self._random.randint(1, _GARBAGE_BYTES)))
-
-    def _released(self) -> list[Notification]:
-        ready = [notification for due, notification in self._held if due <= self._frames]
-        self._held = [(due, notification) for due, notification in self._held if due > self._frames]
-        return ready

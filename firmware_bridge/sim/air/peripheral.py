@@ -57,22 +57,37 @@ class BumblePeripheral:
     """
 
     def __init__(
-        self, player: DevicePlayer, *, link: LocalLink, name: str, address: str = DEFAULT_ADDRESS,
+        self,
+        player: DevicePlayer,
+        *,
+        link: LocalLink,
+        name: str,
+        address: str = DEFAULT_ADDRESS,
         encrypted: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.player = self._genuine = player
         self.accepts_pairing = True
         self._encrypted = encrypted
         controller = Controller(name, link=link)
         configuration = DeviceConfiguration(
-            name=name, address=hci.Address(address), advertising_interval_min=_ADVERTISING_INTERVAL_MS,
+            name=name,
+            address=hci.Address(address),
+            advertising_interval_min=_ADVERTISING_INTERVAL_MS,
             advertising_interval_max=_ADVERTISING_INTERVAL_MS,
-        )  # fmt: skip
+        )
         self._device = Device.from_config_with_hci(configuration, controller, AsyncPipeSink(controller))
         self._keys = self._genuine_keys = self._device.keystore = MemoryKeyStore()
-        self._device.pairing_config_factory = self._pairing
+        self._device.pairing_config_factory = lambda _connection: PairingConfig(
+            sc=True, mitm=False, bonding=True, delegate=_Agrees(self)
+        )
         self._characteristics = self._build_service()
-        self._device.advertising_data = _advertisement(name)
+        # The service first: hosts filter on it, and it must not depend on a scan response.
+        fields: list[tuple[AdvertisingData.Type, bytes]] = [
+            (AdvertisingData.Type.FLAGS, bytes([0x06])),
+            (AdvertisingData.Type.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE_UUID))),
+            (AdvertisingData.Type.SHORTENED_LOCAL_NAME, name.encode()[:_NAME_BYTES]),
+        ]
+        self._device.advertising_data = bytes(AdvertisingData([(int(kind), data) for kind, data in fields]))
         self._device.on(Device.EVENT_CONNECTION, self._connected)
         self._connection: Connection | None = None
         self._advertising = asyncio.Lock()
@@ -141,7 +156,8 @@ class BumblePeripheral:
         value = CharacteristicValue[bytes]
         descriptor = value(read=lambda _connection: self.player.device.read_descriptor())
         status = value(read=lambda _connection: self.player.device.read_status())
-        control = value(write=self._control_written)
+        # The write is answered before the indication goes out, as a real stack does.
+        control = value(write=lambda _connection, request: self._spawn(self.player.control(bytes(request))))
         refused = value(read=_refuse_read)
         characteristics = {
             Channel.LIVE: Characteristic[bytes](LIVE_UUID, _P.NOTIFY, nothing, refused),
@@ -152,10 +168,6 @@ class BumblePeripheral:
         described = Characteristic[bytes](DESCRIPTOR_UUID, _P.READ, readable, descriptor)
         self._device.add_service(Service(SERVICE_UUID, [described, *characteristics.values()]))
         return characteristics
-
-    def _control_written(self, _connection: object, request: bytes) -> None:
-        # The write is answered before the indication goes out, as a real stack does.
-        self._spawn(self.player.control(bytes(request)))
 
     def _connected(self, connection: Connection) -> None:
         self._connection = connection
@@ -168,9 +180,6 @@ class BumblePeripheral:
         pairing = connection.handle in self._device.smp_manager.sessions
         if not pairing and str(connection.peer_address) not in self._keys.all_keys:
             self._spawn(connection.disconnect(hci.HCI_ErrorCode.PIN_OR_KEY_MISSING_ERROR))
-
-    def _pairing(self, _connection: object) -> PairingConfig:
-        return PairingConfig(sc=True, mitm=False, bonding=True, delegate=_Agrees(self))
 
     def _disconnected(self, _reason: int) -> None:
         self._connection = None
@@ -193,26 +202,16 @@ class BumblePeripheral:
 
 
 class _Agrees(PairingDelegate):
-    """Answers a pairing request; without display and buttons there is nothing to compare."""
+    """Answer to a pairing request; without display and buttons there is nothing to compare."""
 
     def __init__(self, peripheral: BumblePeripheral) -> None:
         super().__init__(io_capability=PairingDelegate.IoCapability.NO_OUTPUT_NO_INPUT)
         self._peripheral = peripheral
 
     async def accept(self) -> bool:
-        """As the peripheral was told."""
+        """Return what the peripheral was told."""
         return self._peripheral.accepts_pairing
 
 
 def _refuse_read(_connection: object) -> bytes:
     raise ATT_Error(error_code=ATT_READ_NOT_PERMITTED_ERROR)
-
-
-def _advertisement(name: str) -> bytes:
-    """Service UUID first: hosts filter on it, and it must not depend on a scan response."""
-    fields: list[tuple[AdvertisingData.Type, bytes]] = [
-        (AdvertisingData.Type.FLAGS, bytes([0x06])),
-        (AdvertisingData.Type.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE_UUID))),
-        (AdvertisingData.Type.SHORTENED_LOCAL_NAME, name.encode()[:_NAME_BYTES]),
-    ]
-    return bytes(AdvertisingData([(int(kind), data) for kind, data in fields]))

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from firmware_bridge.protocol.control import decode_reply, decode_request, decode_start
 from firmware_bridge.protocol.profile import Op, ReplyStatus, StartFlag
 from firmware_bridge.sim.air.faults import FaultInjector, Faults, LinkAction
-from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
+from firmware_bridge.sim.device.device import Notification, VirtualDevice
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,13 +88,13 @@ class DevicePlayer:
             await asyncio.gather(task, return_exceptions=True)
 
     def attach(self, link: Link) -> None:
-        """A host connected."""
+        """Take up the link of a host that connected."""
         self._link = link
         self.device.link_up(mtu=link.mtu)
         self._on_event("connected")
 
     def detach(self, link: Link | None = None) -> None:
-        """The host is gone; with `link`, only if it is still the current one."""
+        """Give up the link; with `link`, only if it is still the current one."""
         if self._link is not None and link in (None, self._link):
             self._link = None
             self.device.link_down()
@@ -108,23 +108,31 @@ class DevicePlayer:
         now_us = self._now_us()
         await self._send(self.device.advance(now_us))  # what was acquired while nobody listened was not sent
         answer = self.device.control(request, now_us=now_us)
-        self._tell_stream(request, answer)
+        asked_to_start = request[:1] == bytes((Op.START,)) and bool(answer)
+        if asked_to_start and decode_reply(answer[0].data).status is ReplyStatus.OK:
+            flags = decode_start(decode_request(request).params).flags
+            self._on_event(
+                "stream",
+                source_index=self.device.next_index,
+                resumed=bool(flags & StartFlag.RESUME),
+                boot_id=self.device.descriptor.boot_id,
+            )
         await self._send(answer)
 
     async def power_off(self) -> None:
-        """Battery out: the link is lost with the ring."""
+        """Take the battery out: the link is lost with the ring."""
         self.device.power_off()
         await self._without_power()
 
     async def set_battery(self, percent: int) -> None:
-        """Charge of the battery, which the status tells; at 0 % the device is off until it gets another one."""
+        """Set the charge of the battery, which the status tells; at 0 % the device is off until it gets another one."""
         self.device.set_battery(percent)
         self._on_event("battery", percent=percent)
         if not self.device.powered:
             await self._without_power()
 
     def power_on(self) -> None:
-        """Battery in, a full one in the place of an empty one; nothing happens to a device that is on."""
+        """Put a battery in, a full one in the place of an empty one; nothing happens to a device that is on."""
         if self.device.powered:
             return
         self.device.power_on()
@@ -146,18 +154,6 @@ class DevicePlayer:
         self._hanging = False
         self._on_event("wake")
 
-    def _tell_stream(self, request: bytes, answer: list[Notification]) -> None:
-        """Say where a stream begins, if that is what was asked for and granted."""
-        if request[:1] != bytes((Op.START,)) or not answer:
-            return
-        if decode_reply(answer[0].data).status is not ReplyStatus.OK:
-            return
-        flags = decode_start(decode_request(request).params).flags
-        self._on_event(
-            "stream", source_index=self.device.next_index, resumed=bool(flags & StartFlag.RESUME),
-            boot_id=self.device.descriptor.boot_id,
-        )  # fmt: skip
-
     async def _without_power(self) -> None:
         self._hanging = False
         self._on_event("power_off")
@@ -172,40 +168,30 @@ class DevicePlayer:
     async def _run(self) -> None:
         while True:
             await self._send(self.device.advance(self._now_us()))
-            await self._act()
-            await self._sleep()
-
-    async def _act(self) -> None:
-        action = self.faults.action()
-        if action is LinkAction.DISCONNECT:
-            await self.disconnect()
-        elif action is LinkAction.POWER_OFF:
-            await self.power_off()
-        elif action is LinkAction.BATTERY_DEAD:
-            await self.set_battery(0)
-        elif action is LinkAction.HANG:
-            self.hang()
-
-    async def _sleep(self) -> None:
-        due = self.device.next_due_us()
-        wait = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - self._now_us()) / 1e6 / self._speed))
-        await asyncio.sleep(wait)
+            action = self.faults.action()
+            if action is LinkAction.DISCONNECT:
+                await self.disconnect()
+            elif action is LinkAction.POWER_OFF:
+                await self.power_off()
+            elif action is LinkAction.BATTERY_DEAD:
+                await self.set_battery(0)
+            elif action is LinkAction.HANG:
+                self.hang()
+            due = self.device.next_due_us()
+            wait = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - self._now_us()) / 1e6 / self._speed))
+            await asyncio.sleep(wait)
 
     async def _send(self, notifications: list[Notification]) -> None:
         if self._hanging:
             return
         async with self._sending:
             for notification in self.faults.apply(notifications):
-                await self._send_one(notification)
-
-    async def _send_one(self, notification: Notification) -> None:
-        link = self._link
-        if link is None:
-            return
-        try:
-            await link.send(notification)
-        except (TimeoutError, ConnectionError) as exc:
-            _LOGGER.debug("not sent on %s: %r", notification.channel.value, exc)
+                if self._link is None:
+                    continue
+                try:
+                    await self._link.send(notification)
+                except (TimeoutError, ConnectionError) as exc:
+                    _LOGGER.debug("not sent on %s: %r", notification.channel.value, exc)
 
     def _now_us(self) -> int:
         now_s = asyncio.get_running_loop().time()
@@ -216,6 +202,3 @@ class DevicePlayer:
 
 def ignore_event(_event: str, /, **_details: Any) -> None:
     """Take no note."""
-
-
-__all__ = ["Channel", "DevicePlayer", "Link", "OnEvent", "ignore_event"]

@@ -7,6 +7,7 @@ Faraday cage are methods of `Radio`. ``python -m firmware_bridge.sim.server`` is
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,13 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.protocol.profile import DEVICE_KEY_BYTES
-from firmware_bridge.sim.air.bus import private_bus
+from firmware_bridge.sim.air.bus import find_dbus_daemon, private_bus
 from firmware_bridge.sim.air.faults import FaultInjector, Faults
 from firmware_bridge.sim.air.player import DevicePlayer, OnEvent, ignore_event
 from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.device import VirtualDevice
 from firmware_bridge.sim.device.source import SignalSource, source_from_record
-from firmware_bridge.sim.requirements import check_radio_requirements
 from lsemvae.ecg.errors import LinkError
 from lsemvae.ecg.record import EcgRecord
 
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from firmware_bridge.sim.air.peripheral import BumblePeripheral
     from firmware_bridge.sim.bluezd.daemon import Bluezd
 
-__all__ = ["Radio", "RadioOptions", "serve"]
-
+_MODULES: Final = ("bumble", "dbus_fast")
 DEFAULT_NAME: Final = "E6L-0001"
 # What a Raspberry Pi's BlueZ negotiates with a peer that allows it.
 DEFAULT_MTU: Final = 517
@@ -119,9 +118,14 @@ class Radio:
     """
 
     def __init__(
-        self, bus: str, daemon: Bluezd, peripherals: tuple[BumblePeripheral, ...], *,
-        make_impostor: Callable[[DeviceKey | None], DevicePlayer], on_event: OnEvent,
-    ) -> None:  # fmt: skip
+        self,
+        bus: str,
+        daemon: Bluezd,
+        peripherals: tuple[BumblePeripheral, ...],
+        *,
+        make_impostor: Callable[[DeviceKey | None], DevicePlayer],
+        on_event: OnEvent,
+    ) -> None:
         self.bus = bus
         self.daemon = daemon
         self.peripherals = peripherals
@@ -152,7 +156,7 @@ class Radio:
         await self.power_on()
 
     async def set_battery(self, percent: int) -> None:
-        """Charge of the battery, %; at 0 the device is off until `power_on` gives it another one."""
+        """Set the charge of the battery, %; at 0 the device is off until `power_on` gives it another one."""
         if not 0 <= percent <= 100:
             raise ValueError(f"battery: found {percent} %, expected 0..100")
         await self._device.set_battery(percent)
@@ -170,7 +174,7 @@ class Radio:
         self._device.player.wake()
 
     def set_faults(self, faults: Faults) -> None:
-        """Another radio from here on; its counts begin at 0."""
+        """Have another radio from here on; its counts begin at 0."""
         self._device.player.faults = FaultInjector(faults)
 
     async def impostor(self, *, on: bool, with_key: bool = True) -> None:
@@ -195,7 +199,7 @@ class Radio:
         self.daemon.connects_to_fail = n
 
     def accept_pairing(self, *, accept: bool) -> None:
-        """Whether the devices agree to a pairing request."""
+        """Say whether the devices agree to a pairing request."""
         for peripheral in self.peripherals:
             peripheral.accepts_pairing = accept
 
@@ -205,7 +209,7 @@ class Radio:
             peripheral.forget_bonds()
 
     def report(self) -> dict[str, Any]:
-        """Counts of the daemon and of the faults, and the device's next sample."""
+        """Return counts of the daemon and of the faults, and the device's next sample."""
         faults = dict(self._genuine.faults.counts)
         return {"daemon": dict(self.daemon.counts), "faults": faults, "next": self.device.next_index}
 
@@ -231,6 +235,15 @@ class Radio:
         impostor, self._impostor = self._impostor, None
         if impostor is not None:
             await impostor.close()
+
+
+def check_radio_requirements() -> None:
+    """Raise a `LinkError` that names what the test radio needs and this machine lacks: the extra ``sim``, dbus-daemon."""
+    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"test radio: found no module {', '.join(missing)}, expected {', '.join(_MODULES)}"
+        raise LinkError(message, advice="Install the extra: pip install 'lsemvae[sim]'.")
+    find_dbus_daemon()
 
 
 @asynccontextmanager
@@ -290,7 +303,7 @@ def _build(bus: str, source: SignalSource, options: RadioOptions, *, on_event: O
     peripherals = tuple(peripheral(number) for number in range(options.devices))
 
     def impostor(key: DeviceKey | None) -> DevicePlayer:
-        """The same words about itself as the device of this moment."""
+        """Return another device that says the same of itself as the first one does now."""
         told: OnEvent = partial(on_event, impostor=True)
         genuine = radio.device.descriptor
         return player(key, boot_id=genuine.boot_id, faults=Faults(), on_event=told)

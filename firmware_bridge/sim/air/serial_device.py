@@ -10,26 +10,25 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import struct
 import sys
 import threading
 import tty
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_bridge.protocol.authenticity import DeviceKey
-from firmware_bridge.protocol.serial_packets import SERIAL_MTU, PacketReader, SerialChannel, SerialPacket, encode_packet
+from firmware_bridge.protocol.serial_packets import SERIAL_MTU, PacketReader, SerialChannel, encode_packet
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.air.player import DevicePlayer
 from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.device import Notification
 from firmware_bridge.sim.device.source import SignalSource, source_from_record
+from firmware_bridge.sim.process import device_parser, end_on_sigterm, say
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.read import read_record
@@ -81,7 +80,7 @@ class Pty:
         return False
 
     def unplug(self) -> None:
-        """The port vanishes under the program that has it open."""
+        """Take the port away under the program that has it open."""
         if self._master >= 0:
             asyncio.get_running_loop().remove_reader(self._master)
             os.close(self._slave)
@@ -138,33 +137,30 @@ class SerialPeripheral:
         self._pty.unplug()
 
     async def send(self, notification: Notification) -> None:
-        """Device side: send a notification."""
+        """Send a notification to the host."""
         self._put(SerialChannel[notification.channel.name], notification.data)
 
     async def drop(self) -> None:
-        """A wire has no link to cut: the device falls silent."""
+        """Do nothing: a wire has no link to cut, the device falls silent."""
 
     def _put(self, channel: SerialChannel, data: bytes) -> None:
         self._pty.write(self._corrupt(encode_packet(channel, data)))
 
     def _received(self, data: bytes) -> None:
-        for packet in self._reader.feed(data):
-            self._obey(packet)
-
-    def _obey(self, packet: SerialPacket) -> None:
         device = self.player.device
-        if not device.powered:
-            return
-        if packet.channel is SerialChannel.CONTROL:
-            task = asyncio.get_running_loop().create_task(self.player.control(packet.data))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        elif packet.channel is SerialChannel.DESCRIPTOR:
-            self.player.detach(self)
-            self.player.attach(self)
-            self._put(SerialChannel.DESCRIPTOR, device.read_descriptor())
-        elif packet.channel is SerialChannel.STATUS:
-            self._put(SerialChannel.STATUS, device.read_status())
+        for packet in self._reader.feed(data):
+            if not device.powered:
+                continue
+            if packet.channel is SerialChannel.CONTROL:
+                task = asyncio.get_running_loop().create_task(self.player.control(packet.data))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            elif packet.channel is SerialChannel.DESCRIPTOR:
+                self.player.detach(self)
+                self.player.attach(self)
+                self._put(SerialChannel.DESCRIPTOR, device.read_descriptor())
+            elif packet.channel is SerialChannel.STATUS:
+                self._put(SerialChannel.STATUS, device.read_status())
 
 
 class ProtoCentralBoard:
@@ -191,7 +187,7 @@ class ProtoCentralBoard:
         return self._pty.path
 
     def packet(self, index: int) -> bytes:
-        """The bytes of one sample."""
+        """Return the bytes of one sample."""
         data = self._layout.pack(*(int(code) for code in self._codes[:, index % self._codes.shape[1]]))
         return _BOARD_HEAD + struct.pack("<HB", len(data), _BOARD_TYPE) + data + _BOARD_TAIL
 
@@ -221,7 +217,7 @@ class ProtoCentralBoard:
 
 
 def board_codes(record: EcgRecord, *, leads: Sequence[str], lsb_uv: float) -> NDArray[np.int32]:
-    """Codes ``[lead, time]`` of a converter with `lsb_uv` per code that measures `leads` of a record."""
+    """Return the codes ``[lead, time]`` of a converter with `lsb_uv` per code that measures `leads` of a record."""
     rows = [record.leads.index(lead) for lead in leads]
     codes: NDArray[np.int32] = np.rint(record.samples[rows] * (record.lsb_uv / lsb_uv)).astype(np.int32)
     return codes
@@ -229,37 +225,29 @@ def board_codes(record: EcgRecord, *, leads: Sequence[str], lsb_uv: float) -> ND
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until standard input ends; 1 if the recording cannot be read."""
-    options = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _leave)
+    parser = device_parser("firmware_bridge.sim.air.serial_device")
+    parser.add_argument("--faults", type=json.loads, default={}, help='JSON, for example \'{"drop": 0.05, "seed": 2}\'')
+    options = parser.parse_args(argv)
+    end_on_sigterm()
     try:
         source = source_from_record(read_record(options.record))
         asyncio.run(_serve(source, options))
     except EcgError as exc:
-        _say("error", **exc.to_dict())
+        say("error", **exc.to_dict())
         return _USER_ERROR
     return 0
-
-
-def _leave(_signal: int, _frame: object) -> None:
-    raise SystemExit(0)
 
 
 async def _serve(source: SignalSource, options: argparse.Namespace) -> None:
     key = None if options.key is None else DeviceKey.parse(options.key)
     virtual = make_device(source, core=options.core, key=key)
-    player = DevicePlayer(virtual, faults=Faults(**options.faults), speed=options.speed, on_event=_say)
+    player = DevicePlayer(virtual, faults=Faults(**options.faults), speed=options.speed, on_event=say)
     device = SerialPeripheral(player)
     device.start()
-    _say("ready", port=device.path)
-    await _end_of_input()
-    await device.close()
-
-
-async def _end_of_input() -> None:
-    """Wait until standard input ends, whatever it is; a thread, as a loop cannot watch a file."""
+    say("ready", port=device.path)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
-    def read() -> None:
+    def read() -> None:  # in a thread, as a loop cannot watch standard input where that is a file
         while os.read(0, _READ_BYTES):
             pass
         with suppress(RuntimeError):  # the loop has ended by itself
@@ -267,23 +255,7 @@ async def _end_of_input() -> None:
 
     threading.Thread(target=read, name="standard-input", daemon=True).start()
     await ended.wait()
-
-
-def _say(event: str, /, **details: Any) -> None:
-    sys.stdout.write(json.dumps({"event": event, **details}) + "\n")
-    sys.stdout.flush()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m firmware_bridge.sim.air.serial_device")
-    parser.add_argument("--record", type=Path, required=True, help="recording to replay (.ecg.npz, .csv, WFDB)")
-    parser.add_argument("--speed", type=float, default=1.0, help="times real time")
-    parser.add_argument("--faults", type=json.loads, default={}, help='JSON, for example \'{"drop": 0.05, "seed": 2}\'')
-    parser.add_argument("--key", help="text of the QR code on the case: a device that proves itself")
-    core = parser.add_mutually_exclusive_group()
-    core.add_argument("--core", action="store_true", default=None, help="the device core in C (needs a compiler)")
-    core.add_argument("--mirror", dest="core", action="store_false", help="its mirror in Python")
-    return parser
+    await device.close()
 
 
 if __name__ == "__main__":

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dbus_fast import DBusError, PropertyAccess
 from dbus_fast.annotations import DBusBool, DBusDict, DBusObjectPath, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
+from firmware_bridge.sim.bluezd.contract import Host
 from firmware_bridge.sim.bluezd.names import (
     ERROR_DOES_NOT_EXIST,
     ERROR_FAILED,
     ERROR_IN_PROGRESS,
     ERROR_NOT_READY,
+    Nothing,
+    StrList,
 )
 from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
-from firmware_bridge.sim.bluezd.types import Nothing, StrList
-
-if TYPE_CHECKING:
-    from firmware_bridge.sim.bluezd.daemon import Bluezd
 
 _READ: Final = PropertyAccess.READ
 _ADDRESS: Final = "00:11:22:33:44:55"
@@ -27,9 +26,9 @@ _ADDRESS: Final = "00:11:22:33:44:55"
 class Adapter(ServiceInterface):
     """The one adapter; it can be switched off like a real one."""
 
-    def __init__(self, daemon: Bluezd) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__("org.bluez.Adapter1")
-        self._daemon = daemon
+        self._host = host
         self.powered = True
         self._scanning: set[str] = set()
 
@@ -42,21 +41,21 @@ class Adapter(ServiceInterface):
         """Switch the adapter on or off; every connection and every scan ends with its power."""
         self.powered = powered
         if not powered:
-            self._daemon.power_lost()
+            self._host.power_lost()
         self.emit_properties_changed({"Powered": powered})
 
     async def leave_discovery(self, sender: str) -> None:
-        """A client scans no longer."""
+        """Take note that a client scans no longer."""
         if sender not in self._scanning:
             return
         self._scanning.remove(sender)
         if not self._scanning:
-            await self._daemon.central.stop_scanning()
+            await self._host.central.stop_scanning()
             self.emit_properties_changed({"Discovering": False})
-            self._daemon.scan_ended()
+            self._host.scan_ended()
 
     async def end_discovery(self) -> None:
-        """Nobody scans any longer."""
+        """End the scans of all clients."""
         for sender in tuple(self._scanning):
             await self.leave_discovery(sender)
 
@@ -109,9 +108,9 @@ class Adapter(ServiceInterface):
             raise DBusError(ERROR_IN_PROGRESS, "Operation already in progress")
         self._scanning.add(sender)
         if len(self._scanning) == 1:
-            self._daemon.scan_began()
+            self._host.scan_began()
             self.emit_properties_changed({"Discovering": True})
-            await self._daemon.central.start_scanning(active=True, filter_duplicates=False)
+            await self._host.central.start_scanning(active=True, filter_duplicates=False)
 
     @dbus_method()
     async def StopDiscovery(self) -> Nothing:  # noqa: N802 (BlueZ's name)
@@ -125,5 +124,5 @@ class Adapter(ServiceInterface):
     @dbus_method()
     async def RemoveDevice(self, path: DBusObjectPath) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Forget a device with its keys."""
-        if not await self._daemon.forget(path):
+        if not await self._host.forget(path):
             raise DBusError(ERROR_DOES_NOT_EXIST, "Does Not Exist")

@@ -14,9 +14,9 @@ from firmware_bridge.sim.bluezd.names import (
     ERROR_ALREADY_EXISTS,
     ERROR_AUTHENTICATION_FAILED,
     ERROR_DOES_NOT_EXIST,
+    Nothing,
 )
 from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
-from firmware_bridge.sim.bluezd.types import Nothing
 
 _AGENT: Final = "org.bluez.Agent1"
 
@@ -50,7 +50,7 @@ class Agents:
         self._defaults = [*(name for name in self._defaults if name != sender), sender]
 
     def remove_sender(self, sender: str) -> bool:
-        """Forget a client's agent; says whether there was one."""
+        """Forget a client's agent; return whether there was one."""
         self._defaults = [name for name in self._defaults if name != sender]
         return self._by_sender.pop(sender, None) is not None
 
@@ -60,7 +60,7 @@ class Agents:
         self._defaults.clear()
 
     def agent_for(self, sender: str) -> Agent | None:
-        """The client's own agent, else the default one."""
+        """Return the client's own agent, else the default one."""
         own = self._by_sender.get(sender)
         if own is None and self._defaults:
             return self._by_sender[self._defaults[-1]]
@@ -70,10 +70,14 @@ class Agents:
         """Ask an agent about a pairing that nobody asked for by Pair."""
         reply = await bus.call(
             Message(
-                destination=agent.sender, path=agent.path, interface=_AGENT, member="RequestAuthorization",
-                signature="o", body=[device_path],
+                destination=agent.sender,
+                path=agent.path,
+                interface=_AGENT,
+                member="RequestAuthorization",
+                signature="o",
+                body=[device_path],
             )
-        )  # fmt: skip
+        )
         if reply is None or reply.message_type is MessageType.ERROR:
             raise DBusError(ERROR_AUTHENTICATION_FAILED, "Authentication Failed")
 

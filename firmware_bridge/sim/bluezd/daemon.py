@@ -56,7 +56,8 @@ class Bluezd:
         controller = Controller("central", link=link)
         self.central = Device.with_hci("central", Address(_CENTRAL_ADDRESS), controller, AsyncPipeSink(controller))
         self.keys = self.central.keystore = MemoryKeyStore()
-        self.central.pairing_config_factory = _secure_connections
+        # LE Secure Connections and a bond; neither side has a display, so nobody can be asked to compare numbers.
+        self.central.pairing_config_factory = lambda _connection: PairingConfig(sc=True, mitm=False, bonding=True)
         self.mtu = mtu
         self.agents = Agents()
         self.adapter = Adapter(self)
@@ -70,6 +71,16 @@ class Bluezd:
         self._bus: MessageBus | None = None
         self._bus_address = ""
         self._with_adapter = True
+
+    @property
+    def powered(self) -> bool:
+        """Whether the adapter is on."""
+        return self.adapter.powered
+
+    @property
+    def discovering(self) -> bool:
+        """Whether a client scans."""
+        return self.adapter.discovering
 
     @property
     def bus(self) -> MessageBus:
@@ -112,7 +123,16 @@ class Bluezd:
         self._bus = await MessageBus(bus_address=self._bus_address, negotiate_unix_fd=True).connect()
         self._bus.add_message_handler(remember_sender)
         self._bus.add_message_handler(self._watch_senders)
-        await self._bus.call(_match_request())
+        await self._bus.call(
+            Message(
+                destination="org.freedesktop.DBus",
+                path="/org/freedesktop/DBus",
+                interface="org.freedesktop.DBus",
+                member="AddMatch",
+                signature="s",
+                body=[_WATCH_SENDERS],
+            )
+        )
         self._bus.export(MANAGER_PATH, AgentManager(self.agents))
         if self._with_adapter:
             self._bus.export(ADAPTER_PATH, self.adapter)
@@ -136,7 +156,7 @@ class Bluezd:
         self.bus.unexport(MANAGER_PATH)
 
     async def forget(self, path: str) -> bool:
-        """Remove a device object, its link and its keys; says whether there was one."""
+        """Remove a device object, its link and its keys; return whether there was one."""
         device = self._devices.pop(path, None)
         if device is None:
             return False
@@ -146,7 +166,7 @@ class Bluezd:
         return True
 
     async def bonds(self) -> dict[str, bool]:
-        """Address of each bonded device, and whether its key is one of LE Secure Connections (one for both sides)."""
+        """Return the address of each bonded device, and whether its key is one of LE Secure Connections (one for both sides)."""
         return {name: keys.ltk is not None for name, keys in await self.keys.get_all()}
 
     def power_lost(self) -> None:
@@ -160,7 +180,7 @@ class Bluezd:
         self._pruning = asyncio.get_running_loop().call_later(self.temporary_s, self._prune)
 
     def scan_began(self) -> None:
-        """Whoever was seen before stays while a scan runs."""
+        """Keep whoever was seen before while a scan runs."""
         if self._pruning is not None:
             self._pruning.cancel()
 
@@ -173,7 +193,7 @@ class Bluezd:
     def _advertised(self, advertisement: Advertisement) -> None:
         name = next((str(value) for kind in _NAME_FIELDS if (value := advertisement.data.get(kind))), "")
         uuids = [full_uuid(uuid) for uuid in advertisement.data.get(_UUID_FIELD) or ()]
-        if not self.adapter.discovering:
+        if not self.discovering:
             return  # what was on its way when the scan was stopped
         known = self._devices.get(path_of(advertisement))
         if known is not None:
@@ -185,7 +205,7 @@ class Bluezd:
         self.bus.export(device.path, device)
 
     def _watch_senders(self, message: Message) -> None:
-        """A client that left the bus wants nothing any more."""
+        """Forget a client that left the bus."""
         if message.member != "NameOwnerChanged" or message.body[2]:
             return
         self._spawn(self.adapter.leave_discovery(message.body[0]))
@@ -203,15 +223,3 @@ class Bluezd:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _secure_connections(_connection: object) -> PairingConfig:
-    """LE Secure Connections and a bond; neither side has a display, so nobody can be asked to compare numbers."""
-    return PairingConfig(sc=True, mitm=False, bonding=True)
-
-
-def _match_request() -> Message:
-    return Message(
-        destination="org.freedesktop.DBus", path="/org/freedesktop/DBus", interface="org.freedesktop.DBus",
-        member="AddMatch", signature="s", body=[_WATCH_SENDERS],
-    )  # fmt: skip

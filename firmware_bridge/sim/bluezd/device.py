@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 from bumble.core import BaseBumbleError
 from bumble.device import Advertisement, Connection, Peer
-from bumble.gatt_client import ServiceProxy
 from bumble.hci import OwnAddressType
 from dbus_fast import DBusError, PropertyAccess
 from dbus_fast.annotations import DBusBool, DBusInt16, DBusObjectPath, DBusStr
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
+from firmware_bridge.sim.bluezd.contract import Host
 from firmware_bridge.sim.bluezd.gatt import GattCharacteristic, GattService
 from firmware_bridge.sim.bluezd.names import (
     ADAPTER_PATH,
@@ -22,14 +22,11 @@ from firmware_bridge.sim.bluezd.names import (
     ERROR_FAILED,
     ERROR_NOT_CONNECTED,
     ERROR_NOT_READY,
+    Nothing,
+    StrList,
     device_path,
 )
 from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
-from firmware_bridge.sim.bluezd.security import bond, encrypt
-from firmware_bridge.sim.bluezd.types import Nothing, StrList
-
-if TYPE_CHECKING:
-    from firmware_bridge.sim.bluezd.daemon import Bluezd
 
 _LOGGER = logging.getLogger(__name__)
 _READ: Final = PropertyAccess.READ
@@ -38,19 +35,24 @@ _READ_WRITE: Final = PropertyAccess.READWRITE
 _CONNECT_TIMEOUT_S: Final = 5.0
 # bluetoothd shows a device as connected for a moment before it reports an aborted connection.
 _ABORT_TOGGLE_S: Final = 0.05
+_ENCRYPTION_TIMEOUT_S: Final = 5.0
+# The security manager gives up after 30 s (Core Specification, volume 3, part H, 3.4).
+_PAIRING_TIMEOUT_S: Final = 30.0
+# Of taking up or making a bond. Bumble cancels its own wait when the link ends meanwhile.
+_SECURITY_FAILURES: Final = (TimeoutError, BaseBumbleError, asyncio.CancelledError)
 
 
 def path_of(advertisement: Advertisement) -> str:
-    """Object path of the device that sent an advertisement."""
+    """Return the object path of the device that sent an advertisement."""
     return device_path(advertisement.address.to_string(with_type_qualifier=False))
 
 
 class BlueZDevice(ServiceInterface):
     """A device that was seen, connected or not."""
 
-    def __init__(self, daemon: Bluezd, advertisement: Advertisement, *, bonded: bool) -> None:
+    def __init__(self, host: Host, advertisement: Advertisement, *, bonded: bool) -> None:
         super().__init__("org.bluez.Device1")
-        self.daemon = daemon
+        self.host = host
         self._address = advertisement.address
         self.path = path_of(advertisement)
         self.local_name = ""
@@ -160,10 +162,10 @@ class BlueZDevice(ServiceInterface):
     @dbus_method()
     async def Pair(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Connect if need be, and pair; without an agent there is nobody to agree to it."""
-        self.daemon.counts["Pair"] += 1
+        self.host.counts["Pair"] += 1
         if self._bonded:
             raise DBusError(ERROR_ALREADY_EXISTS, "Already Exists")
-        agent = self.daemon.agents.agent_for(CURRENT_SENDER.get())
+        agent = self.host.agents.agent_for(CURRENT_SENDER.get())
         if self._connection is None:
             await self._connect()
         if agent is None:
@@ -174,7 +176,7 @@ class BlueZDevice(ServiceInterface):
     @dbus_method()
     async def Disconnect(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """End the connection."""
-        self.daemon.counts["Disconnect"] += 1
+        self.host.counts["Disconnect"] += 1
         await self.drop()
 
     async def drop(self) -> None:
@@ -183,41 +185,44 @@ class BlueZDevice(ServiceInterface):
             await self._connection.disconnect()
 
     async def secure(self, handle: int) -> None:
-        """A request was refused for want of encryption: pair, if somebody is there to agree.
+        """Pair, because a request was refused for want of encryption; somebody must be there to agree.
 
         Without an agent bluetoothd leaves the request unanswered until the link ends (seen with 5.66 and 5.82).
         """
-        agent = self.daemon.agents.agent_for("")
+        agent = self.host.agents.agent_for("")
         if agent is None:
             self._stuck.add(handle)
             await self._unanswered()
-        await self.daemon.agents.authorize(self.daemon.bus, agent, device_path=self.path)
+        await self.host.agents.authorize(self.host.bus, agent, device_path=self.path)
         await self._bond()
 
     async def behind_a_stuck_read(self, handle: int) -> None:
-        """Later reads wait behind one that was never answered, until the device is forgotten (seen with 5.82)."""
+        """Wait behind a read that was never answered, until the device is forgotten (seen with 5.82)."""
         if handle in self._stuck:
             await self._unanswered()
 
     async def _unanswered(self) -> NoReturn:
-        self.daemon.counts["unanswered"] += 1
+        self.host.counts["unanswered"] += 1
         await self._lost.wait()
         raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
 
     async def _connect(self) -> None:
-        self.daemon.counts["Connect"] += 1
-        self.daemon.counts["ConnectWhileDiscovering"] += self.daemon.adapter.discovering
+        self.host.counts["Connect"] += 1
+        self.host.counts["ConnectWhileDiscovering"] += self.host.discovering
         if self._connection is not None:
             return
-        if not self.daemon.adapter.powered:
+        if not self.host.powered:
             raise DBusError(ERROR_NOT_READY, "Resource Not Ready")
-        if self.daemon.connects_to_fail > 0:
-            self.daemon.connects_to_fail -= 1
-            await self._abort()
+        if self.host.connects_to_fail > 0:
+            self.host.connects_to_fail -= 1
+            self.emit_properties_changed({"Connected": True})
+            await asyncio.sleep(_ABORT_TOGGLE_S)
+            asyncio.get_running_loop().call_later(_ABORT_TOGGLE_S, self.emit_properties_changed, {"Connected": False})
+            raise DBusError(ERROR_FAILED, "le-connection-abort-by-local")
         self._connecting = True
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = await self.daemon.central.connect(self._address, own_address_type=OwnAddressType.RANDOM)
+                connection = await self.host.central.connect(self._address, own_address_type=OwnAddressType.RANDOM)
         except (TimeoutError, BaseBumbleError) as exc:
             raise DBusError(ERROR_FAILED, "Software caused connection abort") from exc
         finally:
@@ -225,8 +230,12 @@ class BlueZDevice(ServiceInterface):
         self._connection = connection
         self._lost.clear()
         connection.on(Connection.EVENT_DISCONNECTION, self._disconnected)
-        if self._bonded:
-            await encrypt(connection)
+        if self._bonded:  # a device that has forgotten the bond ends the connection
+            try:
+                async with asyncio.timeout(_ENCRYPTION_TIMEOUT_S):
+                    await connection.encrypt()
+            except _SECURITY_FAILURES as exc:
+                raise DBusError(ERROR_FAILED, "le-connection-refused") from exc
         if self._connection is None:
             raise DBusError(ERROR_FAILED, "le-connection-refused")
         self.emit_properties_changed({"Connected": True})
@@ -237,10 +246,11 @@ class BlueZDevice(ServiceInterface):
         if connection is None:
             raise DBusError(ERROR_NOT_CONNECTED, "Not Connected")
         try:
-            await bond(self.daemon.central, connection)
-        except DBusError:
+            async with asyncio.timeout(_PAIRING_TIMEOUT_S):
+                await self.host.central.pair(connection)
+        except _SECURITY_FAILURES as exc:
             await self.drop()
-            raise
+            raise DBusError(ERROR_AUTHENTICATION_FAILED, "Authentication Failed") from exc
         self._bonded = True
         self.emit_properties_changed({"Paired": True, "Bonded": True})
 
@@ -251,43 +261,29 @@ class BlueZDevice(ServiceInterface):
         changes = {"RSSI": _RSSI_DBM, "UUIDs": self.uuids, "Name": self.local_name, "Alias": self.local_name}
         self.emit_properties_changed(changes)
 
-    async def _abort(self) -> None:
-        self.emit_properties_changed({"Connected": True})
-        await asyncio.sleep(_ABORT_TOGGLE_S)
-        loop = asyncio.get_running_loop()
-        loop.call_later(_ABORT_TOGGLE_S, lambda: self.emit_properties_changed({"Connected": False}))
-        raise DBusError(ERROR_FAILED, "le-connection-abort-by-local")
-
     async def _resolve(self, connection: Connection) -> None:
         try:
             peer = Peer(connection)
-            await peer.request_mtu(self.daemon.mtu)
+            await peer.request_mtu(self.host.mtu)
             await peer.discover_services()
             for service in peer.services:
                 await service.discover_characteristics()
-                self._export(service)
-            await self._renew_registrations()
+                service_path = f"{self.path}/service{service.handle:04x}"
+                self._services[service_path] = GattService(service, device_path=self.path)
+                self.host.bus.export(service_path, self._services[service_path])
+                for proxy in service.characteristics:
+                    path = f"{service_path}/char{proxy.handle:04x}"
+                    self.characteristics[path] = GattCharacteristic(self, proxy, service_path=service_path, path=path)
+                    self.host.bus.export(path, self.characteristics[path])
+            # As bluetoothd does: whoever was registered when the link was lost is registered again.
+            for path, characteristic in self.characteristics.items():
+                if self.host.registrations.count(path):
+                    await characteristic.subscribe()
         except (TimeoutError, BaseBumbleError) as exc:
             _LOGGER.info("services not resolved: %r", exc)
             return
         self._resolved = True
         self.emit_properties_changed({"ServicesResolved": True})
-
-    def _export(self, service: ServiceProxy) -> None:
-        service_path = f"{self.path}/service{service.handle:04x}"
-        self._services[service_path] = GattService(service, device_path=self.path)
-        self.daemon.bus.export(service_path, self._services[service_path])
-        for proxy in service.characteristics:
-            path = f"{service_path}/char{proxy.handle:04x}"
-            characteristic = GattCharacteristic(self, proxy, service_path=service_path, path=path)
-            self.characteristics[path] = characteristic
-            self.daemon.bus.export(path, characteristic)
-
-    async def _renew_registrations(self) -> None:
-        """As bluetoothd does: whoever was registered when the link was lost is registered again."""
-        for path, characteristic in self.characteristics.items():
-            if self.daemon.registrations.count(path):
-                await characteristic.subscribe()
 
     def _disconnected(self, _reason: int) -> None:
         self._lost.set()
@@ -302,7 +298,7 @@ class BlueZDevice(ServiceInterface):
         """Take the objects of its services from the bus."""
         for path, characteristic in self.characteristics.items():
             characteristic.close()
-            self.daemon.bus.unexport(path, characteristic)
+            self.host.bus.unexport(path, characteristic)
         for path, service in self._services.items():
-            self.daemon.bus.unexport(path, service)
+            self.host.bus.unexport(path, service)
         self.characteristics, self._services = {}, {}

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bumble.att import ATT_INSUFFICIENT_AUTHENTICATION_ERROR, ATT_INSUFFICIENT_ENCRYPTION_ERROR, ATT_Error
 from bumble.core import ProtocolError as BumbleProtocolError
@@ -16,12 +16,18 @@ from dbus_fast import DBusError, PropertyAccess
 from dbus_fast.annotations import DBusBool, DBusBytes, DBusDict, DBusObjectPath, DBusStr, DBusUInt16
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
-from firmware_bridge.sim.bluezd.names import ERROR_FAILED, ERROR_IN_PROGRESS, flag_names, full_uuid
+from firmware_bridge.sim.bluezd.contract import Owner
+from firmware_bridge.sim.bluezd.names import (
+    ERROR_FAILED,
+    ERROR_IN_PROGRESS,
+    FdAndMtu,
+    Nothing,
+    PathList,
+    StrList,
+    flag_names,
+    full_uuid,
+)
 from firmware_bridge.sim.bluezd.registrations import CURRENT_SENDER
-from firmware_bridge.sim.bluezd.types import FdAndMtu, Nothing, PathList, StrList
-
-if TYPE_CHECKING:
-    from firmware_bridge.sim.bluezd.device import BlueZDevice
 
 _T = TypeVar("_T")
 _READ: Final = PropertyAccess.READ
@@ -60,7 +66,7 @@ class GattService(ServiceInterface):
 class GattCharacteristic(ServiceInterface):
     """A characteristic of a connected device."""
 
-    def __init__(self, device: BlueZDevice, proxy: CharacteristicProxy[bytes], *, service_path: str, path: str) -> None:
+    def __init__(self, device: Owner, proxy: CharacteristicProxy[bytes], *, service_path: str, path: str) -> None:
         super().__init__("org.bluez.GattCharacteristic1")
         self._device = device
         self._proxy = proxy
@@ -124,23 +130,23 @@ class GattCharacteristic(ServiceInterface):
     @dbus_method()
     async def StartNotify(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Register the caller."""
-        self._device.daemon.counts["StartNotify"] += 1
-        self._device.daemon.registrations.add(self._path, CURRENT_SENDER.get())
+        self._device.host.counts["StartNotify"] += 1
+        self._device.host.registrations.add(self._path, CURRENT_SENDER.get())
         await self.subscribe()
         self.emit_properties_changed({"Notifying": True})
 
     @dbus_method()
     async def StopNotify(self) -> Nothing:  # noqa: N802 (BlueZ's name)
         """Forget the caller."""
-        self._device.daemon.registrations.remove(self._path, CURRENT_SENDER.get())
-        if not self._device.daemon.registrations.count(self._path):
+        self._device.host.registrations.remove(self._path, CURRENT_SENDER.get())
+        if not self._device.host.registrations.count(self._path):
             await self.unsubscribe()
 
     @dbus_method()
     async def AcquireNotify(self, _options: DBusDict) -> FdAndMtu:  # noqa: N802 (BlueZ's name)
         """Hand notifications over through a socket; refused while anybody is registered by StartNotify."""
-        self._device.daemon.counts["AcquireNotify"] += 1
-        if self._socket is not None or self._device.daemon.registrations.count(self._path):
+        self._device.host.counts["AcquireNotify"] += 1
+        if self._socket is not None or self._device.host.registrations.count(self._path):
             raise DBusError(ERROR_IN_PROGRESS, "In Progress")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
@@ -167,7 +173,7 @@ class GattCharacteristic(ServiceInterface):
         self.emit_properties_changed({"Notifying": False})
 
     def close(self) -> None:
-        """The link is gone."""
+        """Forget who listened: the link is gone."""
         self._subscribed = False
         if self._socket is not None:
             self._socket.close()
@@ -187,19 +193,16 @@ class GattCharacteristic(ServiceInterface):
             raise _att_failure(exc) from exc
 
     def _notified(self, value: bytes) -> None:
-        self._device.daemon.counts["notified"] += 1
+        self._device.host.counts["notified"] += 1
         self._value = bytes(value)
         if self._socket is not None:
-            self._hand_over(self._socket)
-        for _ in range(self._device.daemon.registrations.count(self._path)):
-            self._device.daemon.counts["delivered"] += 1
+            try:
+                self._socket.send(self._value)
+            except OSError:
+                self._device.host.counts["not_delivered"] += 1
+        for _ in range(self._device.host.registrations.count(self._path)):
+            self._device.host.counts["delivered"] += 1
             self.emit_properties_changed({"Value": self._value})
-
-    def _hand_over(self, ours: socket.socket) -> None:
-        try:
-            ours.send(self._value)
-        except OSError:
-            self._device.daemon.counts["not_delivered"] += 1
 
 
 def _att_failure(exc: Any) -> DBusError:

@@ -1,10 +1,17 @@
-"""Names of the BlueZ D-Bus interface, and values in the spelling that it uses."""
+"""Names and types of the BlueZ D-Bus interface, and values in the spelling that it uses."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from bumble.core import UUID
+from dbus_fast.annotations import DBusSignature
+
+# D-Bus types that the library does not name. A plain None is not understood where annotations are evaluated late.
+StrList = Annotated[list[str], DBusSignature("as")]
+PathList = Annotated[list[str], DBusSignature("ao")]
+FdAndMtu = Annotated[list[int], DBusSignature("hq")]
+Nothing = Annotated[None, DBusSignature("")]
 
 ADAPTER_PATH: Final = "/org/bluez/hci0"
 MANAGER_PATH: Final = "/org/bluez"
@@ -30,7 +37,7 @@ _FLAGS: Final = (
 
 
 def full_uuid(uuid: UUID) -> str:
-    """128-bit spelling, lower case."""
+    """Return the 128-bit spelling, lower case."""
     raw = uuid.uuid_bytes
     if len(raw) == 16:
         return uuid.to_hex_str("-").lower()
@@ -38,10 +45,10 @@ def full_uuid(uuid: UUID) -> str:
 
 
 def flag_names(properties: int) -> list[str]:
-    """Characteristic properties as BlueZ names them."""
+    """Return characteristic properties as BlueZ names them."""
     return [name for bit, name in enumerate(_FLAGS) if properties & 1 << bit]
 
 
 def device_path(address: str) -> str:
-    """Object path of a device."""
+    """Return the object path of a device."""
     return f"{ADAPTER_PATH}/dev_{address.replace(':', '_')}"

@@ -46,5 +46,5 @@ class Registrations:
         self._senders.clear()
 
     def count(self, path: str) -> int:
-        """How often each notification at `path` is delivered."""
+        """Return how often each notification at `path` is delivered."""
         return len(self._senders.get(path, ()))

@@ -1,4 +1,4 @@
-"""Builds the C core of `firmware_bridge/c` for this machine at first use, and opens it through cffi.
+"""The C core of `firmware_bridge/c`, built for this machine at first use and opened through cffi.
 
 The library lies in ``$XDG_CACHE_HOME/lsemvae/e6l-core`` (or ``~/.cache/...``) under a name that is a hash of sources,
 compiler and flags: a change of any of them builds afresh, and two processes that build at once end with the same file.
@@ -23,7 +23,14 @@ from typing import Any, Final
 from lsemvae.ecg.errors import LinkError
 
 CORE_FOLDER: Final = Path(__file__).resolve().parents[2] / "c"
-CORE_SOURCES: Final = ("e6l_codec.c", "e6l_device.c", "e6l_requests.c", "e6l_sha256.c", "e6l_stream.c")
+CORE_SOURCES: Final = (
+    "e6l_codec.c",
+    "e6l_device.c",
+    "e6l_life.c",
+    "e6l_requests.c",
+    "e6l_sha256.c",
+    "e6l_stream.c",
+)
 CORE_HEADERS: Final = ("e6l.h", "e6l_bytes.h", "e6l_internal.h")
 _PUBLIC_HEADER: Final = "e6l.h"
 
@@ -44,7 +51,7 @@ class Core:
 
 
 def compiler() -> str | None:
-    """Path of the C compiler: the program that CC names, or cc, or gcc."""
+    """Return the path of the C compiler: the program that CC names, or cc, or gcc."""
     for name in (os.environ.get("CC"), "cc", "gcc"):
         found = shutil.which(name) if name else None
         if found:
@@ -53,14 +60,14 @@ def compiler() -> str | None:
 
 
 def missing_for_core() -> tuple[str, ...]:
-    """What the C core needs and this machine lacks."""
+    """Return what the C core needs and this machine lacks."""
     lacking = [] if importlib.util.find_spec("cffi") else ["the package cffi"]
     return (*lacking, *(() if compiler() else ("a C compiler (Debian package: gcc libc6-dev)",)))
 
 
 @cache
 def load_core() -> Core:
-    """The C core, built if this version of it was not built before; `LinkError` if something is missing."""
+    """Return the C core, built if this version of it was not built before; `LinkError` if something is missing."""
     lacking = missing_for_core()
     if lacking:
         raise LinkError(
@@ -73,11 +80,22 @@ def load_core() -> Core:
     assert program is not None  # missing_for_core said so
     ffi = FFI()
     ffi.cdef(declarations(program))
-    return Core(ffi=ffi, lib=ffi.dlopen(str(_library(program))))
+    key = hashlib.sha256(repr((_FLAGS, run_compiler(program, ("--version",)), os.uname().machine)).encode())
+    for name in (*CORE_HEADERS, *CORE_SOURCES):
+        key.update((CORE_FOLDER / name).read_bytes())
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lsemvae" / "e6l-core"
+    library = cache_folder / f"e6l-{key.hexdigest()[:24]}.so"
+    if not library.is_file():
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
+            built = Path(folder) / library.name
+            run_compiler(program, (*_FLAGS, *(CORE_FOLDER / name for name in CORE_SOURCES), "-o", built))
+            built.replace(library)  # whole or not at all
+    return Core(ffi=ffi, lib=ffi.dlopen(str(library)))
 
 
 def bind_board(core: Core, board: Any) -> tuple[Any, ...]:
-    """An e6l_hal whose functions are the methods ``hal_...`` of `board`, then what must live as long as it.
+    """Return an e6l_hal whose functions are the methods ``hal_...`` of `board`, then what must live as long as it.
 
     An exception cannot pass through C: it is given to ``board.hal_failed``.
     """
@@ -100,14 +118,14 @@ def bind_board(core: Core, board: Any) -> tuple[Any, ...]:
 
 
 def declarations(program: str) -> str:
-    """The public header without directives and comments, its constants replaced by numbers."""
+    """Return the public header without directives and comments, its constants replaced by numbers."""
     header = (CORE_FOLDER / _PUBLIC_HEADER).read_text(encoding="utf-8")
     own = re.sub(r"^#include .*$", "", header, flags=re.MULTILINE)
     return run_compiler(program, ("-E", "-P", "-x", "c", "-"), text=own)
 
 
 def run_compiler(program: str, arguments: Sequence[str | Path], *, text: str | None = None) -> str:
-    """Standard output of the compiler; `LinkError` with what it complained about."""
+    """Return the standard output of the compiler; `LinkError` with what it complained about."""
     command = [program, *map(str, arguments)]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     if done.returncode != 0:
@@ -117,27 +135,3 @@ def run_compiler(program: str, arguments: Sequence[str | Path], *, text: str | N
             advice="Use a C99 compiler, or the device in pure Python (core=False).",
         )
     return done.stdout
-
-
-def _library(program: str) -> Path:
-    target = _cache_folder() / f"e6l-{_key(program)}.so"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        built = Path(folder) / target.name
-        run_compiler(program, (*_FLAGS, *(CORE_FOLDER / name for name in CORE_SOURCES), "-o", built))
-        built.replace(target)  # whole or not at all
-    return target
-
-
-def _key(program: str) -> str:
-    digest = hashlib.sha256(repr((_FLAGS, run_compiler(program, ("--version",)), os.uname().machine)).encode())
-    for name in (*CORE_HEADERS, *CORE_SOURCES):
-        digest.update((CORE_FOLDER / name).read_bytes())
-    return digest.hexdigest()[:24]
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lsemvae" / "e6l-core"

@@ -65,7 +65,7 @@ def crc32(data: bytes) -> int:
 
 
 def encode_frame(frame: LiveFrame) -> bytes:
-    """Bytes of a frame; a sample that the codec cannot hold is refused."""
+    """Return the bytes of a frame; a sample that the codec cannot hold is refused."""
     ffi, lib = _core()
     n_leads, n_samples = frame.samples.shape
     header = ffi.new(
@@ -84,7 +84,7 @@ def encode_frame(frame: LiveFrame) -> bytes:
 
 
 def decode_frame(data: bytes, *, n_leads: int = 2) -> LiveFrame:
-    """The frame in `data`, or the `FrameError` that names what is wrong."""
+    """Read the frame in `data`, or raise the `FrameError` that names what is wrong."""
     ffi, lib = _core()
     header, codes = ffi.new("e6l_frame *"), np.empty(_MAX_SAMPLES, np.int32)
     result = lib.e6l_frame_decode(data, len(data), n_leads, header, ffi.from_buffer("int32_t[]", codes), _MAX_SAMPLES)
@@ -98,7 +98,7 @@ def decode_frame(data: bytes, *, n_leads: int = 2) -> LiveFrame:
 
 
 def encode_descriptor(descriptor: DeviceDescriptor) -> bytes:
-    """The 40 bytes of a descriptor."""
+    """Return the 40 bytes of a descriptor."""
     ffi, lib = _core()
     fields = {
         "leads": len(descriptor.leads), "lead": [CODE_OF_LEAD[name] for name in descriptor.leads],
@@ -115,7 +115,7 @@ def encode_descriptor(descriptor: DeviceDescriptor) -> bytes:
 
 
 def decode_descriptor(data: bytes) -> DeviceDescriptor:
-    """The descriptor in `data`."""
+    """Read the descriptor in `data`."""
     ffi, lib = _core()
     d = ffi.new("e6l_descriptor *")
     result = lib.e6l_descriptor_decode(data, len(data), d)
@@ -130,7 +130,7 @@ def decode_descriptor(data: bytes) -> DeviceDescriptor:
 
 
 def encode_status(status: DeviceStatus) -> bytes:
-    """The 20 bytes of a status."""
+    """Return the 20 bytes of a status."""
     ffi, lib = _core()
     fields = {
         "state": int(status.state), "contact": int(status.contact), "battery_percent": status.battery_percent,
@@ -142,7 +142,7 @@ def encode_status(status: DeviceStatus) -> bytes:
 
 
 def decode_status(data: bytes) -> DeviceStatus:
-    """The status in `data`."""
+    """Read the status in `data`."""
     ffi, lib = _core()
     s = ffi.new("e6l_status *")
     result = lib.e6l_status_decode(data, len(data), s)
@@ -156,7 +156,7 @@ def decode_status(data: bytes) -> DeviceStatus:
 
 
 def encode_bulk(frame: BulkFrame) -> bytes:
-    """The bytes of a bulk frame."""
+    """Return the bytes of a bulk frame."""
     _, lib = _core()
     n = len(frame.data)
     room = n + BULK_OVERHEAD_BYTES
@@ -166,7 +166,7 @@ def encode_bulk(frame: BulkFrame) -> bytes:
 
 
 def decode_bulk(data: bytes) -> BulkFrame:
-    """The bulk frame in `data`."""
+    """Read the bulk frame in `data`."""
     ffi, lib = _core()
     raw = ffi.from_buffer("uint8_t[]", data)
     offset, found, n = ffi.new("uint32_t *"), ffi.new("uint8_t **"), ffi.new("uint16_t *")
@@ -177,7 +177,7 @@ def decode_bulk(data: bytes) -> BulkFrame:
 
 
 def tag(secret: bytes, descriptor: bytes, host_nonce: bytes, device_nonce: bytes) -> bytes:
-    """The tag of AUTHENTICATE."""
+    """Return the tag of AUTHENTICATE."""
     ffi, lib = _core()
     out = ffi.new("uint8_t[]", TAG_BYTES)
     lib.e6l_auth_tag(secret, descriptor, host_nonce, device_nonce, out)

@@ -20,11 +20,9 @@ from firmware_bridge.protocol.profile import (
     recording_samples,
 )
 from firmware_bridge.sim.device.core_build import bind_board, load_core, missing_for_core
-from firmware_bridge.sim.device.device import VirtualDevice
+from firmware_bridge.sim.device.device import TEMPERATURE_CENTI_C, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.memory import BULK_PERIOD_US, RecordingMemory
-from firmware_bridge.sim.device.notification import Channel, Notification
 from firmware_bridge.sim.device.source import SOURCE_LEADS, SignalSource
-from firmware_bridge.sim.device.stream import time_of
 from lsemvae.ecg.errors import LinkError
 
 # E6L_CHANNEL_LIVE, _CONTROL, _STATUS, _BULK of e6l.h.
@@ -38,12 +36,11 @@ _CALIBRATION: Final = 2
 _SELF_TEST: Final = 3
 
 _BYTES_PER_SAMPLE: Final = 3 * len(SOURCE_LEADS)
-_TEMPERATURE_CENTI_C: Final = 2_510  # of every virtual device
 _ELECTRODES: Final = int(Contact.RA_OFF | Contact.LA_OFF | Contact.LL_OFF | Contact.RL_OFF)
 
 
 def make_device(source: SignalSource, *, core: bool | None = None, **options: Any) -> VirtualDevice:
-    """A virtual device: `core` True for the C core, False for pure Python, None for the C core where it can be built.
+    """Return a virtual device: `core` True for the C core, False for pure Python, None for the C core where it can be built.
 
     Other parameters are those of `VirtualDevice`: boot_id, ring_s, key, features, calibration_nv, random_bytes.
     """
@@ -129,9 +126,12 @@ class CoreDevice(VirtualDevice):
             return ()
         start = None if core.recording_index == NO_STREAM_INDEX else int(core.recording_index)
         recording = StoredRecording(
-            record_id=core.recording_id, start_us=core.recording_us, start_index=start, n_samples=core.recording_kept,
+            record_id=core.recording_id,
+            start_us=core.recording_us,
+            start_index=start,
+            n_samples=core.recording_kept,
             crc32=core.recording_crc,
-        )  # fmt: skip
+        )
         return (recording,)
 
     @property
@@ -145,13 +145,13 @@ class CoreDevice(VirtualDevice):
         return int(self._lib.e6l_device_oldest(self._core))
 
     def read_status(self) -> bytes:
-        """Value of the status characteristic."""
+        """Return the value of the status characteristic."""
         out = self._ffi.new("uint8_t[20]")
         self._lib.e6l_device_status(self._core, out)
         return bytes(out)
 
     def may_update(self) -> bool:
-        """Whether a firmware update may begin, as far as the device knows; the link must be encrypted as well."""
+        """Return whether a firmware update may begin, as far as the device knows; the link must be encrypted as well."""
         return bool(self._lib.e6l_may_update(self._core))
 
     def power_on(self) -> None:
@@ -160,12 +160,12 @@ class CoreDevice(VirtualDevice):
         self._begin_core()
 
     def link_up(self, *, mtu: int) -> None:
-        """A host connected; nothing is sent before START."""
+        """Take up a link: a host connected; no samples are sent before START."""
         super().link_up(mtu=mtu)
         self._lib.e6l_device_link(self._core, mtu)
 
     def link_down(self) -> None:
-        """The host is gone; acquisition goes on."""
+        """Give up the link: the host is gone; acquisition goes on."""
         super().link_down()
         self._lib.e6l_device_link(self._core, 0)
         self._bulk_due_us = None
@@ -185,52 +185,44 @@ class CoreDevice(VirtualDevice):
         return self._take()
 
     def advance(self, now_us: int) -> list[Notification]:
-        """Acquire up to `now_us`; returns the frames and the status that became due, if a host listens."""
+        """Acquire up to `now_us`; return the frames and the status that became due, if a host listens."""
         self._now_us = now_us
         while (event_us := self.next_due_us()) is not None and event_us <= now_us:
             if event_us == self._block_due_us():
                 self._convert()
-            else:
-                self._carry_bulk(event_us)
+            else:  # room for one bulk frame in the queue
+                self._bulk_credit = 1
+                self._lib.e6l_device_tick(self._core)
+                self._bulk_credit = 0
+                self._bulk_due_us = event_us + BULK_PERIOD_US if self.core_reading else None
         self._status_wanted = True
         self._lib.e6l_device_tick(self._core)
         self._status_wanted = False
         return self._take()
 
     def _block_due_us(self) -> int | None:
-        core, fs_mhz = self._core, self.front_end.fs_mhz
+        core = self._core
         if core.running:
-            return time_of(core.next + core.frame_samples, start_us=core.start_us, fs_mhz=fs_mhz)
+            return self.front_end.time_us(core.next + core.frame_samples, start_us=core.start_us)
         if not core.making:
             return None
         stop = min(core.recording_kept + core.preferred, core.recording_wanted)
-        return time_of(stop, start_us=core.recording_us, fs_mhz=fs_mhz)
+        return self.front_end.time_us(stop, start_us=core.recording_us)
 
     def _convert(self) -> None:
-        """The converter delivers the next block."""
+        """Let the converter deliver the next block, in runs of equal contact; saturation is for the core to see."""
         core, streaming = self._core, bool(self._core.running)
         first, wanted = (core.next, core.frame_samples) if streaming else (core.recording_kept, core.preferred)
         first, stop, last = self.front_end.span(first, wanted)
-        self._deliver(first, stop)
-        if last:
-            self._lib.e6l_device_end(core)
-
-    def _deliver(self, first: int, stop: int) -> None:
-        """Samples ``[first, stop)`` in runs of equal contact: saturation is for the core to see."""
         codes, _, _ = self.front_end.read(first, stop)
         interleaved = np.ascontiguousarray(codes.T, dtype=np.int32)
         contact = self._signal.contact[np.arange(first, stop) % self._signal.n_samples] & _ELECTRODES
         edges = [0, *(np.flatnonzero(np.diff(contact)) + 1).tolist(), stop - first]
         for low, high in itertools.pairwise(edges):
             samples = self._ffi.from_buffer("int32_t[]", interleaved[low:high])
-            self._lib.e6l_device_samples(self._core, samples, high - low, int(contact[low]))
-
-    def _carry_bulk(self, event_us: int) -> None:
-        """Room for one bulk frame in the queue."""
-        self._bulk_credit = 1
-        self._lib.e6l_device_tick(self._core)
-        self._bulk_credit = 0
-        self._bulk_due_us = event_us + BULK_PERIOD_US if self.core_reading else None
+            self._lib.e6l_device_samples(core, samples, high - low, int(contact[low]))
+        if last:
+            self._lib.e6l_device_end(core)
 
     def _take(self) -> list[Notification]:
         if self._failures:
@@ -272,11 +264,11 @@ class CoreDevice(VirtualDevice):
         return 0
 
     def hal_random_bytes(self, _ctx: Any, out: Any, n: int) -> None:
-        """A nonce."""
+        """Write a nonce."""
         self._ffi.memmove(out, self.random_bytes(n), n)
 
     def hal_device_key(self, _ctx: Any, out: Any) -> int:
-        """The device key, if there is one."""
+        """Write the device key; return -1 if there is none."""
         if self.key is None:
             return -1
         self._ffi.memmove(out, self.key.secret, len(self.key.secret))
@@ -284,8 +276,8 @@ class CoreDevice(VirtualDevice):
 
     def hal_power(self, _ctx: Any, mv: Any, percent: Any, centi_c: Any) -> None:
         """Battery and temperature."""
-        mv[0], percent[0], centi_c[0] = self.battery_mv, self.battery_percent, _TEMPERATURE_CENTI_C
+        mv[0], percent[0], centi_c[0] = self.battery_mv, self.battery_percent, TEMPERATURE_CENTI_C
 
     def hal_failed(self, _kind: Any, error: BaseException, _traceback: Any) -> None:
-        """An exception cannot pass through C: it is raised after the call."""
+        """Keep an exception, which cannot pass through C, until the call has ended."""
         self._failures.append(error)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from firmware_bridge.protocol.bulk import BulkFrame, RecordReadParams, StoredRecording, encode_bulk, encode_recording
 from firmware_bridge.protocol.profile import PREFERRED_FRAME_SAMPLES, ReplyStatus, bulk_data_bytes
 from firmware_bridge.sim.device.front_end import FrontEnd
-from firmware_bridge.sim.device.stream import time_of
 
 _ID_MODULUS: Final = 1 << 16
 
@@ -72,12 +71,12 @@ class RecordingMemory:
     def arm(self, *, start_us: int, start_index: int | None, wanted: int) -> int:
         """Begin a recording; the finished one is dropped. Returns the new id: 1..65535, never 0."""
         self._last_id = max(1, (self._last_id + 1) % _ID_MODULUS)
-        self._drop()
+        self._stored, self._data = None, b""
         self.making = Making(record_id=self._last_id, start_us=start_us, start_index=start_index, wanted=wanted)
         return self._last_id
 
     def keep(self, codes: NDArray[np.int32]) -> None:
-        """Samples ``[lead, time]`` that follow the ones kept so far; finishes the recording when it is full."""
+        """Keep samples ``[lead, time]`` that follow the ones kept so far; finish the recording when it is full."""
         making = self.making
         if making is None:
             return
@@ -87,13 +86,13 @@ class RecordingMemory:
         if making.kept == making.wanted:
             self.finish()
 
-    def block_due_us(self, *, fs_mhz: int) -> int | None:
-        """When the next block of a recording without a stream is complete; None if there is no such recording."""
+    def block_due_us(self, front_end: FrontEnd) -> int | None:
+        """Return when the next block of a recording without a stream is complete; None if there is no such recording."""
         making = self.making
         if making is None:
             return None
         stop = min(making.kept + PREFERRED_FRAME_SAMPLES, making.wanted)
-        return time_of(stop, start_us=making.start_us, fs_mhz=fs_mhz)
+        return front_end.time_us(stop, start_us=making.start_us)
 
     def keep_block(self, front_end: FrontEnd) -> None:
         """Keep the next block of a recording without a stream; a signal that ends, ends it."""
@@ -111,9 +110,12 @@ class RecordingMemory:
             return
         self._data = b"".join(making.blocks)
         self._stored = StoredRecording(
-            record_id=making.record_id, start_us=making.start_us, start_index=making.start_index,
-            n_samples=making.kept, crc32=binascii.crc32(self._data),
-        )  # fmt: skip
+            record_id=making.record_id,
+            start_us=making.start_us,
+            start_index=making.start_index,
+            n_samples=making.kept,
+            crc32=binascii.crc32(self._data),
+        )
 
     def delete(self, record_id: int) -> ReplyStatus:
         """Delete a finished recording, or abandon the one that is being made."""
@@ -124,7 +126,7 @@ class RecordingMemory:
             return ReplyStatus.BAD_PARAMETER
         if self.reading:
             return ReplyStatus.BUSY
-        self._drop()
+        self._stored, self._data = None, b""
         return ReplyStatus.OK
 
     def begin_read(self, params: RecordReadParams, *, now_us: int, linked: bool) -> ReplyStatus:
@@ -144,7 +146,7 @@ class RecordingMemory:
         self._read = None
 
     def next_bulk(self, *, mtu: int) -> list[bytes]:
-        """The bulk frame that is due; none, and the end of the read, if the link is too narrow for a byte."""
+        """Return the bulk frame that is due; none, and the end of the read, if the link is too narrow for a byte."""
         read, room = self._read, bulk_data_bytes(mtu)
         if read is None or room == 0:
             self._read = None
@@ -156,6 +158,3 @@ class RecordingMemory:
         if read.offset == read.stop:
             self._read = None
         return [frame]
-
-    def _drop(self) -> None:
-        self._stored, self._data = None, b""

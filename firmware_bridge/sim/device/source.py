@@ -25,7 +25,7 @@ ELECTRODE_OFFSET_UV: Final = (12_345.0, -6_789.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SignalSource:
-    """Codes of both channels.
+    """Signal of both channels, as codes of the converter.
 
     Attributes
     ----------
@@ -48,16 +48,20 @@ class SignalSource:
         return int(self.codes.shape[1])
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.int32], Contact]:
-        """Samples ``[2, stop - start]`` and the contact bits that were set anywhere in them."""
+        """Return the samples ``[2, stop - start]`` and the contact bits that were set anywhere in them."""
         index = np.arange(start, stop) % self.n_samples
         return self.codes[:, index], Contact(int(np.bitwise_or.reduce(self.contact[index])))
 
 
 def source_from_uv(
-    signal_uv: NDArray[np.floating], *, fs_hz: float, loop: bool = True, contact: NDArray[np.uint8] | None = None,
+    signal_uv: NDArray[np.floating],
+    *,
+    fs_hz: float,
+    loop: bool = True,
+    contact: NDArray[np.uint8] | None = None,
     offset_uv: tuple[float, float] = ELECTRODE_OFFSET_UV,
-) -> SignalSource:  # fmt: skip
-    """A source from leads I and II, ``[2, time]`` in microvolt; beyond the converter's range it is flagged."""
+) -> SignalSource:
+    """Return a source of leads I and II, ``[2, time]`` in microvolt; beyond the converter's range it is flagged."""
     signal = np.asarray(signal_uv, dtype=np.float64)
     if signal.ndim != 2 or signal.shape[0] != len(SOURCE_LEADS) or not np.isfinite(signal).all():
         raise SampleError(f"signal of a virtual device: found shape {signal.shape}, expected finite [2, time]")
@@ -74,15 +78,12 @@ def source_from_uv(
 def source_from_record(
     record: EcgRecord, *, loop: bool = True, offset_uv: tuple[float, float] = ELECTRODE_OFFSET_UV
 ) -> SignalSource:
-    """A source from leads I and II of a record, chosen by name; its lead-off intervals become contact flags."""
+    """Return a source of leads I and II of a record, chosen by name; its lead-off intervals become contact flags."""
     signal_uv = select_leads(record.samples.astype(np.float64) * record.lsb_uv, leads=record.leads, wanted=SOURCE_LEADS)
     contact = np.zeros(record.n_samples, dtype=np.uint8)
-    for off in record.lead_off:
-        contact[off.start : off.stop] |= int(_electrode_of(off.lead))
-    return source_from_uv(signal_uv, fs_hz=record.fs_hz, loop=loop, contact=contact, offset_uv=offset_uv)
-
-
-def _electrode_of(lead: str) -> Contact:
-    """The one electrode whose loss explains a lead: LA for I, LL for II, RA (which both share) for any other."""
+    # The one electrode whose loss explains a lead: LA for I, LL for II, RA (which both share) for any other that is measured at it.
     single = {"I": Contact.LA_OFF, "II": Contact.LL_OFF}
-    return single.get(lead, Contact.RA_OFF) & ELECTRODES_OF_LEAD.get(lead, Contact.RA_OFF)
+    for off in record.lead_off:
+        electrode = single.get(off.lead, Contact.RA_OFF) & ELECTRODES_OF_LEAD.get(off.lead, Contact.RA_OFF)
+        contact[off.start : off.stop] |= int(electrode)
+    return source_from_uv(signal_uv, fs_hz=record.fs_hz, loop=loop, contact=contact, offset_uv=offset_uv)

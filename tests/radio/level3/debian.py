@@ -16,8 +16,8 @@ from typing import Final
 
 from tests.radio.level3.errors import MachineError
 
+# Debian 12 and 13: the two that Raspberry Pi OS is built on, with BlueZ 5.66 and 5.82.
 RELEASES: Final = ("bookworm", "trixie")
-"""Debian 12 and 13: the two that Raspberry Pi OS is built on, with BlueZ 5.66 and 5.82."""
 
 _PACKAGES: Final = ("bluez", "dbus", "busybox-static", "kmod", "linux-image-amd64", "qemu-system-x86", "seabios")
 _EXTRACTOR: Final = "mmdebstrap"
@@ -33,7 +33,7 @@ _UNWANTED: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/s
 
 
 def release_root(release: str) -> Path:
-    """Folder of an unpacked release; fetched into the cache at first use (about 250 MB from a Debian mirror).
+    """Return the folder of an unpacked release; fetched into the cache at first use (about 250 MB from a Debian mirror).
 
     Raises
     ------
@@ -53,13 +53,13 @@ def release_root(release: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where everything that can be made again is kept."""
+    """Return the folder of everything that can be made again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lsemvae" / "level3"
 
 
 def _fetch(release: str, target: Path) -> None:
-    """Two processes may do this at the same time: one folder wins, and it appears whole or not at all."""
+    """Fetch and unpack a release; two processes may do so at the same time, and the folder appears whole or not at all."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         archive, folder = Path(scratch) / "packages.tar", Path(scratch) / "root"
         _extract(release, archive)

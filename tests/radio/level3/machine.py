@@ -25,8 +25,8 @@ from tests.radio.level3.debian import release_root
 from tests.radio.level3.errors import MachineError
 from tests.radio.level3.initramfs import build_initramfs, kernel_of, kernel_release
 
+# What a program ends with when Bluetooth shows no adapter (EX_TEMPFAIL): such a boot is tried once more.
 NO_ADAPTER_STATUS: Final = 75
-"""What a program ends with when Bluetooth shows no adapter (EX_TEMPFAIL): such a boot is tried once more."""
 
 MEMORY_MIB: Final = 2048
 TIMEOUT_S: Final = 900.0

@@ -36,7 +36,6 @@ from lsemvae.formats.read import read_record
 # The kernel uses both as soon as an adapter claims them, and Bumble's controller has them in part only.
 _UNCLAIMED: Final = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
-
 _LOCKED_ADDRESS: Final = "F1:F2:F3:F4:F5:F7"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from firmware_bridge.drivers import catalogue, make
 
-VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "drivers" / "vectors"
+VECTORS = Path(__file__).resolve().parents[3] / "firmware_bridge" / "drivers" / "vectors"
 FILES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(VECTORS.glob("*.json"))}
 CASES = [
     pytest.param(name, case, id=f"{name}: {case['name']}") for name, file in FILES.items() for case in file["cases"]

@@ -215,9 +215,9 @@ def test_the_battery_goes_from_0_to_100_and_never_back(codes):
 
 @pytest.fixture(scope="module")
 def port_test(program, tmp_path_factory) -> Path:
-    """`make port-check`: all syntax checks and all scenarios, under the sanitizers; then the program that runs one."""
+    """`make check`: all syntax checks and all scenarios, under the sanitizers; then the program that runs one."""
     folder = tmp_path_factory.mktemp("port")
-    command = ["make", "-C", str(CORE_FOLDER), "port-check", f"BUILD={folder}", f"CC={program}"]
+    command = ["make", "-C", str(PORT), "check", f"BUILD={folder}", f"CC={program}"]
     environment = os.environ | {"LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment, check=False)
     assert (folder / "port-test").is_file(), done.stdout + done.stderr
@@ -293,16 +293,6 @@ def test_a_fault_in_the_port_is_noticed(program, tmp_path, fault):
         f"-I{port / 'stubs'}",
         f"-I{port / 'src'}",
         f"-I{CORE_FOLDER}",
-    )
-    check = (CORE_FOLDER / "test" / "check.h").read_text(encoding="utf-8")
-    (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "check.h").write_text(check, encoding="utf-8")
-    moved = port / "test" / "heard.h"
-    moved.write_text(
-        moved.read_text(encoding="utf-8").replace(
-            "../../../firmware_bridge/c/test/check.h", str(tmp_path / "test" / "check.h")
-        ),
-        encoding="utf-8",
     )
     run_compiler(program, (*flags, "-Dmain=port_main", "-c", port / "src" / "main.c", "-o", tmp_path / "main.o"))
     sources = [path for path in sorted((port / "src").glob("*.c")) if path.name != "main.c"]

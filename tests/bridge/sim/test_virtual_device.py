@@ -19,7 +19,16 @@ from firmware_bridge.protocol.control import (
     encode_time,
 )
 from firmware_bridge.protocol.descriptor import decode_descriptor
-from firmware_bridge.protocol.profile import Contact, DeviceState, FrameFlag, Op, ReplyStatus, SampleCodec, StartFlag
+from firmware_bridge.protocol.profile import (
+    Contact,
+    DeviceState,
+    Feature,
+    FrameFlag,
+    Op,
+    ReplyStatus,
+    SampleCodec,
+    StartFlag,
+)
 from firmware_bridge.protocol.status import decode_status
 from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, LSB_PV, source_from_record, source_from_uv
@@ -237,6 +246,91 @@ def test_status_comes_at_once_when_an_electrode_falls_off_or_the_stream_ends():
     ask(device, Op.STOP)
     (status,) = device.advance(600_000)
     assert decode_status(status.data).state is DeviceState.IDLE
+
+
+def test_status_comes_before_start_and_after_stop_keeps_the_indices_of_the_stream():
+    device = make_device()
+    device.link_up(mtu=247)
+    (first,) = device.advance(0)
+    status = decode_status(first.data)
+    assert (status.state, status.next_index, status.oldest_index, status.overruns) == (DeviceState.IDLE, 0, 0, 0)
+    ask(device, Op.START, StartParams().to_bytes())
+    device.advance(2 * FRAME_US)
+    ask(device, Op.STOP)
+    ended = decode_status(device.read_status())
+    assert (ended.state, ended.next_index) == (DeviceState.IDLE, 50)
+    ask(device, Op.START, StartParams().to_bytes(), now_us=2 * FRAME_US)
+    assert decode_status(device.read_status()).next_index == 0
+
+
+def test_start_begins_sequence_numbers_and_counts_at_0_and_resume_keeps_them():
+    device = started(make_device())
+    device.advance(3 * FRAME_US)
+    ask(device, Op.START, StartParams(flags=StartFlag.RESUME).to_bytes(), now_us=3 * FRAME_US)
+    assert [frame.seq for frame in live_frames(device.advance(4 * FRAME_US))] == [3]
+    assert decode_stop_reply(ask(device, Op.STOP)[0].data).sent == 4
+    ask(device, Op.START, StartParams().to_bytes(), now_us=4 * FRAME_US)
+    assert [(frame.seq, frame.t0) for frame in live_frames(device.advance(5 * FRAME_US))] == [(0, 0)]
+    assert decode_stop_reply(ask(device, Op.STOP)[0].data).sent == 1
+
+
+def test_frames_that_were_sent_again_do_not_count_as_sent():
+    device = started(make_device())
+    device.advance(4 * FRAME_US)
+    assert len(ask(device, Op.RETRANSMIT, RetransmitParams(t0=0, count=75).to_bytes())[1]) == 3
+    answer = decode_stop_reply(ask(device, Op.STOP)[0].data)
+    assert (answer.sent, answer.overrun) == (4, 0)
+
+
+def test_stop_ignores_what_follows_it_and_a_second_one_is_answered_alike():
+    device = started(make_device())
+    device.advance(2 * FRAME_US)
+    first, second = ask(device, Op.STOP, b"\x01\x02\x03")[0], ask(device, Op.STOP)[0]
+    assert (first.status, second) == (ReplyStatus.OK, first)
+
+
+def test_a_stop_on_the_end_of_a_frame_leaves_none_flagged_last():
+    device = started(make_device())
+    frames = live_frames(device.advance(2 * FRAME_US))
+    reply, after = ask(device, Op.STOP, now_us=2 * FRAME_US)
+    assert live_frames(after) == []
+    assert not any(frame.flags & FrameFlag.LAST for frame in frames)
+    assert decode_stop_reply(reply.data).next_index == 50
+
+
+def test_resume_in_another_codec_is_a_bad_parameter_and_the_stream_goes_on():
+    device = started(make_device())
+    device.advance(FRAME_US)
+    other = StartParams(codec=SampleCodec.RAW16, flags=StartFlag.RESUME).to_bytes()
+    assert ask(device, Op.START, other, now_us=FRAME_US)[0].status is ReplyStatus.BAD_PARAMETER
+    assert [frame.t0 for frame in live_frames(device.advance(2 * FRAME_US))] == [25]
+
+
+@pytest.mark.parametrize("unknown", [0x02, 0x40, 0xFE])
+def test_start_flags_that_mean_nothing_are_ignored(unknown):
+    device = make_device()
+    device.link_up(mtu=247)
+    assert ask(device, Op.START, bytes((0, 25, unknown)))[0].status is ReplyStatus.OK
+    assert ask(device, Op.START, bytes((0, 25, unknown)))[0].status is ReplyStatus.BUSY
+    assert ask(device, Op.START, bytes((0, 25, unknown | StartFlag.RESUME)))[0].status is ReplyStatus.OK
+
+
+def test_retransmission_needs_no_feature_and_of_0_samples_is_a_bad_parameter_before_anything_else():
+    x = np.zeros((2, 2000))
+    device = VirtualDevice(source_from_uv(x, fs_hz=500.0), features=Feature.LEAD_OFF)
+    device.link_up(mtu=247)
+    nothing = RetransmitParams(t0=0, count=1).to_bytes()[:4] + bytes(2)
+    assert ask(device, Op.RETRANSMIT, nothing)[0].status is ReplyStatus.BAD_PARAMETER
+    assert ask(device, Op.RETRANSMIT, RetransmitParams(t0=0, count=1).to_bytes())[0].status is ReplyStatus.NO_STREAM
+    started(device).advance(FRAME_US)
+    assert ask(device, Op.RETRANSMIT, RetransmitParams(t0=0, count=1).to_bytes())[0].status is ReplyStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"), [(b"", b"\x80\x00\x02"), (b"\x01", b"\x81\x00\x02"), (b"\x02", b"\x82\x00\x02")]
+)
+def test_bytes_that_a_short_request_lacks_are_answered_as_0(raw, answer):
+    assert [item.data for item in make_device().control(raw, now_us=0)] == [answer]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x01", b"\x7f\x09", b"\xff\x01\x02"])

@@ -42,10 +42,10 @@ from firmware_bridge.protocol.profile import (
 )
 from firmware_bridge.protocol.status import DeviceStatus, decode_status, encode_status
 from firmware_bridge.sim.device.device import VirtualDevice
-from firmware_bridge.sim.device.pulse import CalibrationPulse
+from firmware_bridge.sim.device.front_end import CalibrationPulse
 from firmware_bridge.sim.device.source import LSB_PV, source_from_uv
 
-VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "protocol" / "vectors"
+VECTORS = Path(__file__).resolve().parents[3] / "firmware_bridge" / "protocol" / "vectors"
 
 
 def load(name: str, key: str = "cases") -> list[Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from firmware_bridge.sim import server
-from firmware_bridge.sim.requirements import check_radio_requirements, find_dbus_daemon
+from firmware_bridge.sim.air.bus import find_dbus_daemon
+from firmware_bridge.sim.air.radio import check_radio_requirements
 from lsemvae.ecg.errors import LinkError
 
 

@@ -1,4 +1,4 @@
-"""What the application does over a real bluetoothd: run inside the emulated machine by test_level3.py, writes facts as JSON.
+"""What the application does over a real bluetoothd: run inside the emulated machine by tests/radio/test_level3.py, writes facts as JSON.
 
 Nothing is judged here: each scenario tells what happened, and the test outside says what should have. Times are those of
 an emulated processor and prove nothing.

@@ -25,7 +25,7 @@ from firmware_bridge.protocol.errors import ControlError
 from firmware_bridge.protocol.profile import Contact, DeviceState, Feature, FrameFlag, Op, ReplyStatus, SelfTestFault
 from firmware_bridge.protocol.status import decode_status
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
-from firmware_bridge.sim.device.pulse import CalibrationPulse
+from firmware_bridge.sim.device.front_end import CalibrationPulse
 from firmware_bridge.sim.device.source import LSB_PV, RAIL_CODE, source_from_uv
 
 S = 1_000_000

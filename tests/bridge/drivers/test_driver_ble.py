@@ -7,12 +7,12 @@ import pytest
 
 from firmware_bridge.drivers import catalogue, hativ, make, movesense, polar, recognise
 from firmware_bridge.drivers.e6l import E6lDriver
-from firmware_bridge.drivers.stamps import IMPLAUSIBLE, REPEATED, PacketClock
+from firmware_bridge.drivers.stream import IMPLAUSIBLE, REPEATED, PacketClock
 from firmware_bridge.protocol.profile import CONTROL_UUID, DESCRIPTOR_UUID, LIVE_UUID, SERVICE_UUID
 from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import FormatError, LengthError, ProtocolError, RateError, UnitError
-from tests.bridge import driver_bytes
+from tests.bridge.drivers import driver_bytes
 
 STEP_NS = round(1e9 / 130 * 73)
 

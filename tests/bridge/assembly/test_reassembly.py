@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.assembly.host_clock import MARGIN_S, RATE_TOLERANCE, HostClock
+from firmware_bridge.assembly.quantise import build_record
 from firmware_bridge.assembly.reassembly import MAX_STREAM_SAMPLES, Assembler
 from firmware_bridge.protocol.codec import LiveFrame, encode_frame
 from firmware_bridge.protocol.control import RetransmitParams
@@ -96,7 +97,7 @@ def test_gaps_up_to_a_sample_beyond_the_newest_are_declared():
     assembler.feed(frame_at(signal(3), 5))
     assert assembler.gaps() == ((0, 5),)
     assert assembler.gaps(20) == ((0, 5), (10, 20))
-    record = assembler.to_record(descriptor=DESCRIPTOR, upto=20)
+    record = build_record(assembler.timeline(20), descriptor=DESCRIPTOR)
     assert record.n_samples == 20
     assert record.received_samples == 5
 
@@ -157,7 +158,7 @@ def test_contact_bits_become_lead_off_and_saturated_intervals():
     contacts = [Contact(0), Contact.LA_OFF, Contact.RA_OFF, Contact.LL_OFF, Contact.RL_OFF, Contact.SATURATED_2]
     for number, contact in enumerate(contacts):
         assembler.feed(LiveFrame(samples=np.ones((2, 10), dtype=np.int32), t0=10 * number, contact=contact))
-    record = assembler.to_record(descriptor=DESCRIPTOR)
+    record = build_record(assembler.timeline(), descriptor=DESCRIPTOR)
     off = {lead: [(run.start, run.stop) for run in record.lead_off if run.lead == lead] for lead in ("I", "II")}
     assert off == {"I": [(10, 30), (40, 50)], "II": [(20, 50)]}
     assert [(run.start, run.stop) for run in record.saturated] == [(50, 60)]
@@ -279,7 +280,7 @@ def test_a_calibration_pulse_is_a_gap_that_is_neither_asked_for_again_nor_filled
     assert assembler.gaps() == ((5, 10),)
     assert assembler.statistics.calibration == 2
     check_invariant(assembler)
-    record = assembler.to_record(descriptor=DESCRIPTOR)
+    record = build_record(assembler.timeline(), descriptor=DESCRIPTOR)
     assert [(gap.start, gap.stop) for gap in record.gaps] == [(5, 10)]
 
 

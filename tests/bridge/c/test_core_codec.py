@@ -24,7 +24,7 @@ from firmware_bridge.protocol.status import DeviceStatus
 from firmware_bridge.sim.device import core_codec
 from lsemvae.ecg.errors import ProtocolError
 
-VECTORS = Path(__file__).resolve().parents[2] / "firmware_bridge" / "protocol" / "vectors"
+VECTORS = Path(__file__).resolve().parents[3] / "firmware_bridge" / "protocol" / "vectors"
 BYTE, HALF, WORD = st.integers(0, 0xFF), st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 LIMIT = {SampleCodec.RAW24: 1 << 23, SampleCodec.RAW16: 1 << 15}
 

@@ -128,6 +128,26 @@ def test_every_fault_is_on_the_page_at_its_bit(fault):
     assert re.search(rf"(bit |, ){bit} {words[fault]}", PAGE[PAGE.index("## 10.") : PAGE.index("## 11.")])
 
 
+def test_every_table_is_whole():
+    """Each run of rows has a head: a blank line in the middle of a table cuts it in two."""
+    lines = PAGE.splitlines()
+    begins = [at for at, line in enumerate(lines) if line.startswith("|") and not lines[at - 1].startswith("|")]
+    assert len(begins) == 7
+    for at in begins:
+        assert re.fullmatch(r"(\| --- )+\|", lines[at + 1].strip()), lines[at]
+
+
+def test_what_a_port_of_the_core_would_have_to_look_up_is_on_the_page():
+    """Each of these is a test of the device as well, of `test_virtual_device` or of the core's own."""
+    text = " ".join(PAGE.split())
+    for said in (
+        "only STOP ignores what follows it", "`01` gives `81 00 02`", "other bits are ignored", "count u16 (0: status 3)",
+        "what was sent again is not counted", "Eight requests may wait", "begins at 0 with each START", "not the codec",
+        "no frame has the flag", "the operation itself is answered by every device", "before START as well",
+    ):  # fmt: skip
+        assert said in text
+
+
 def test_the_sections_are_numbered_in_order_and_every_reference_has_its_section():
     numbers = [int(number) for number in re.findall(r"^## (\d+)\. ", PAGE, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))

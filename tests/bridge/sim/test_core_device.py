@@ -17,8 +17,8 @@ from firmware_bridge.sim.device.device import VirtualDevice
 from firmware_bridge.sim.device.source import SignalSource
 from lsemvae.ecg.errors import LinkError
 
-DEVICE_TESTS = ("test_virtual_device", "test_recordings", "test_calibration", "test_authenticity")
-HERE = Path(__file__).resolve().parent
+DEVICE_TESTS = ("sim/test_virtual_device", "sim/test_recordings", "sim/test_calibration", "protocol/test_authenticity")
+ROOM = Path(__file__).resolve().parents[1]
 
 
 pytestmark = pytest.mark.usefixtures("needs_core")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("needs_core")
 
 def _tests_with_the_core(name: str) -> dict[str, Callable[..., Any]]:
     """The tests of a file, in a copy of it that knows `CoreDevice` by the name `VirtualDevice`."""
-    spec = importlib.util.spec_from_file_location(f"{name}_with_the_core", HERE / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{Path(name).name}_with_the_core", ROOM / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,7 +36,7 @@ def _tests_with_the_core(name: str) -> dict[str, Callable[..., Any]]:
     tests = {key: value for key, value in vars(module).items() if key.startswith("test_")}
     uses = [key for key, value in tests.items() if isinstance(value, FunctionType)]
     assert uses
-    return {f"{key}__{name.removeprefix('test_')}_in_c": tests[key] for key in uses}
+    return {f"{key}__{Path(name).name.removeprefix('test_')}_in_c": tests[key] for key in uses}
 
 
 for _name in DEVICE_TESTS:
