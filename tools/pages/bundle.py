@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+from lsemvae import ecg
 from lsemvae.screen import manifest
 from tools.pages.docstring import GENERATED, meanings, summary
 
@@ -145,11 +146,11 @@ def page(root: Path) -> str:
     for title, kind, values in (
         (f"Each entry of `files` (shown: `{file_name}`)", manifest.FileEntry, shipped["files"][file_name]),
         ("`input`", manifest.InputSpec, shipped["input"]),
-        ("`frontend`", manifest.FrontendSpec, shipped["frontend"]),
-        ("`quality`", manifest.QualityThresholds, shipped["quality"]),
+        ("`frontend`", ecg.FrontendSpec, shipped["frontend"]),
+        ("`quality`", ecg.QualityThresholds, shipped["quality"]),
         ("Each entry of `outputs` (shown: the primary one)", manifest.OutputSpec, _primary(shipped["outputs"])),
-        ("`decision`", manifest.DecisionRule, shipped["decision"]),
-        ("Each entry of `decision.calibrations`", manifest.Calibration, shipped["decision"]["calibrations"]["RHS"]),
+        ("`decision`", ecg.DecisionRule, shipped["decision"]),
+        ("Each entry of `decision.calibrations`", ecg.Calibration, shipped["decision"]["calibrations"]["RHS"]),
         ("`signature`", manifest.SignatureInfo, shipped["signature"]),
     ):
         lines += _part(title, kind, values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ has a name that never changes, and advice for the operator. The limits behind th
 | --- | --- |"""
 
 
+@cache
 def error_classes(root: Path) -> list[type[EcgError]]:
     """Return every error class of the four packages, parents first; only modules that define such a class are loaded."""
     for room in PACKAGES:
@@ -56,8 +58,10 @@ def error_classes(root: Path) -> list[type[EcgError]]:
     return [kind for kind in below(EcgError) if kind.__module__.split(".")[0] in PACKAGES]
 
 
-def rooms_that_raise(root: Path, names: set[str]) -> dict[str, list[str]]:
-    """Return for each class name the folders whose files make an error of it, by a call or from a table of classes."""
+@cache
+def rooms_that_raise(root: Path) -> dict[str, list[str]]:
+    """Return for each error class the folders whose files make an error of it, by a call or from a table of classes."""
+    names = {kind.__name__ for kind in error_classes(root)}
     found: dict[str, set[str]] = {name: set() for name in names}
     for package in PACKAGES:
         for path in (root / package).rglob("*.py"):
@@ -91,7 +95,7 @@ def _made(node: ast.AST) -> Iterator[str]:
 def page(root: Path) -> str:
     """Return the text of the page."""
     kinds = error_classes(root)
-    rooms = rooms_that_raise(root, {kind.__name__ for kind in kinds})
+    rooms = rooms_that_raise(root)
     lines = [_HEAD]
     for package in PACKAGES:
         lines += [f"## {_TITLES[package]}", ""]
