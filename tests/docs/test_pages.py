@@ -14,7 +14,8 @@ from tools.pages.api import PUBLIC, public_names
 from tools.pages.errors import error_classes
 
 BUNDLE = ROOT / "edge_app/bundle"
-MARKDOWN = tracked(".md")
+# A template becomes a page of a bundle, where its links lead somewhere.
+MARKDOWN = [path for path in tracked(".md") if "templates" not in path.parts]
 LINKS = [(page, target) for page in MARKDOWN for target in links(page)]
 # A page or data file of docs/ that code or a test names; `movesense.com/docs/...` is another site's.
 NAMED = re.compile(r"(?<![\w/.])docs/[\w-]+(?:/[\w-]+)*\.(?:md|toml|json|csv|npz|png|svg|sql)\b")
