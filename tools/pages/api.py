@@ -54,6 +54,7 @@ result = open_screener().screen(read_record("recording.ecg.npz"))
 print(result.decision.outcome)
 ```
 """
+ROOT: Final = Path(__file__).resolve().parents[2]
 _ADDRESS: Final = re.compile(r"<.* at 0x[0-9a-f]+>")
 
 
@@ -79,7 +80,7 @@ def _entry(package: str, name: str, thing: Any) -> list[str]:
     if name == "__version__":
         return [*lines, "The installed version, as text.", ""]
     if not (inspect.isclass(thing) or callable(thing)):
-        return [*lines, f"`{thing!r}`", ""]
+        return [*lines, _value(thing), ""]
     if inspect.isclass(thing) and issubclass(thing, Enum):
         members = ", ".join(f"`{member.name}` (`{member.value}`)" for member in thing)
         return [*lines, *markdown(thing), "", f"Members: {members}.", ""]
@@ -87,6 +88,15 @@ def _entry(package: str, name: str, thing: Any) -> list[str]:
     if inspect.isclass(thing):
         lines += _members(thing)
     return lines
+
+
+def _value(thing: object) -> str:
+    """Return a constant in words that are the same on every machine."""
+    if isinstance(thing, Path):
+        shown = thing.relative_to(ROOT) if thing.is_relative_to(ROOT) else thing.name
+        return f"The path of `{shown}`."
+    text = repr(thing)
+    return f"`{text}`" if len(text) <= 200 and " at 0x" not in text else f"A `{type(thing).__name__}`."
 
 
 def _signature(name: str, thing: Any) -> str:
