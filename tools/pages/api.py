@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -95,8 +96,10 @@ def _value(thing: object) -> str:
     if isinstance(thing, Path):
         shown = thing.relative_to(ROOT) if thing.is_relative_to(ROOT) else thing.name
         return f"The path of `{shown}`."
+    if isinstance(thing, Mapping):
+        return f"A mapping with the keys {', '.join(f'`{key}`' for key in thing)}."
     text = repr(thing)
-    return f"`{text}`" if len(text) <= 200 and " at 0x" not in text else f"A `{type(thing).__name__}`."
+    return f"`{text}`" if len(text) <= 200 and " at 0x" not in text else f"A constant of the type `{type(thing).__name__}`."
 
 
 def _signature(name: str, thing: Any) -> str:
