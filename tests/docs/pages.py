@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,17 +20,15 @@ def name_of(page: Path) -> str:
 
 
 def tracked(*suffixes: str) -> list[Path]:
-    """Files of the repository with one of these endings; without git, those that lie where git would list them."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        found = [p for folder in ("docs", "lsemvae", "export", "edge_app", "firmware_bridge", "examples", "tests", "tools")
-                 for p in (ROOT / folder).rglob("*") if p.is_file()]  # fmt: skip
-        return sorted(p for p in (*found, *ROOT.glob("*")) if p.suffix in suffixes)
-    return sorted(
-        ROOT / line for line in listed.stdout.splitlines() if Path(line).suffix in suffixes and (ROOT / line).is_file()
-    )
+    """Files of the repository with one of these endings; where git is not there, those that lie in its folders."""
+    folders = ("docs", "lsemvae", "export", "edge_app", "firmware_bridge", "examples", "tests", "tools")
+    if shutil.which("git") and (ROOT / ".git").exists():
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        found = [ROOT / line for line in listed.splitlines()]
+    else:
+        found = [*ROOT.glob("*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    return sorted(path for path in found if path.suffix in suffixes and path.is_file())
 
 
 def prose(page: Path) -> str:

@@ -99,7 +99,11 @@ def _value(thing: object) -> str:
     if isinstance(thing, Mapping):
         return f"A mapping with the keys {', '.join(f'`{key}`' for key in thing)}."
     text = repr(thing)
-    return f"`{text}`" if len(text) <= 200 and " at 0x" not in text else f"A constant of the type `{type(thing).__name__}`."
+    return (
+        f"`{text}`"
+        if len(text) <= 200 and " at 0x" not in text
+        else f"A constant of the type `{type(thing).__name__}`."
+    )
 
 
 def _signature(name: str, thing: Any) -> str:
