@@ -47,7 +47,7 @@ def make(name: str, *, lsb_uv: float | None = None, **options: object) -> Driver
     if name not in catalogue:
         raise FormatError(
             f"found driver {name!r}, expected one of {', '.join(catalogue)}",
-            advice="Choose a driver from the list; docs/devices.md says which device needs which.",
+            advice="Choose a driver from the list; docs/reference/devices.md says which device needs which.",
         )
     return catalogue[name](lsb_uv=lsb_uv, **options)
 

@@ -113,7 +113,7 @@ def convert(
     ] = None,
     cohort: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Cohort file (TOML): own labels and measurements from a CSV. See docs/cohorts.md."),
+        typer.Option(help="Cohort file (TOML): own labels and measurements from a CSV. See docs/how-to/cohorts.md."),
     ] = None,
     patients: Annotated[
         Optional[Path],  # noqa: UP045

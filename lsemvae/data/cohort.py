@@ -1,6 +1,6 @@
 """A cohort file (TOML) and its table (CSV) -> a record store. No code for a new cohort, threshold or mask.
 
-Everything that the table can get wrong is found before the first recording is read. docs/cohorts.md describes the file.
+Everything that the table can get wrong is found before the first recording is read. docs/how-to/cohorts.md describes the file.
 """
 
 from __future__ import annotations

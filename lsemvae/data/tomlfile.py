@@ -21,14 +21,14 @@ def read_toml(path: Path) -> TomlTable:
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(
             f"{path}: cannot be read ({error}), expected a text file in UTF-8",
-            advice="Give the path of a cohort file; docs/cohorts.md has a full example.",
+            advice="Give the path of a cohort file; docs/how-to/cohorts.md has a full example.",
         ) from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FormatError(
             f"{path}: found no TOML ({error}), expected a cohort file",
-            advice="Correct the line that is named; docs/cohorts.md has a full example.",
+            advice="Correct the line that is named; docs/how-to/cohorts.md has a full example.",
         ) from error
     return TomlTable(Path(path), values, text)
 
@@ -46,7 +46,7 @@ class TomlTable:
     def error(self, key: str, found: str, expected: str, advice: str = "") -> FormatError:
         """The error of one key, or of the table where `key` is empty or not there."""
         where = " ".join(filter(None, [f"[{self.header}]" if self.header else "", key]))
-        advice = advice or f"Correct line {self.line(key)} of {self.path.name}; docs/cohorts.md lists the keys."
+        advice = advice or f"Correct line {self.line(key)} of {self.path.name}; docs/how-to/cohorts.md lists the keys."
         return FormatError(
             f"{self.path}, line {self.line(key)}: {where}: found {found}, expected {expected}", advice=advice
         )

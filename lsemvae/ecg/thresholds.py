@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityThresholds:
-    """Limits of the quality gate. The defaults were measured; docs/quality-gate.md tells on what.
+    """Limits of the quality gate. The defaults were measured; docs/explanation/quality-gate.md tells on what.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ from lsemvae.train.run import read_object
 Float32Array = npt.NDArray[np.float32]
 
 N_STEPS: Final = 128
-"""Points on the path. Sundararajan 2017 finds 20 to 300 enough; docs/explain.md has what 128 leave on the shipped models."""
+"""Points on the path. Sundararajan 2017 finds 20 to 300 enough; docs/explanation/explain.md has what 128 leave on the shipped models."""
 RELATIVE_TOLERANCE: Final = 0.05
 """Of the logit's change along the path (section 5 of Sundararajan 2017)."""
 ABSOLUTE_TOLERANCE: Final = 0.05

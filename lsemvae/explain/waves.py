@@ -1,6 +1,6 @@
 """Where P, QRS and T lie in leads I and II, for one purpose: to sum attribution over them.
 
-The boundaries are never shown as measurements. How well they agree with cardiologists is in docs/explain.md.
+The boundaries are never shown as measurements. How well they agree with cardiologists is in docs/explanation/explain.md.
 
 The two leads are turned into the frontal heart vector, whose length does not depend on the axis (Einthoven 1912)::
 

@@ -97,6 +97,13 @@ def test_nothing_can_be_unpickled(repo_root: Path) -> None:
     assert not found
 
 
+@pytest.mark.promise(62)
+def test_no_module_is_longer_than_800_lines(repo_root: Path) -> None:
+    paths = house.modules(repo_root).items()
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in paths}
+    assert [name for name, length in lengths.items() if length > 800] == []
+
+
 def test_no_module_is_in_a_circle(repo_root: Path) -> None:
     assert house.circles(house.imports(repo_root)) == []
 

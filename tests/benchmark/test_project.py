@@ -29,7 +29,7 @@ from export.benchmark.projected.tables import EXAMPLE_INSTRUCTIONS, EXAMPLE_WEIG
 from export.benchmark.projected.threads import Parts, four_threads, one_thread, per_operator
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs/benchmark.md"
+PAGE = ROOT / "docs/explanation/benchmark.md"
 REFERENCE_PATH_WEIGHTS = 123_000_000
 """The six limb-lead encoders of the published model."""
 

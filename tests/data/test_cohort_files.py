@@ -134,7 +134,7 @@ def test_every_ready_made_file_is_tested() -> None:
 def test_the_worked_example_of_the_page_gives_the_output_that_the_page_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs/cohorts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/cohorts.md").read_text(encoding="utf-8")
     table, toml, shown = (page.split(f"```{kind}\n", 1)[1].split("```", 1)[0] for kind in ("csv", "toml", "text"))
     (tmp_path / "hospital.csv").write_text(table)
     (tmp_path / "hospital.toml").write_text(toml)
@@ -148,6 +148,6 @@ def test_the_worked_example_of_the_page_gives_the_output_that_the_page_shows(
 
 def test_the_page_lists_every_key() -> None:
     """A key that is read and not described would be found by nobody; one that is described and not read is refused."""
-    page = (ROOT / "docs/cohorts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/cohorts.md").read_text(encoding="utf-8")
     for keys in (cohort_module._KEYS, *signals_module._KEYS.values(), *task_module._KEYS.values()):
         assert [key for key in keys if f"`{key}`" not in page and key != "kind"] == []

@@ -1,4 +1,4 @@
-"""Measure the quality gate on real recordings and on injected faults; prints the tables of docs/quality-gate.md.
+"""Measure the quality gate on real recordings and on injected faults; prints the tables of docs/explanation/quality-gate.md.
 
     python tests/evidence/quality_gate.py DATA_FOLDER
 

@@ -1,4 +1,4 @@
-"""How well `lsemvae.explain.waves` agrees with LUDB's cardiologists; prints the table of docs/explain.md.
+"""How well `lsemvae.explain.waves` agrees with LUDB's cardiologists; prints the table of docs/explanation/explain.md.
 
 Run `python tests/explain/ludb_waves.py DATA_FOLDER`, the folder that holds metadata.csv and signals/ludb_delineation_dev.npz.
 LUDB's boundaries are drawn lead by lead; the reference here is what I and II say together: first onset to last offset.

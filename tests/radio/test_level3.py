@@ -1,4 +1,4 @@
-"""The application over a real kernel and a real bluetoothd, in an emulated machine: LSEMVAE_LEVEL3=1 (docs/level3.md).
+"""The application over a real kernel and a real bluetoothd, in an emulated machine: LSEMVAE_LEVEL3=1 (docs/explanation/level3.md).
 
 One boot per Debian release runs every scenario of level3/scenarios.py; each test looks at what one of them left. Loss is
 asserted, speed never: the processor is emulated.
@@ -67,7 +67,7 @@ def keep_evidence() -> None:
     """Write the facts of all releases so far where the variable says, if it is set."""
     target = os.environ.get(EVIDENCE_VARIABLE)
     if target:
-        note = "Seconds are those of an emulated processor. Written by tests/radio/test_level3.py; see docs/level3.md."
+        note = "Seconds are those of an emulated processor. Written by tests/radio/test_level3.py; see docs/explanation/level3.md."
         Path(target).write_text(json.dumps({"note": note, "releases": _RUNS}, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""docs/bluetooth.md names every error and every fault that there is."""
+"""docs/how-to/bluetooth.md names every error and every fault that there is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARES = [field.name for field in dataclasses.fields(Faults) if field.type == "f
 
 @pytest.fixture(scope="module")
 def page(repo_root) -> str:
-    return (repo_root / "docs" / "bluetooth.md").read_text()
+    return (repo_root / "docs/how-to/bluetooth.md").read_text()
 
 
 @pytest.mark.parametrize("code", ERRORS)

@@ -2,7 +2,7 @@
 
 A runtime computes the INT8 layers with one of three families of kernels. Inside a family the integers are equal and
 only the float layers differ, in the last bits of float32. Between families a convolution may land on the neighbouring
-int8 step, and that travels through the layers behind it. docs/runtimes.md explains each tolerance.
+int8 step, and that travels through the layers behind it. docs/explanation/runtimes.md explains each tolerance.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Kinship(StrEnum):
 
 
 # By recipe (`provenance.recipe` of the manifest): what is INT8 decides how far rounding travels. At most about twice what
-# was seen on 229 recordings; docs/runtimes.md says why each is what it is, and shows what was seen.
+# was seen on 229 recordings; docs/explanation/runtimes.md says why each is what it is, and shows what was seen.
 TOLERANCES: Final[Mapping[str, Mapping[Kinship, Difference]]] = {
     "static_wi8_ai8_encoder": {
         Kinship.SAME_KERNELS: Difference(max_dp=4e-7, mean_dp=1.4e-8, max_dlogodds=6e-6, max_duncertainty=2e-7),

@@ -1,4 +1,4 @@
-"""The tables of docs/runtimes.md: how a pair is written there, and how it is read back."""
+"""The tables of docs/explanation/runtimes.md: how a pair is written there, and how it is read back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/runtimes.md states the tolerances that the matrix uses, and none is loose."""
+"""docs/explanation/runtimes.md states the tolerances that the matrix uses, and none is loose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOSEST = 2.3
 
 @pytest.fixture
 def page(repo_root: Path) -> str:
-    return (repo_root / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    return (repo_root / "docs/explanation/runtimes.md").read_text(encoding="utf-8")
 
 
 def test_the_page_states_every_tolerance_of_every_recipe(page: str) -> None:

@@ -1,5 +1,5 @@
 /* The port on a board that is only a program (world.h): `test_port NAME` runs one scenario from power-on, without a name they are
- * listed; `test_port NAME log` then prints what came over the air as a notification log (docs/links.md). */
+ * listed; `test_port NAME log` then prints what came over the air as a notification log (docs/how-to/links.md). */
 #include "heard.h"
 
 #include <zephyr/mgmt/mcumgr/mgmt/callbacks.h>

@@ -2,7 +2,7 @@
 
 T4[ms] = a * Minsn + b by least squares of the relative error, over MobileNets whose median latency on a Raspberry Pi 4 was
 published (MLPerf Inference v1.0, Krai) and whose instructions were counted on the same kernels (ruy). Minsn is the
-number of instructions of one inference by 10^6. `docs/benchmark.md` says what this covers and what it does not.
+number of instructions of one inference by 10^6. `docs/explanation/benchmark.md` says what this covers and what it does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of `docs/benchmark.md`, made from the figures so that the page cannot go stale."""
+"""The tables of `docs/explanation/benchmark.md`, made from the figures so that the page cannot go stale."""
 
 from __future__ import annotations
 

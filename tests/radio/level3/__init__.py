@@ -1,1 +1,1 @@
-"""Level 3 of the test radio: a real kernel and a real bluetoothd in an emulated machine. See docs/level3.md."""
+"""Level 3 of the test radio: a real kernel and a real bluetoothd in an emulated machine. See docs/explanation/level3.md."""

@@ -1,0 +1,95 @@
+"""The pictures of README and docs: `python -m tools.pictures demo`, and `python -m tools.pictures report FOLDER_OF_A_REPORT`.
+
+`demo` runs the demonstration and draws what it printed (docs/images/demo.svg). `report` photographs the curves of a
+report that `lsemvae report` wrote (docs/images/report.png); it needs the program chromium. docs/images/architecture.svg is drawn by hand.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+IMAGES: Final = ROOT / "docs/images"
+_WIDTH: Final = 108
+# Pixels of the photographed part of a report: title and curves.
+_PAGE: Final = (1100, 860)
+
+
+def demo() -> Path:
+    """Run the demonstration and write its last screen as SVG."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_app", "demo", "--speed", "20"],
+            env={**os.environ, "LSEMVAE_HOME": home, "COLUMNS": str(_WIDTH)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said = done.stdout.replace(home, "demo-data")
+    console = Console(record=True, width=_WIDTH, file=io.StringIO())
+    console.print(Text("$ make demo", style="bold"))
+    for line in said.rstrip().splitlines():
+        head = line.partition(":")[0]
+        style = "bold green" if head in ("DETECTED", "NOT DETECTED", "ABSTAIN") else ""
+        console.print(Text(line, style=style))
+    svg = console.export_svg(title="edge_app demo")
+    # The picture must not load a font from the network: every system has a monospaced one.
+    lines = svg.splitlines()
+    kept, inside = [], False
+    for line in lines:
+        inside = inside or line.strip().startswith("@font-face")
+        if not inside:
+            kept.append(line.rstrip())
+        inside = inside and line.strip() != "}"
+    path = IMAGES / "demo.svg"
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return path
+
+
+def report(folder: Path) -> Path:
+    """Photograph a report: its first statement and its curves."""
+    from PIL import Image
+
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    before, _, rest = text.partition("<nav>")
+    curves = rest[rest.index('<section id="s4">') : rest.index('<section id="s5">')]
+    end = rest[rest.rindex("</section>") + len("</section>") :]
+    with tempfile.TemporaryDirectory() as place:
+        page, shot = Path(place) / "page.html", Path(place) / "page.png"
+        page.write_text(before + curves + end, encoding="utf-8")
+        subprocess.run(
+            [
+                "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                f"--window-size={_PAGE[0]},{_PAGE[1]}", f"--screenshot={shot}", page.as_uri(),
+            ],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+        picture = Image.open(shot).convert("RGB")
+    path = IMAGES / "report.png"
+    picture.quantize(48).save(path, optimize=True)
+    return path
+
+
+def main() -> None:
+    """Make one picture."""
+    if sys.argv[1:] == ["demo"]:
+        made = demo()
+    elif len(sys.argv) == 3 and sys.argv[1] == "report":
+        made = report(Path(sys.argv[2]))
+    else:
+        sys.exit(__doc__)
+    sys.stdout.write(f"{made.relative_to(ROOT)}: {made.stat().st_size >> 10} KiB\n")
+
+
+if __name__ == "__main__":
+    main()
