@@ -29,7 +29,7 @@ from lsemvae.ecg import (
     apply,
     apply_array,
     bandpass,
-    best_window,
+    choose_window,
     coefficients,
     derive_limb_leads,
 )
@@ -272,7 +272,8 @@ def test_count_size_makes_no_difference(make_record: Callable[..., EcgRecord]) -
 
 
 def test_window_is_the_first_ten_seconds(make_record: Callable[..., EcgRecord]) -> None:
-    assert best_window(make_record(seconds=30.0)) == Interval(0, 5000)
+    window = choose_window(make_record(seconds=30.0))
+    assert (window.start, window.stop, window.stretch) == (0, 5000, Interval(0, 15000))
 
 
 def test_window_avoids_gaps_and_lead_off(make_record: Callable[..., EcgRecord]) -> None:
@@ -280,9 +281,11 @@ def test_window_avoids_gaps_and_lead_off(make_record: Callable[..., EcgRecord]) 
     samples = record.samples.copy()
     samples[:, 3000:3100] = 0
     holed = record.with_(samples=samples, gaps=(Interval(3000, 3100),))
-    assert best_window(holed) == Interval(3100, 8100)
+    window = choose_window(holed)
+    assert (window.start, window.stop, window.stretch) == (3100, 8100, Interval(3100, 15000))
     both = holed.with_(lead_off=(LeadOff("aVF", 6000, 6001),))
-    assert best_window(both) == Interval(6001, 11001)
+    window = choose_window(both)
+    assert (window.start, window.stop, window.stretch) == (6001, 11001, Interval(6001, 15000))
 
 
 def test_filter_never_sees_fill_values(make_record: Callable[..., EcgRecord]) -> None:
@@ -360,7 +363,7 @@ def test_no_wanted_lead_is_refused() -> None:
 def test_no_free_window_says_what_to_do(make_record: Callable[..., EcgRecord]) -> None:
     record = make_record(seconds=15.0, lead_off=(LeadOff("I", 4000, 4001),))
     with pytest.raises(LengthError, match=r"found at most 8\.00 s .* in 15\.00 s, expected 9\.90 s") as caught:
-        best_window(record)
+        apply(record, leads=("I", "II"))
     assert "Record again" in caught.value.advice
 
 
