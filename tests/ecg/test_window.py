@@ -46,7 +46,9 @@ def test_what_lies_outside_the_stretch_changes_neither_verdict_nor_input(
     assert window.enough
     assert window.stretch is not None
     spoilt = np.random.default_rng(seed).integers(-32768, 32767, record.samples.shape).astype(np.int16)
-    spoilt[:, window.stretch.start : window.stretch.stop] = record.samples[:, window.stretch.start : window.stretch.stop]
+    spoilt[:, window.stretch.start : window.stretch.stop] = record.samples[
+        :, window.stretch.start : window.stretch.stop
+    ]
     spoilt[:, record.gaps[0].start : record.gaps[0].stop] = 0
     other = record.with_(samples=spoilt)
     assert choose_window(other, leads=I_II) == window
