@@ -61,15 +61,6 @@ def read_record(path: str | Path, *, unit: str | None = None, fs_hz: float | Non
     ------
     EcgError
         With what was found, what was expected and what to do.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from lsemvae import read_record
-    >>> _ = Path("beat.csv").write_text("# fs_hz=500\\n# unit=mV\\nI,II\\n0.10,0.20\\n0.12,0.25\\n")
-    >>> record = read_record("beat.csv")
-    >>> record.leads, record.fs_hz, record.samples.shape
-    (('I', 'II'), 500.0, (2, 2))
     """
     path = Path(path)
     try:
