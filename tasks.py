@@ -1,6 +1,6 @@
-"""The two set-up commands, for a machine with Python 3.11 or newer and nothing else: `python3 tasks.py demo|test`.
+"""The set-up commands, for a machine with Python 3.11 or newer and nothing else: `python3 tasks.py demo|test|check|mutants`.
 
-`make demo` and `make test` call this file. It stands alone because a Raspberry Pi OS Lite has Python but no make.
+`make demo`, `make test` and the others call this file. It stands alone because a Raspberry Pi OS Lite has Python but no make.
 Each command keeps a virtual environment of its own, so that the demonstration proves that the clinic needs no torch.
 """
 
@@ -63,14 +63,25 @@ def demo(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Everything that tests need, and all tests. What is missing on this machine is listed loudly at the end."""
+    """The tests that run everywhere in minutes. What is missing on this machine is listed loudly at the end."""
+    return check(["-m", "not slow", *arguments])
+
+
+def check(arguments: list[str]) -> int:
+    """All tests: also those that need minutes, programs and the development recordings."""
     folder = environment(".venv-test", "dev", editable=True)
     return subprocess.run([str(python_of(folder)), "-m", "pytest", *arguments], cwd=ROOT, check=False).returncode
 
 
+def mutants(arguments: list[str]) -> int:
+    """Faults put into the code one by one: each must make a test fail."""
+    folder = environment(".venv-test", "dev", editable=True)
+    return subprocess.run([str(python_of(folder)), "tools/mutants.py", *arguments], cwd=ROOT, check=False).returncode
+
+
 def main() -> int:
     """Run one task."""
-    tasks = {"demo": demo, "test": test}
+    tasks = {"demo": demo, "test": test, "check": check, "mutants": mutants}
     if sys.version_info < MIN_PYTHON:
         sys.exit(f"found Python {sys.version.split()[0]}, expected {'.'.join(map(str, MIN_PYTHON))} or newer")
     if len(sys.argv) < 2 or sys.argv[1] not in tasks:

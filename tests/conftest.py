@@ -1,4 +1,7 @@
-"""What the whole suite shares: the development recordings, system programs, and a loud list of what was skipped for want of them."""
+"""What the whole suite shares: the development recordings, system programs, and a loud list of what was skipped for want of them.
+
+`make test` leaves out what is marked slow and everything in the folders below; `make check` runs it all.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,26 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MISSING_NEEDS: dict[str, set[str]] = {}
+NEEDS = "NEEDS "
+# Radios, emulated machines and the evidence of whole runs: minutes, and programs that a bare machine lacks.
+SLOW_FOLDERS = ("tests/radio/", "tests/aarch64/")
 
 
-def _skip_for(need: str, request: pytest.FixtureRequest) -> None:
-    MISSING_NEEDS.setdefault(need, set()).add(request.node.nodeid)
-    pytest.skip(f"NEEDS {need}")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what lies in a slow folder."""
+    for item in items:
+        if item.nodeid.startswith(SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)
+
+
+def skip_for(need: str) -> NoReturn:
+    """Skip a test for want of something; the summary lists it, and LSEMVAE_REQUIRE_ALL=1 makes it a failure."""
+    pytest.skip(f"{NEEDS}{need}")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +49,7 @@ def find_data_dir() -> Path | None:
 def ecg_data_dir(request: pytest.FixtureRequest) -> Path:
     found = find_data_dir()
     if found is None:
-        _skip_for("the development recordings (set LSEMVAE_DATA to the folder with metadata.csv)", request)
+        skip_for("the development recordings (set LSEMVAE_DATA to the folder with metadata.csv)")
     assert found is not None
     return found
 
@@ -45,7 +58,7 @@ def ecg_data_dir(request: pytest.FixtureRequest) -> Path:
 def needs_dbus(request: pytest.FixtureRequest) -> str:
     program = shutil.which("dbus-daemon")
     if program is None:
-        _skip_for("the program dbus-daemon (Debian package: dbus)", request)
+        skip_for("the program dbus-daemon (Debian package: dbus)")
     assert program is not None
     return program
 
@@ -57,7 +70,7 @@ def needs_core(request: pytest.FixtureRequest) -> None:
 
     lacking = missing_for_core()
     if lacking:
-        _skip_for(f"{', '.join(lacking)} for the C core", request)
+        skip_for(f"{', '.join(lacking)} for the C core")
     load_core()
 
 
@@ -66,23 +79,38 @@ def needs_qemu(request: pytest.FixtureRequest) -> None:
     from export.benchmark.arm64_tools import missing_programs
 
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        _skip_for(f"an x86-64 Linux to emulate a board on (this is {platform.system()} {platform.machine()})", request)
+        skip_for(f"an x86-64 Linux to emulate a board on (this is {platform.system()} {platform.machine()})")
     absent = missing_programs()
     if absent:
-        _skip_for(f"{', '.join(absent)} (Debian packages: qemu-user mmdebstrap gcc libc6-dev)", request)
+        skip_for(f"{', '.join(absent)} (Debian packages: qemu-user mmdebstrap gcc libc6-dev)")
+
+
+def _missing(terminalreporter: pytest.TerminalReporter) -> dict[str, list[str]]:
+    """Return what was missing, and which tests were skipped for it; from the reports, so that parallel runs count as well."""
+    found: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        _, _, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+        if NEEDS in reason:
+            found.setdefault(reason.partition(NEEDS)[2], []).append(report.nodeid)
+    return found
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not MISSING_NEEDS:
-        return
-    terminalreporter.section("NOT RUN FOR WANT OF SOMETHING", sep="!", red=True, bold=True)
-    for need, tests in sorted(MISSING_NEEDS.items()):
+    missing = _missing(terminalreporter)
+    if missing:
+        terminalreporter.section("NOT RUN FOR WANT OF SOMETHING", sep="!", red=True, bold=True)
+    for need, tests in sorted(missing.items()):
         terminalreporter.write_line(f"missing: {need} -> {len(tests)} tests skipped", red=True, bold=True)
         for test in sorted(tests):
             terminalreporter.write_line(f"  {test}")
+    left_out = len(terminalreporter.stats.get("deselected", []))
+    if left_out:
+        terminalreporter.write_line(f"{left_out} slow tests were left out: make check runs them")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """LSEMVAE_REQUIRE_ALL=1 (set by .ci/run) turns a skipped need into a failure."""
-    if MISSING_NEEDS and os.environ.get("LSEMVAE_REQUIRE_ALL") == "1" and exitstatus == 0:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == 0 and os.environ.get("LSEMVAE_REQUIRE_ALL") == "1" and reporter is not None and _missing(reporter):
         session.exitstatus = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsemvae.ecg.whole import whole_file
+from lsemvae.formats.whole import whole_file
 
 _SHOWN_BINS = 8
 

@@ -20,8 +20,8 @@ from torch import nn
 from lsemvae.data.labels import DESCRIPTIONS
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import FormatError
-from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.card import INTENDED_USE, LABEL_STATEMENT, NOT_FOR
+from lsemvae.formats.whole import write_whole
 from lsemvae.train.checkpoint import load_lsemvae, load_student
 from lsemvae.train.run import folds_left_out, read_object
 

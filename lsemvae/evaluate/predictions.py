@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from lsemvae.ecg.errors import FormatError, SampleError
-from lsemvae.ecg.whole import write_whole
+from lsemvae.formats.whole import write_whole
 
 LEAD_SETS = ("12", "6", "I+II", "I")
 FORMAT = 1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lsemvae.data.folder import EcgFolder
-from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.evidence import TABLE_LABELS, Evidence, gather
 from lsemvae.evaluate.metrics import N_BOOTSTRAP, Estimate
@@ -17,6 +16,7 @@ from lsemvae.evaluate.report_detail import Detail
 from lsemvae.evaluate.report_extras import read_extras
 from lsemvae.evaluate.report_sections import report_sections
 from lsemvae.evaluate.tables import evidence_markdown
+from lsemvae.formats.whole import write_whole
 from lsemvae.report.html import html_report
 from lsemvae.report.pdf import write_pdf
 from lsemvae.train.run import write_json

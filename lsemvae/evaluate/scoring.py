@@ -21,7 +21,7 @@ from lsemvae.data.folder import EcgFolder, by_shard
 from lsemvae.data.labels import PRIMARY_LABEL, PRIMARY_NAME, label_values, prediction_column, stated
 from lsemvae.ecg.errors import EcgError, FormatError, StoreError
 from lsemvae.ecg.rule import DecisionRule
-from lsemvae.ecg.whole import whole_file
+from lsemvae.formats.whole import whole_file
 
 if TYPE_CHECKING:
     from lsemvae.screen.screener import Screener, ScreenResult

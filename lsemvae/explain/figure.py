@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from lsemvae.ecg.whole import whole_file
 from lsemvae.explain.attribution import Attribution
 from lsemvae.explain.statement import MAP_STATEMENT
 from lsemvae.explain.summary import Summary
 from lsemvae.explain.waves import WAVES, Wave
+from lsemvae.formats.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

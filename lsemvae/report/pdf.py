@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsemvae.ecg.whole import whole_file
+from lsemvae.formats.whole import whole_file
 from lsemvae.report.blocks import Plot, Section, TextTable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from lsemvae.ecg.errors import StoreError
-from lsemvae.ecg.whole import write_whole
+from lsemvae.formats.whole import write_whole
 
 #: Environment variable that names the data folder when the command line does not.
 HOME_VARIABLE = "LSEMVAE_HOME"

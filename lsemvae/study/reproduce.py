@@ -29,7 +29,6 @@ from lsemvae.data.labels import PRIMARY_LABEL
 from lsemvae.data.store import RecordStore, open_store, thinned
 from lsemvae.ecg.errors import FormatError, ManifestError
 from lsemvae.ecg.rule import DecisionRule
-from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.calibrate import fit_rule, spread_between_models
 from lsemvae.evaluate.card import DATA_LICENCE, INTENDED_USE, LABEL_STATEMENT, NOT_FOR, CardFacts, render_card
 from lsemvae.evaluate.curves import draw_curves
@@ -38,6 +37,7 @@ from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
 from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
 from lsemvae.evaluate.report import ReportJob, write_report
 from lsemvae.evaluate.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
+from lsemvae.formats.whole import write_whole
 from lsemvae.model.student_sizes import DEFAULT_SIZE, student_cost
 from lsemvae.screen.manifest_parts import version_tuple
 from lsemvae.study.extras import record_chain

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsemvae.ecg.errors import FormatError, SampleError
-from lsemvae.ecg.whole import whole_file
+from lsemvae.formats.whole import whole_file
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet

@@ -25,7 +25,7 @@ from typing import Any
 from lsemvae.data.store import RecordStore
 from lsemvae.data.tasks import BUILT_IN, TaskSet, task_set_from_json
 from lsemvae.ecg.errors import FormatError
-from lsemvae.ecg.whole import write_whole
+from lsemvae.formats.whole import write_whole
 
 TASKS_FILE = "tasks.json"
 _RUN_ADVICE = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."

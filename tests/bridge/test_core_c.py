@@ -13,21 +13,17 @@ from pathlib import Path
 import pytest
 
 from firmware_bridge.sim.device.core_build import CORE_FOLDER, CORE_SOURCES, STRICT_FLAGS, compiler, run_compiler
+from tests.conftest import skip_for
 
 M4_PROGRAMS = ("arm-none-eabi-gcc", "qemu-system-arm")
 MAX_TEXT_BYTES = 4096
 MAX_MODULE_LINES = 300
 
 
-def _skip_loudly(request: pytest.FixtureRequest, need: str) -> None:
-    (shared,) = (item for item in request.config.pluginmanager.get_plugins() if hasattr(item, "MISSING_NEEDS"))
-    shared._skip_for(need, request)
-
-
 @pytest.fixture
 def needs_c(request):
     if compiler() is None or shutil.which("make") is None:
-        _skip_loudly(request, "a C compiler and make (Debian packages: gcc libc6-dev make)")
+        skip_for("a C compiler and make (Debian packages: gcc libc6-dev make)")
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def needs_m4(request, needs_c):
     absent = [name for name in M4_PROGRAMS if shutil.which(name) is None]
     if absent:
         packages = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
-        _skip_loudly(request, f"{', '.join(absent)} (Debian packages: {packages})")
+        skip_for(f"{', '.join(absent)} (Debian packages: {packages})")
 
 
 @pytest.fixture(scope="module")

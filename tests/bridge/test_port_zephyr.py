@@ -22,6 +22,7 @@ from firmware_bridge.protocol.codec import decode_frame
 from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor
 from firmware_bridge.protocol.profile import SERVICE_UUID, Contact, Feature, FrameFlag
 from firmware_bridge.sim.device.core_build import CORE_FOLDER, compiler, declarations, run_compiler
+from tests.conftest import skip_for
 
 PORT = CORE_FOLDER.parents[1] / "examples" / "zephyr"
 MAX_MODULE_LINES = 300
@@ -46,16 +47,11 @@ FAULTS = {
 }  # fmt: skip
 
 
-def _skip_loudly(request: pytest.FixtureRequest, need: str) -> None:
-    (shared,) = (item for item in request.config.pluginmanager.get_plugins() if hasattr(item, "MISSING_NEEDS"))
-    shared._skip_for(need, request)
-
-
 @pytest.fixture(scope="module")
 def program(request) -> str:
     found = compiler()
     if found is None or shutil.which("make") is None:
-        _skip_loudly(request, "a C compiler and make (Debian packages: gcc libc6-dev make)")
+        skip_for("a C compiler and make (Debian packages: gcc libc6-dev make)")
     assert found is not None
     return found
 

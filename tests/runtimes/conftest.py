@@ -9,7 +9,7 @@ import pytest
 from export.runners import Outputs
 from lsemvae.screen.bundle import Bundle, open_bundle
 from lsemvae.screen.trust import load_trusted_keys
-from tests.conftest import _skip_for, find_data_dir
+from tests.conftest import find_data_dir, skip_for
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers, BrowserRun, Variant, ask_browser, ask_legacy, ask_python
 from tests.runtimes.programs import MissingNeedError
@@ -69,7 +69,7 @@ def browser_session(
 @pytest.fixture
 def legacy_answers(legacy_run: Answers | MissingNeedError, request: pytest.FixtureRequest) -> Answers:
     if isinstance(legacy_run, MissingNeedError):
-        _skip_for(str(legacy_run), request)
+        skip_for(str(legacy_run))
     assert isinstance(legacy_run, Answers)
     return legacy_run
 
@@ -77,7 +77,7 @@ def legacy_answers(legacy_run: Answers | MissingNeedError, request: pytest.Fixtu
 @pytest.fixture
 def browser_run(browser_session: BrowserRun | MissingNeedError, request: pytest.FixtureRequest) -> BrowserRun:
     if isinstance(browser_session, MissingNeedError):
-        _skip_for(str(browser_session), request)
+        skip_for(str(browser_session))
     assert isinstance(browser_session, BrowserRun)
     return browser_session
 

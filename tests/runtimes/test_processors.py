@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.runners import Outputs
 from lsemvae.screen.bundle import Bundle
-from tests.conftest import _skip_for
+from tests.conftest import skip_for
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers
 from tests.runtimes.matrix import TOLERANCES, Difference, Kinship, difference
@@ -74,7 +74,7 @@ def largest_sums() -> bytes:
 @pytest.fixture
 def emulated(emulated_run: Arrays, request: pytest.FixtureRequest) -> Arrays:
     if not emulated_run:
-        _skip_for("the program qemu-x86_64 on an x86-64 machine (Debian package: qemu-user-static)", request)
+        skip_for("the program qemu-x86_64 on an x86-64 machine (Debian package: qemu-user-static)")
     return emulated_run
 
 

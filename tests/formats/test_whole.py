@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsemvae.ecg.whole import whole_file, write_whole
+from lsemvae.formats.whole import whole_file, write_whole
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
