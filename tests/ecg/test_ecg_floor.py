@@ -30,8 +30,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_no_clock_no_randomness_no_heavy_package(path: Path) -> None:
-    # Whole files need `os` for flags and flushing; they are written to the path that was given, nothing else is touched.
-    assert imported(path) & FORBIDDEN == ({"os"} if path.stem == "whole" else set())
+    assert imported(path) & FORBIDDEN == set()
     assert imported(path) - set(sys.stdlib_module_names) <= {"numpy", "lsemvae"}
     assert "np.random" not in path.read_text(encoding="utf-8")
 
