@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from lsemvae.ecg import frontend
+from lsemvae.ecg import FrontendSpec, frontend
 from lsemvae.ecg.canonical import canonical_json
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.ecg.rule import Calibration, DecisionRule
@@ -27,6 +27,42 @@ from lsemvae.screen.screener import Screener
 LABELS = ("right_heart_strain", "LVH", "NORM")
 N_LEADS, N_SAMPLES = 2, 2500
 HOST = "0.1.0"
+# Nothing here equals a default of the code: who ignores what the bundle says is noticed (tests/screen/test_contract.py).
+SPEC = FrontendSpec(
+    name="tiny",
+    fs_hz=260.0,
+    n_samples=N_SAMPLES,
+    pass_low_hz=0.6,
+    pass_high_hz=38.0,
+    stop_high_hz=52.0,
+    attenuation_db=42.0,
+    resample_db=70.0,
+    clip_mv=4.0,
+    edges="odd",
+)
+QUALITY = QualityThresholds(
+    min_duration_s=10.5,
+    max_flat_fraction=0.08,
+    max_saturated_fraction=0.008,
+    max_noise_mv=0.05,
+    max_baseline_mv=1.5,
+    max_einthoven_mv=0.04,
+    min_rms_mv=0.04,
+    max_rms_mv=0.4,
+    min_beat_contrast=2.8,
+)
+RULE = DecisionRule(
+    primary=LABELS[0],
+    calibrations={
+        LABELS[0]: Calibration(0.8, 0.4),
+        LABELS[1]: Calibration(1.5, -0.3),
+        LABELS[2]: Calibration(0.6, 0.2),
+    },
+    thresholds={LABELS[0]: 0.52, LABELS[1]: 0.6, LABELS[2]: 0.7},
+    abstain_band=(0.45, 0.52),
+    max_uncertainty=0.25,
+    interval_logit_sd=0.4,
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +193,7 @@ def golden_arrays(weights: Weights, rows: int = 4) -> dict[str, np.ndarray]:
     raw_mv = np.random.default_rng(1).normal(scale=0.1, size=(6, 5200)).astype(np.float32)
     ecg = np.stack(
         [
-            frontend.apply_array(synthetic_mv(fs_hz=500, seconds=10.5, amplitude=0.5 + 0.2 * k), fs_hz=500)
+            frontend.apply_array(synthetic_mv(fs_hz=500, seconds=10.5, amplitude=0.5 + 0.2 * k), fs_hz=500, spec=SPEC)
             for k in range(rows)
         ]
     )
@@ -168,7 +204,7 @@ def golden_arrays(weights: Weights, rows: int = 4) -> dict[str, np.ndarray]:
         "uncertainty": (flat @ weights.uncertainty.T + weights.uncertainty_bias).astype(np.float32),
         "raw_mv": raw_mv,
         "raw_fs_hz": np.float64(500.0),
-        "frontend_out": frontend.apply_array(raw_mv, fs_hz=500),
+        "frontend_out": frontend.apply_array(raw_mv, fs_hz=500, spec=SPEC),
     }
 
 
@@ -176,17 +212,6 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
-
-
-def decision_rule() -> DecisionRule:
-    return DecisionRule(
-        primary=LABELS[0],
-        calibrations={label: Calibration(1.0, 0.0) for label in LABELS},
-        thresholds=dict.fromkeys(LABELS, 0.5),
-        abstain_band=(0.45, 0.5),
-        max_uncertainty=0.0,
-        interval_logit_sd=0.4,
-    )
 
 
 @dataclass
@@ -203,7 +228,6 @@ class BundleBuilder:
         return self.key.public_key().public_bytes_raw()
 
     def manifest(self, files: Mapping[str, bytes]) -> dict[str, Any]:
-        spec = frontend.BASE
         outputs = [
             {"label": label, "column": f"p_{label}", "primary": label == LABELS[0], "description": f"{label} pattern"}
             for label in LABELS
@@ -213,14 +237,14 @@ class BundleBuilder:
             "min_host": "0.1.0", "intended_use": "Tests.", "not_for": ["People"], "licence": "CC0-1.0",
             "label_statement": "Statements made by ECG readers, not pulmonary hypertension.",
             "files": {n: {"sha256": hashlib.sha256(c).hexdigest(), "bytes": len(c)} for n, c in files.items()},
-            "input": {"leads": ["I", "II"], "fs_hz": 250.0, "n_samples": N_SAMPLES, "unit": "mV",
+            "input": {"leads": ["I", "II"], "fs_hz": SPEC.fs_hz, "n_samples": N_SAMPLES, "unit": "mV",
                       "shape": [1, N_LEADS, N_SAMPLES], "dtype": "float32", "name": "ecg"},
-            "frontend": {**spec.to_dict(), "coeff_sha256": spec.sha256()},
-            "quality": QualityThresholds().to_dict(),
+            "frontend": {**SPEC.to_dict(), "coeff_sha256": SPEC.sha256()},
+            "quality": QUALITY.to_dict(),
             "outputs": outputs,
             "models": {kind: f"model.{kind}" for kind in ("tflite", "onnx") if f"model.{kind}" in files},
-            "decision": decision_rule().to_dict(),
-            "performance": [], "parity": {"golden_tolerance": 0.05}, "provenance": {},
+            "decision": RULE.to_dict(),
+            "performance": [], "parity": {"golden_tolerance": 0.03}, "provenance": {},
             "signature": {"alg": "ed25519", "key_id": key_id(self.public_key)},
         }  # fmt: skip
         return {**values, **self.changes}
@@ -305,7 +329,7 @@ def trust_dir(builder: BundleBuilder, tmp_path: Path) -> Path:
 
 @dataclass
 class FakeRuntime:
-    """Answers with chosen logits, counts its calls."""
+    """Answers with chosen logits, counts its calls, keeps what it was shown."""
 
     logits: tuple[float, ...] = (2.0, 0.0, 0.0)
     uncertainty: float = -1.0
@@ -313,13 +337,14 @@ class FakeRuntime:
     name: str = "fake"
     version: str = "1"
     calls: int = 0
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def run(self, ecg: np.ndarray) -> RuntimeOutput:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        assert ecg.shape == (1, N_LEADS, N_SAMPLES)
         assert ecg.dtype == np.float32
+        self.seen = ecg
         return RuntimeOutput(logits=np.array(self.logits, dtype=np.float32), uncertainty=self.uncertainty)
 
 

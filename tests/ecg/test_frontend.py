@@ -383,6 +383,18 @@ def test_record_at_a_rate_outside_is_refused(rate: float, make_record: Callable[
         apply(make_record(fs_hz=rate), leads=("I",))
 
 
+@pytest.mark.parametrize("change", [{}, {"pass_high_hz": 30.0}, {"stop_high_hz": 60.0}, {"pass_low_hz": 1.0}], ids=str)
+def test_response_is_what_the_specification_says(change: dict[str, float]) -> None:
+    spec = replace(BASE, **change)
+    taps = coefficients(spec)
+    middle_hz = (spec.pass_high_hz + spec.stop_high_hz) / 2
+    at_hz = np.array([spec.pass_low_hz, spec.pass_high_hz, middle_hz, spec.stop_high_hz])
+    _, gain = signal.freqz(taps, worN=at_hz, fs=spec.fs_hz)
+    np.testing.assert_allclose(np.abs(gain[:2]), 1.0, atol=0.06)  # 0.5 dB
+    assert np.abs(gain[2]) == pytest.approx(0.5, abs=0.03)  # a windowed sinc is at one half in the middle of its slope
+    assert np.abs(gain[3]) < 10 ** (-spec.attenuation_db / 20) * 1.2
+
+
 # the specification ---------------------------------------------------------------------------------------------------
 
 
