@@ -31,8 +31,19 @@ def show_bundle(path: Location = None, as_json: Json = False, trust: Trust = Non
     if as_json:
         say_json(bundle.manifest.to_dict())
         return
-    for line in _lines(bundle):
-        say(line)
+    manifest = bundle.manifest
+    size = sum(len(content) for content in bundle.files.values())
+    models = ", ".join(f"{name} ({file})" for name, file in sorted(manifest.models.items()))
+    say(f"{manifest.id} {manifest.version}, made {manifest.created_utc}, signed with key {bundle.key_id}")
+    say(f"Statement: {manifest.label_statement}")
+    say(f"Use: {manifest.intended_use}")
+    say(f"Not for: {'; '.join(manifest.not_for)}")
+    say(f"Input: {', '.join(manifest.input.leads)} at {manifest.input.fs_hz:g} Hz, {manifest.input.n_samples} samples")
+    say(f"Models: {models}")
+    say(f"Files: {len(bundle.files)}, {size} bytes; needs app version {manifest.min_host} or newer; {manifest.licence}")
+    say("Outputs:")
+    for output in manifest.outputs:
+        say(f"  {output.column}: {output.description}{' (primary)' if output.primary else ''}")
 
 
 @app.command("verify")
@@ -53,7 +64,15 @@ def verify_bundle(path: Location = None, as_json: Json = False, trust: Trust = N
         return
     say(f"{manifest.id} {manifest.version}: accepted, signed with key {bundle.key_id}")
     for format_, test in tests.items():
-        say(f"  {format_}: {_test_line(test)}")
+        line = (
+            f"not tested ({test['reason']})"
+            if not test["tested"]
+            else (
+                f"self-test passed on {test['runtime']}: {test['recordings']} golden recordings, "
+                f"largest logit difference {test['max_logit_error']:.3g} (allowed {test['logit_tolerance']:.3g})"
+            )
+        )
+        say(f"  {format_}: {line}")
 
 
 def _self_tests(bundle: Bundle) -> dict[str, dict[str, Any]]:
@@ -77,29 +96,3 @@ def _self_tests(bundle: Bundle) -> dict[str, dict[str, Any]]:
     if missing is not None and not any(test["tested"] for test in tests.values()):
         raise missing
     return tests
-
-
-def _test_line(test: dict[str, Any]) -> str:
-    if not test["tested"]:
-        return f"not tested ({test['reason']})"
-    return (
-        f"self-test passed on {test['runtime']}: {test['recordings']} golden recordings, "
-        f"largest logit difference {test['max_logit_error']:.3g} (allowed {test['logit_tolerance']:.3g})"
-    )
-
-
-def _lines(bundle: Bundle) -> list[str]:
-    manifest = bundle.manifest
-    size = sum(len(content) for content in bundle.files.values())
-    outputs = [f"  {o.column}: {o.description}{' (primary)' if o.primary else ''}" for o in manifest.outputs]
-    return [
-        f"{manifest.id} {manifest.version}, made {manifest.created_utc}, signed with key {bundle.key_id}",
-        f"Statement: {manifest.label_statement}",
-        f"Use: {manifest.intended_use}",
-        f"Not for: {'; '.join(manifest.not_for)}",
-        f"Input: {', '.join(manifest.input.leads)} at {manifest.input.fs_hz:g} Hz, {manifest.input.n_samples} samples",
-        f"Models: {', '.join(f'{name} ({file})' for name, file in sorted(manifest.models.items()))}",
-        f"Files: {len(bundle.files)}, {size} bytes; needs app version {manifest.min_host} or newer; {manifest.licence}",
-        "Outputs:",
-        *outputs,
-    ]
