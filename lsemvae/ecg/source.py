@@ -1,4 +1,4 @@
-"""What a recording's source can know, and what it therefore cannot hide.
+"""What the source of a recording can know, and why some recordings may not be judged.
 
 A device that sends no sample index cannot show that samples are missing; one whose scale nobody knows has no millivolts. Such
 a recording may be looked at, but nothing may be concluded from it (:func:`missing_knowledge`).
@@ -63,8 +63,8 @@ class SourceInfo:
         return cls(**values)
 
 
+# What is said of a recording that came from a file: it states its scale, and nobody asked a device who it is.
 OF_A_FILE: Final = SourceInfo()
-"""What is said of a recording that came from a file: it states its scale, and nobody asked a device who it is."""
 
 
 def missing_knowledge(source: SourceInfo) -> tuple[Reason, ...]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lsemvae.ecg import Calibration, DecisionRule, EcgRecord, FrontendSpec, QualityThresholds, apply, derive_limb_leads
-from lsemvae.ecg.decision import Outcome, sigmoid
+from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.errors import BundleHostError, BundleSelfTestError, ManifestError
+from lsemvae.ecg.rule import sigmoid
 from lsemvae.screen.runtime.load import load_runtime
 from lsemvae.screen.screener import Screener
 from lsemvae.screen.selftest import self_test
