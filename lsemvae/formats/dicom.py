@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lsemvae.ecg.errors import EcgError, FormatError, LeadError, LengthError, TruncatedError, UnitError
 from lsemvae.ecg.leads import LEADS, canonical_lead
@@ -73,7 +72,18 @@ def _to_record(dataset: Any) -> EcgRecord:
     if group is None:
         found = f"{len(groups)} derived groups" if groups else "no waveform"
         raise FormatError(f"The DICOM file holds {found}; expected an original rhythm recording.")
-    counts = _samples(group)
+    bits, kind = group.get("WaveformBitsAllocated"), group.get("WaveformSampleInterpretation")
+    if (bits, kind) != (16, "SS"):
+        raise FormatError(f"The waveform samples are {bits} bit {kind!r}; expected 16 bit 'SS' (signed).")
+    rows, count = int(_number(group, "NumberOfWaveformChannels")), int(_number(group, "NumberOfWaveformSamples"))
+    if rows <= 0 or count <= 0:
+        raise LengthError(f"The waveform has {count} samples of {rows} channels; expected at least one of each.")
+    content = bytes(group.get("WaveformData") or b"")
+    if len(content) != 2 * rows * count:
+        raise TruncatedError(
+            f"The waveform has {len(content)} bytes; {rows} x {count} samples need {2 * rows * count}."
+        )
+    counts = np.frombuffer(content, dtype="<i2").reshape(count, rows).T.astype(np.int16)  # stored sample by sample
     channels = list(group.get("ChannelDefinitionSequence") or ())
     if len(channels) != counts.shape[0]:
         raise FormatError(f"The waveform has {counts.shape[0]} channels but defines {len(channels)}.")
@@ -106,22 +116,6 @@ def _to_record(dataset: Any) -> EcgRecord:
         gaps=tuple(Interval(start, stop) for start, stop in runs_of(everywhere)),
         lead_off=lead_off,
     )
-
-
-def _samples(group: Any) -> NDArray[np.int16]:
-    """Return the samples, int16 ``[lead, time]``. The file interleaves the channels sample by sample, little endian."""
-    bits, kind = group.get("WaveformBitsAllocated"), group.get("WaveformSampleInterpretation")
-    if (bits, kind) != (16, "SS"):
-        raise FormatError(f"The waveform samples are {bits} bit {kind!r}; expected 16 bit 'SS' (signed).")
-    channels, count = int(_number(group, "NumberOfWaveformChannels")), int(_number(group, "NumberOfWaveformSamples"))
-    if channels <= 0 or count <= 0:
-        raise LengthError(f"The waveform has {count} samples of {channels} channels; expected at least one of each.")
-    content = bytes(group.get("WaveformData") or b"")
-    if len(content) != 2 * channels * count:
-        raise TruncatedError(
-            f"The waveform has {len(content)} bytes; {channels} x {count} samples need {2 * channels * count}."
-        )
-    return np.frombuffer(content, dtype="<i2").reshape(count, channels).T.astype(np.int16)
 
 
 def _lead(channel: Any) -> str:

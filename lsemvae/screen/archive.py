@@ -153,7 +153,20 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             members = archive.infolist()
             check_sizes((member.filename, member.file_size) for member in members)
             for member in members:
-                _check_member(member)
+                # What a flat bundle never contains. The stored name counts, not the one `zipfile` tidied up.
+                name, mode = member.filename, member.external_attr >> 16
+                if member.orig_filename != name:
+                    raise BundlePathError(
+                        f"The zip names a member {member.orig_filename!r}; expected a plain file name."
+                    )
+                if name.endswith("/"):
+                    raise BundlePathError(f"{name!r} is a directory; expected a regular file.")
+                if stat.S_IFMT(mode) != 0:
+                    _check_kind(name, mode)
+                if member.compress_type not in ZIP_METHODS or member.flag_bits & _ENCRYPTED_FLAG:
+                    raise BundlePathError(
+                        f"{name!r} is encrypted or compressed in a way other than stored or deflated."
+                    )
             check_names(member.filename for member in members)
             contents: dict[str, bytes] = {}
             for member in sorted(members, key=lambda item: item.filename):
@@ -163,16 +176,3 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             return contents
     except _ZIP_FAULTS as error:
         raise _unreadable(path, f"it is not a sound zip ({error})") from error
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    """Refuse what a flat bundle never contains. The stored name counts, not the one `zipfile` tidied up."""
-    if member.orig_filename != member.filename:
-        raise BundlePathError(f"The zip names a member {member.orig_filename!r}; expected a plain file name.")
-    if member.filename.endswith("/"):
-        raise BundlePathError(f"{member.filename!r} is a directory; expected a regular file.")
-    mode = member.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        _check_kind(member.filename, mode)
-    if member.compress_type not in ZIP_METHODS or member.flag_bits & _ENCRYPTED_FLAG:
-        raise BundlePathError(f"{member.filename!r} is encrypted or compressed in a way other than stored or deflated.")

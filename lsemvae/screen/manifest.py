@@ -245,30 +245,6 @@ class Manifest:
         version_tuple(self.min_host)
         if _UTC.fullmatch(self.created_utc) is None:
             raise ManifestError(f"found created_utc {self.created_utc!r}, expected a time like 2026-01-31T12:00:00Z")
-        self._check_files()
-
-        shape = (self.input.fs_hz, self.input.n_samples)
-        expected = (self.frontend.fs_hz, self.frontend.n_samples)
-        if shape != expected:
-            raise ManifestError(f"found input of (Hz, samples) {shape}, expected the front-end's {expected}")
-        if self.coeff_sha256 != self.frontend.sha256():
-            raise ManifestError(
-                f"found front-end hash {self.coeff_sha256!r}, expected {self.frontend.sha256()!r} as computed here",
-                advice="This program would filter differently from the one that trained the model: "
-                "install its release.",
-            )
-
-        primaries = [output.label for output in self.outputs if output.primary]
-        if primaries != [self.decision.primary]:
-            raise ManifestError(f"found primary outputs {primaries}, expected exactly {self.decision.primary!r}")
-        calibrated = self.decision.calibrations
-        if len(set(self.labels)) != len(self.labels) or set(self.labels) != set(calibrated):
-            raise ManifestError(
-                f"found outputs {sorted(self.labels)}, expected those with a calibration {sorted(calibrated)}"
-            )
-
-    def _check_files(self) -> None:
-        """Refuse files that may not be in a bundle, too much of them, and models that are not among them."""
         for name in self.files:
             try:
                 safe_member(name)
@@ -291,6 +267,26 @@ class Manifest:
                 )
         if not self.models:
             raise ManifestError(f"found no model, expected one for at least one of {', '.join(_RUNTIMES)}")
+
+        shape = (self.input.fs_hz, self.input.n_samples)
+        expected = (self.frontend.fs_hz, self.frontend.n_samples)
+        if shape != expected:
+            raise ManifestError(f"found input of (Hz, samples) {shape}, expected the front-end's {expected}")
+        if self.coeff_sha256 != self.frontend.sha256():
+            raise ManifestError(
+                f"found front-end hash {self.coeff_sha256!r}, expected {self.frontend.sha256()!r} as computed here",
+                advice="This program would filter differently from the one that trained the model: "
+                "install its release.",
+            )
+
+        primaries = [output.label for output in self.outputs if output.primary]
+        if primaries != [self.decision.primary]:
+            raise ManifestError(f"found primary outputs {primaries}, expected exactly {self.decision.primary!r}")
+        calibrated = self.decision.calibrations
+        if len(set(self.labels)) != len(self.labels) or set(self.labels) != set(calibrated):
+            raise ManifestError(
+                f"found outputs {sorted(self.labels)}, expected those with a calibration {sorted(calibrated)}"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from lsemvae.terminal.console import reports_errors, say, say_json
 from lsemvae.terminal.options import DataDir, Json, Trust, trusted_keys
-
-if TYPE_CHECKING:
-    from lsemvae.screen.bundle import Bundle
 
 app = typer.Typer(no_args_is_help=True, help="Look at a model bundle, or check it.")
 
@@ -50,20 +47,36 @@ def show_bundle(path: Location = None, as_json: Json = False, trust: Trust = Non
 @reports_errors
 def verify_bundle(path: Location = None, as_json: Json = False, trust: Trust = None, data_dir: DataDir = None) -> None:
     """Check a bundle as the app does before it screens: signature, hashes, versions, and a self-test of each model."""
+    from lsemvae.ecg.errors import RuntimeMissingError
     from lsemvae.screen.bundle import open_bundle
     from lsemvae.screen.datadir import data_dir as choose
     from lsemvae.screen.ratchet import VersionRatchet
+    from lsemvae.screen.runtime.load import FORMATS, load_runtime
+    from lsemvae.screen.selftest import self_test
 
     bundle = open_bundle(path, trusted_keys=trusted_keys(trust), ratchet=VersionRatchet(choose(data_dir)))
-    tests = _self_tests(bundle)
     manifest = bundle.manifest
+    # The model that the app would run, and every other whose runtime is installed.
+    tests: dict[str, dict[str, Any]] = {}
+    missing: RuntimeMissingError | None = None
+    for format_ in (name for name in FORMATS if name in manifest.models):
+        try:
+            runtime = load_runtime(bundle, prefer=format_)
+        except RuntimeMissingError as error:
+            missing = error
+            tests[format_] = {"tested": False, "reason": str(error)}
+            continue
+        measured = self_test(bundle, runtime).to_dict()
+        tests[format_] = {"tested": True, "runtime": f"{runtime.name} {runtime.version}"} | measured
+    if missing is not None and not any(test["tested"] for test in tests.values()):
+        raise missing
     if as_json:
         say_json(
             {"id": manifest.id, "version": manifest.version, "key_id": bundle.key_id, "accepted": True, "tests": tests}
         )
         return
     say(f"{manifest.id} {manifest.version}: accepted, signed with key {bundle.key_id}")
-    for format_, test in tests.items():
+    for name, test in tests.items():
         line = (
             f"not tested ({test['reason']})"
             if not test["tested"]
@@ -72,27 +85,4 @@ def verify_bundle(path: Location = None, as_json: Json = False, trust: Trust = N
                 f"largest logit difference {test['max_logit_error']:.3g} (allowed {test['logit_tolerance']:.3g})"
             )
         )
-        say(f"  {format_}: {line}")
-
-
-def _self_tests(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    """Test the model that the app would run, and every other whose runtime is installed."""
-    from lsemvae.ecg.errors import RuntimeMissingError
-    from lsemvae.screen.runtime.load import FORMATS, load_runtime
-    from lsemvae.screen.selftest import self_test
-
-    tests: dict[str, dict[str, Any]] = {}
-    missing: RuntimeMissingError | None = None
-    for format_ in (name for name in FORMATS if name in bundle.manifest.models):
-        try:
-            runtime = load_runtime(bundle, prefer=format_)
-        except RuntimeMissingError as error:
-            missing = error
-            tests[format_] = {"tested": False, "reason": str(error)}
-            continue
-        tests[format_] = {"tested": True, "runtime": f"{runtime.name} {runtime.version}"} | self_test(
-            bundle, runtime
-        ).to_dict()
-    if missing is not None and not any(test["tested"] for test in tests.values()):
-        raise missing
-    return tests
+        say(f"  {name}: {line}")

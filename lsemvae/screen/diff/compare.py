@@ -17,7 +17,6 @@ from lsemvae.screen.diff.rollout import rollout
 from lsemvae.screen.manifest import MANIFEST_NAME, file_entry
 
 if TYPE_CHECKING:
-    from lsemvae.ecg.rule import DecisionRule
     from lsemvae.screen.bundle import Bundle
 
 Side = Literal["a", "b"]
@@ -134,8 +133,19 @@ def diff_bundles(a: Bundle, b: Bundle) -> BundleDiff:
     if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
         found.setdefault("performance", []).append(Change(("performance", "order of rows"), orders[0], orders[1]))
     models = [{kind: one.manifest.files[name] for kind, name in one.manifest.models.items()} for one in (a, b)]
-    if models[0] == models[1]:  # only then are their raw logits the same numbers
-        found.setdefault("decision", []).extend(_cut_offs(a.manifest.decision, b.manifest.decision))
+    rules = [one.manifest.decision for one in (a, b)]
+    # Where both run the same model, their raw logits are the same numbers, and the logit at which an output counts as
+    # detected can be compared: what calibration and threshold do together.
+    for label in rules[0].thresholds if models[0] == models[1] else ():
+        if label not in rules[1].thresholds:
+            continue
+        cuts = [
+            (logit(r.thresholds[label]) - r.calibrations[label].intercept) / r.calibrations[label].slope for r in rules
+        ]
+        if cuts[0] != cuts[1]:
+            effect = f"{cuts[1] - cuts[0]:+.3f}, B detects {'less' if cuts[1] > cuts[0] else 'more'} often"
+            path = ("decision", "cut-off on the raw logit", label)
+            found.setdefault("decision", []).append(Change(path, cuts[0], cuts[1], effect=effect))
     aurocs = [
         (change.path[1].partition(",")[0], change.effect)
         for change in found.get("performance", [])
@@ -188,17 +198,3 @@ def _changes(path: tuple[str, ...], a: Any, b: Any) -> Iterator[Change]:
                 yield from _changes((*path, key), a[key], b[key])
     elif canonical_json(a) != canonical_json(b):
         yield Change(path, a, b)
-
-
-def _cut_offs(a: DecisionRule, b: DecisionRule) -> Iterator[Change]:
-    """Yield where the raw logit at which an output counts as detected moves: what calibration and threshold do together."""
-    for label in a.thresholds:
-        if label not in b.thresholds:
-            continue
-        cuts = [
-            (logit(rule.thresholds[label]) - rule.calibrations[label].intercept) / rule.calibrations[label].slope
-            for rule in (a, b)
-        ]
-        if cuts[0] != cuts[1]:
-            effect = f"{cuts[1] - cuts[0]:+.3f}, B detects {'less' if cuts[1] > cuts[0] else 'more'} often"
-            yield Change(("decision", "cut-off on the raw logit", label), cuts[0], cuts[1], effect=effect)

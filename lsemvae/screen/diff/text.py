@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lsemvae.screen.diff.compare import BundleDiff, Change
+    from lsemvae.screen.diff.compare import BundleDiff
     from lsemvae.screen.diff.golden import GoldenDiff
 
 # Twelve hexadecimal digits tell files apart; the JSON has them whole.
@@ -27,12 +27,20 @@ def diff_lines(diff: BundleDiff) -> Iterator[str]:
     yield ""
     yield "For a board that runs A and gets B:"
     yield from (f"  {sentence}" for sentence in diff.rollout)
-    for name, changes in diff.changes.items():
+    for section, changes in diff.changes.items():
         yield ""
-        yield name.capitalize()
+        yield section.capitalize()
         # The differences of one row stand under its name, as many in a line as fit.
         for head, group in groupby(changes, key=lambda change: change.path[:-1]):
-            words = [_change_line(change) for change in group]
+            words = []
+            for change in group:
+                name = f"model for {change.path[-1]}" if change.path[0] == "models" else change.path[-1]
+                effect = f" ({change.effect})" if change.effect else ""
+                if change.only_in:
+                    value = change.a if change.only_in == "a" else change.b
+                    words.append(f"{name} only in {change.only_in.upper()}: {show(value)}")
+                else:
+                    words.append(f"{name} {show(change.a)} -> {show(change.b)}{effect}")
             row = " ".join(head[1:])
             if row and len(row) + sum(map(len, words)) + 2 * len(words) < _WIDTH:
                 yield f"  {row}: {'; '.join(words)}"
@@ -52,14 +60,6 @@ def diff_lines(diff: BundleDiff) -> Iterator[str]:
         yield from _golden_lines(diff.golden)
         yield ""
         yield f"The same in both: {', '.join(diff.same) or 'nothing'}."
-
-
-def _change_line(change: Change) -> str:
-    name = f"model for {change.path[-1]}" if change.path[0] == "models" else change.path[-1]
-    if change.only_in:
-        return f"{name} only in {change.only_in.upper()}: {show(change.a if change.only_in == 'a' else change.b)}"
-    effect = f" ({change.effect})" if change.effect else ""
-    return f"{name} {show(change.a)} -> {show(change.b)}{effect}"
 
 
 def _golden_lines(golden: GoldenDiff) -> Iterator[str]:
