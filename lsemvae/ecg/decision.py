@@ -88,7 +88,7 @@ class Decision:
 def decide(
     logits: Mapping[str, float] | None, *, quality: QualityReport, uncertainty: float | None, rule: DecisionRule
 ) -> Decision:
-    """Return the decision.
+    """Return the one of four outcomes that logits, quality and uncertainty lead to.
 
     Parameters
     ----------

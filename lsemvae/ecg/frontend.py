@@ -247,7 +247,7 @@ def apply_array(x_mv: npt.ArrayLike, *, fs_hz: float, spec: FrontendSpec = BASE)
 def apply(
     record: EcgRecord, *, leads: Sequence[str], spec: FrontendSpec = BASE, start_s: float | None = None
 ) -> Float32Array:
-    """Return what a model sees of a record: :func:`apply_window` of the window that :func:`choose_window` chooses.
+    """Return what a model sees of a record: its leads in mV, filtered, cut to the first undisturbed window.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def apply(
 
 
 def apply_window(record: EcgRecord, window: Window, *, spec: FrontendSpec = BASE) -> Float32Array:
-    """Return what a model sees of a record through a window that was chosen for `spec`; result and errors as `apply`.
+    """Return what a model sees of a record through a window chosen for `spec`; result and errors are those of `apply`.
 
     Leads are taken by name; missing limb leads are derived. The undisturbed stretch around the window (the whole
     record, where it has neither gap nor lead-off) is resampled and filtered, then the window is cut, so the filter
@@ -373,7 +373,7 @@ def free_runs(record: EcgRecord, *, leads: Sequence[str] = MEASURED_LEADS) -> tu
 
 
 def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArray:
-    """Return `[..., time]` at the specification's rate, band-passed; a window less the tolerated shortfall, or more."""
+    """Return `[..., time]` resampled and band-passed; refuse what is more than 1 % shorter than the window."""
     n_out = output_length(x_mv.shape[-1], fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz)
     least = spec.n_samples * (1 - TOLERATED_SHORTFALL)
     if n_out < least - 1e-9:
@@ -385,7 +385,7 @@ def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArr
 
 
 def _window(filtered: FloatArray, *, start: int, spec: FrontendSpec) -> Float32Array:
-    """Return `n_samples` from `start`, clipped, the end continued point-symmetrically where up to 1 % is missing."""
+    """Return the window from `start`, clipped; up to 1 % that is missing at its end is continued point-symmetrically."""
     window = filtered[..., start : start + spec.n_samples]
     short = spec.n_samples - window.shape[-1]
     if short:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInfo:
-    """Where a recording came from, as far as it matters for what may be said of it.
+    """What the source of a recording knows: its scale, lost samples, time, and who it is.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ OF_A_FILE: Final = SourceInfo()
 
 
 def missing_knowledge(source: SourceInfo) -> tuple[Reason, ...]:
-    """Return why nothing may be concluded from a recording of this source, whatever its samples look like; empty where that is not so."""
+    """Return why a recording of this source may not be judged, whatever its samples look like; empty where it may."""
     reasons = []
     if not source.gap_detectable:
         reasons.append(Reason.GAPS_UNKNOWN)

@@ -1,6 +1,6 @@
-"""Open a signed model bundle. The order of the checks is the security of it:
+"""Open a signed model bundle: check it in a fixed order, and parse nothing that was not checked before.
 
-size caps, names, Ed25519 signature over the stored manifest bytes, hashes of all files, version ratchet, host version,
+The order: size caps, names, Ed25519 signature over the stored manifest bytes, hashes of all files, version ratchet, host version,
 schema. The golden self-test (`lsemvae.screen.selftest`) follows with the runtime. No parser of a model, an archive of arrays
 or a manifest sees a byte that was not checked before, and each file is read from the disk once.
 """

@@ -89,7 +89,7 @@ def file_entry(content: bytes) -> FileEntry:
 
 
 class Part:
-    """Reading and writing of a manifest part: all of its fields and no other."""
+    """Base of a manifest part, which is read and written with all of its fields and no other."""
 
     __slots__ = ()
 

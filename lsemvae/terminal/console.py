@@ -49,7 +49,7 @@ class ExitCode(IntEnum):
 
 
 def exit_code_of(error: EcgError) -> ExitCode:
-    """Return the exit code of an error: a refused bundle is told apart from everything a user can mend."""
+    """Return the exit code of an error: 4 for a refused bundle, 1 for everything that a user can mend."""
     from lsemvae.ecg.errors import BundleError, ManifestError
 
     return ExitCode.BUNDLE_REFUSED if isinstance(error, BundleError | ManifestError) else ExitCode.USER_ERROR

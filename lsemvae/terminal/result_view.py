@@ -75,7 +75,7 @@ def show(result: ScreenResult, *, kept: Kept | None, as_json: bool, extra: Mappi
 def show_unstored(
     result: ScreenResult, error: StoreError, *, as_json: bool, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Print a result that the store refused: the outcome all the same, then what the store said."""
+    """Print a result that the store did not keep: the outcome first, then the error of the store."""
     show(result, kept=None, as_json=as_json, extra={**(extra or {}), "error": error.to_dict()})
     report_error(error, as_json=False)
 

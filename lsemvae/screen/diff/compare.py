@@ -187,7 +187,7 @@ def _keyed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(path: tuple[str, ...], a: Any, b: Any) -> Iterator[Change]:
-    """Yield every difference, as deep as both sides are mappings."""
+    """Yield every difference of two values; mappings are compared key by key, however deep they are."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in [*a, *(key for key in b if key not in a)]:
             if key not in b:

@@ -1,4 +1,4 @@
-"""What a difference between two bundles does, in words: per field of the manifest."""
+"""Words for what a difference in one field of the manifest does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _is_estimate(value: Any) -> bool:
 
 
 def performance_sentence(aurocs: Sequence[tuple[str, str]]) -> str:
-    """Return in one sentence what AUROCs that both bundles state, as (label, effect), say together; empty for none."""
+    """Return one sentence on the AUROCs that both bundles state, given as (label, effect); empty where there is none."""
     if not aurocs:
         return ""
     inside = sum(effect == INSIDE for _, effect in aurocs)

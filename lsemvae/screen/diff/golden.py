@@ -1,4 +1,4 @@
-"""What the models of two bundles say about the same golden recordings: the ones of the first bundle."""
+"""Run the models of two bundles on the golden recordings of the first, and compare their answers."""
 
 from __future__ import annotations
 
