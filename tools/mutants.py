@@ -25,7 +25,17 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 LIST: Final = ROOT / "tests" / "mutants.toml"
 # What a test needs of the checkout; environments, caches and results are not among it.
-_PARTS: Final = ("lsemvae", "export", "edge_app", "firmware_bridge", "tests", "tools", "examples", "docs", "requirements")
+_PARTS: Final = (
+    "lsemvae",
+    "export",
+    "edge_app",
+    "firmware_bridge",
+    "tests",
+    "tools",
+    "examples",
+    "docs",
+    "requirements",
+)
 _FILES: Final = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "tasks.py", "LICENSE")
 # Beyond this a fault made the code wait for ever: that is noticed as well.
 _TIMEOUT_S: Final = 240
