@@ -41,7 +41,7 @@ SPEC = FrontendSpec(
     edges="odd",
 )
 QUALITY = QualityThresholds(
-    min_duration_s=10.5,
+    min_duration_s=9.95,
     max_flat_fraction=0.08,
     max_saturated_fraction=0.008,
     max_noise_mv=0.05,
