@@ -102,7 +102,18 @@ def open_bundle(
     head = _read_head(files[MANIFEST_NAME])
     if head.key_id != signer:
         raise BundleSignatureError(f"The manifest names key {head.key_id!r} but was signed with key {signer!r}.")
-    _check_hashes(head, files)
+    # The files against the signed list: no more, no fewer, each with its size and SHA-256.
+    present = set(files) - {MANIFEST_NAME, SIGNATURE_NAME}
+    for name in sorted(present ^ set(head.files)):
+        is_, but = ("there", "not listed") if name in present else ("missing", "listed")
+        raise BundleHashError(f"{name!r} is {is_} but {but} in the signed manifest.")
+    for name in sorted(present):
+        entry, signed = file_entry(files[name]), head.files[name]
+        if entry != signed:
+            raise BundleHashError(
+                f"{name!r} has {entry.bytes} bytes with SHA-256 {entry.sha256}; "
+                f"the signed manifest says {signed.bytes} bytes with {signed.sha256}."
+            )
     if ratchet is not None:
         ratchet.check(head.id, head.version, key_id=signer)
     running = host_version() if host is None else host
@@ -158,18 +169,3 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {type(value).__name__}, expected text")
     return value
-
-
-def _check_hashes(head: _Head, files: Mapping[str, bytes]) -> None:
-    """Compare the files with the signed list: no more, no fewer, each with its size and SHA-256."""
-    present = set(files) - {MANIFEST_NAME, SIGNATURE_NAME}
-    for name in sorted(present ^ set(head.files)):
-        found, expected = ("there", "not listed") if name in present else ("missing", "listed")
-        raise BundleHashError(f"{name!r} is {found} but {expected} in the signed manifest.")
-    for name in sorted(present):
-        entry, signed = file_entry(files[name]), head.files[name]
-        if entry != signed:
-            raise BundleHashError(
-                f"{name!r} has {entry.bytes} bytes with SHA-256 {entry.sha256}; "
-                f"the signed manifest says {signed.bytes} bytes with {signed.sha256}."
-            )

@@ -19,7 +19,7 @@ from lsemvae.ecg.errors import EcgError, InferenceError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import missing_knowledge
 from lsemvae.screen.bundle import Bundle, open_bundle
-from lsemvae.screen.runtime.contract import Runtime, RuntimeOutput
+from lsemvae.screen.runtime.contract import Runtime
 from lsemvae.screen.runtime.load import Format, load_runtime
 from lsemvae.screen.selftest import self_test
 
@@ -116,10 +116,21 @@ class Screener:
                 unknown = missing_knowledge(record.source)
                 if unknown:  # a recording that may lack samples or millivolts is not judged
                     report = replace(report, acceptable=False, reasons=(*report.reasons, *unknown))
-            output = self._infer(record, window, report, timings)
-            if output is None:
+            ecg_mv: np.ndarray | None = None
+            try:
+                with _timed(timings, "frontend"):
+                    ecg_mv = frontend.apply_window(record, window, spec=manifest.frontend)
+            except EcgError:
+                if report.acceptable:
+                    raise  # else the gate has named the reason already, and there is nothing to run the model on
+            if ecg_mv is None:
                 decision = decide(None, quality=report, uncertainty=None, rule=manifest.decision)
             else:
+                with _timed(timings, "model"):
+                    output = self.runtime.run(np.ascontiguousarray(ecg_mv[np.newaxis], dtype=np.float32))
+                found, expected = len(output.logits), len(manifest.labels)
+                if found != expected:
+                    raise InferenceError(f"The model returned {found} logits; expected {expected}.")
                 logits = dict(zip(manifest.labels, map(float, output.logits), strict=True))
                 decision = decide(logits, quality=report, uncertainty=output.uncertainty, rule=manifest.decision)
         # Whatever fails is an outcome; the text may name a person, so only the type is logged.
@@ -154,24 +165,6 @@ class Screener:
             columns=MappingProxyType({output.label: output.column for output in manifest.outputs}),
             timings_ms=MappingProxyType(timings_ms),
         )
-
-    def _infer(
-        self, record: EcgRecord, window: frontend.Window, report: quality.QualityReport, timings: dict[str, float]
-    ) -> RuntimeOutput | None:
-        """Run front-end and model; None where a bad recording leaves nothing to run them on."""
-        try:
-            with _timed(timings, "frontend"):
-                ecg_mv = frontend.apply_window(record, window, spec=self.bundle.manifest.frontend)
-        except EcgError:
-            if report.acceptable:
-                raise
-            return None  # the quality gate has named the reason already
-        with _timed(timings, "model"):
-            output = self.runtime.run(np.ascontiguousarray(ecg_mv[np.newaxis], dtype=np.float32))
-        expected = len(self.bundle.manifest.labels)
-        if len(output.logits) != expected:
-            raise InferenceError(f"The model returned {len(output.logits)} logits; expected {expected}.")
-        return output
 
 
 def open_screener(

@@ -63,7 +63,17 @@ def render_strip(x_mv: NDArray[np.floating], *, fs_hz: float, lead: str, style: 
     for number, row in enumerate(rows):
         width = max(1, round(columns * len(row) / len(rows[0])))
         lines += _row(row, low=low, high=high, columns=width, style=style)
-        lines.append(_time_axis(number * seconds, len(row) / fs_hz, columns=width, style=style))
+        # The time below each row: a tick a second, and when the row ends.
+        start_s, row_s = number * seconds, len(row) / fs_hz
+        corner, line, tick = ("\u2514", "\u2500", "\u2534") if style.unicode else ("+", "-", "+")
+        axis = [line] * width
+        for second in range(math.ceil(start_s), math.floor(start_s + row_s) + 1):
+            axis[min(width - 1, int((second - start_s) / row_s * width))] = tick
+        end = f"{start_s + row_s:.1f} s"
+        body = "".join(axis)
+        if width > len(end) + 1:
+            body = f"{body[: width - len(end) - 1]} {end}"
+        lines.append(f"{' ' * _AXIS_WIDTH}{corner}{body}")
     return "\n".join(lines)
 
 
@@ -106,13 +116,3 @@ def _row(x_mv: NDArray[np.floating], *, low: float, high: float, columns: int, s
         label = scale.get(r, "")[:_AXIS_WIDTH].rjust(_AXIS_WIDTH)
         lines.append(f"{label}{chr(0x2502) if style.unicode else '|'}{painted}")
     return lines
-
-
-def _time_axis(start_s: float, seconds: float, *, columns: int, style: StripStyle) -> str:
-    corner, line, tick = ("\u2514", "\u2500", "\u2534") if style.unicode else ("+", "-", "+")
-    axis = [line] * columns
-    for second in range(math.ceil(start_s), math.floor(start_s + seconds) + 1):
-        axis[min(columns - 1, int((second - start_s) / seconds * columns))] = tick
-    end = f"{start_s + seconds:.1f} s"
-    body = "".join(axis)[: columns - len(end) - 1] + " " + end if columns > len(end) + 1 else "".join(axis)
-    return f"{' ' * _AXIS_WIDTH}{corner}{body}"
