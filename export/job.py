@@ -18,7 +18,7 @@ from export.student_run.identity import BundleIdentity, load_identity
 from export.student_run.packaged import work_folder
 from export.student_run.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
-from lsemvae.screen.manifest_parts import version_tuple
+from lsemvae.screen.manifest import version_tuple
 from lsemvae.train.run import read_json
 
 _LOGGER = logging.getLogger(__name__)

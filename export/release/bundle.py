@@ -20,8 +20,16 @@ from export.student_run.source import DecisionSource, RunSource
 from lsemvae.data.labels import prediction_column
 from lsemvae.ecg.errors import BundlePathError
 from lsemvae.ecg.thresholds import QualityThresholds
-from lsemvae.screen.manifest import MANIFEST_NAME, SIGNATURE_NAME, Manifest
-from lsemvae.screen.manifest_parts import InputSpec, OutputSpec, SignatureInfo, file_entry, safe_member
+from lsemvae.screen.manifest import (
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    SignatureInfo,
+    file_entry,
+    safe_member,
+)
 
 MODEL_FILES: Final = {"tflite": "model.tflite", "onnx": "model.onnx"}
 # Shorter ones ("/", "/a/") would be found in any binary file by chance.

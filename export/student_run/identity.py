@@ -11,7 +11,7 @@ from export.errors import ExportModelError
 from export.student_run.source import parse_json
 from lsemvae.data.tasks import BUILT_IN
 from lsemvae.ecg.errors import EcgError
-from lsemvae.screen.manifest_parts import version_tuple
+from lsemvae.screen.manifest import version_tuple
 from lsemvae.train.run import tasks_of
 
 IDENTITY_FILE: Final = "bundle.json"

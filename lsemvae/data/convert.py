@@ -26,7 +26,7 @@ from lsemvae.ecg.errors import EcgError, FormatError
 from lsemvae.ecg.frontend import BASE, FrontendSpec, apply_array
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, select_leads
 from lsemvae.ecg.record import EcgRecord
-from lsemvae.formats.wfdb_reader import find_wfdb, read_wfdb
+from lsemvae.formats.wfdb import find_wfdb, read_wfdb
 
 _LOGGER = logging.getLogger(__name__)
 N_FOLDS_WITHOUT_OWN = 10

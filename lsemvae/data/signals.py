@@ -18,7 +18,7 @@ from lsemvae.data.tomlfile import TomlTable
 from lsemvae.ecg.errors import EcgError, FormatError, TruncatedError
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_leads
 from lsemvae.ecg.record import EcgRecord, record_from_physical
-from lsemvae.formats.wfdb_reader import read_wfdb
+from lsemvae.formats.wfdb import read_wfdb
 
 _CHECKED_ROWS: Final = 64
 """Recordings over which the constants of an array are checked: the relation of the limb leads is a property of all of them."""

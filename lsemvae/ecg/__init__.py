@@ -28,7 +28,17 @@ from lsemvae.ecg.errors import (
     TruncatedError,
     UnitError,
 )
-from lsemvae.ecg.frontend import BASE, FrontendSpec, apply, apply_array, bandpass, best_window, coefficients
+from lsemvae.ecg.frontend import (
+    BASE,
+    FrontendSpec,
+    Window,
+    apply,
+    apply_array,
+    apply_window,
+    bandpass,
+    choose_window,
+    coefficients,
+)
 from lsemvae.ecg.leads import (
     CHEST_LEADS,
     LEADS,
@@ -41,9 +51,11 @@ from lsemvae.ecg.leads import (
     estimate_i_ii,
     select_leads,
 )
-from lsemvae.ecg.quality import LeadQuality, QualityReport, QualityThresholds, Reason, advice, assess
+from lsemvae.ecg.quality import LeadQuality, QualityReport, assess
+from lsemvae.ecg.reasons import Reason, advice
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime, record_from_physical
 from lsemvae.ecg.rule import Calibration, DecisionRule
+from lsemvae.ecg.thresholds import QualityThresholds
 
 __all__ = [
     "ADVICE",
@@ -87,14 +99,16 @@ __all__ = [
     "StoreError",
     "TruncatedError",
     "UnitError",
+    "Window",
     "advice",
     "apply",
     "apply_array",
+    "apply_window",
     "assess",
     "bandpass",
-    "best_window",
     "canonical_lead",
     "canonical_leads",
+    "choose_window",
     "coefficients",
     "decide",
     "derive_limb_leads",

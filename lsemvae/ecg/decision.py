@@ -16,14 +16,12 @@ import numpy as np
 
 from lsemvae.ecg.errors import ADVICE, EcgError, InferenceError
 from lsemvae.ecg.reasons import Reason, advice
-from lsemvae.ecg.rule import Calibration, DecisionRule, sigmoid
+from lsemvae.ecg.rule import DecisionRule, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lsemvae.ecg.quality import QualityReport
-
-__all__ = ["Calibration", "Decision", "DecisionRule", "Outcome", "decide", "error_decision", "sigmoid"]
 
 # Two-sided 95 % of a normal distribution.
 _Z95: Final = 1.96
@@ -90,7 +88,7 @@ class Decision:
 def decide(
     logits: Mapping[str, float] | None, *, quality: QualityReport, uncertainty: float | None, rule: DecisionRule
 ) -> Decision:
-    """Return the decision.
+    """Return the one of four outcomes that logits, quality and uncertainty lead to.
 
     Parameters
     ----------
@@ -110,14 +108,43 @@ def decide(
         the uncertainty too large or the probability inside the abstain band; else DETECTED at or above the threshold;
         else NOT DETECTED.
     """
+    if logits is None and not quality.acceptable:
+        return _abstain(quality.reasons, rule=rule)
     try:
         if logits is None:
-            return _without_logits(quality, rule)
-        calibrated = _calibrated(logits, rule)
-        sure = _checked_uncertainty(uncertainty, rule)
+            raise InferenceError("found no logits for an acceptable recording, expected one for each output")
+        if set(logits) != set(rule.calibrations):
+            raise InferenceError(f"found logits for {sorted(logits)}, expected {sorted(rule.calibrations)}")
+        calibrated = {
+            label: rule.calibrations[label].apply(_number(value, f"logit of {label}"))
+            for label, value in logits.items()
+        }
+        if uncertainty is None and rule.max_uncertainty is not None:
+            raise InferenceError(f"found no uncertainty, expected one of at most {rule.max_uncertainty:g}")
+        sure = None if uncertainty is None else _number(uncertainty, "uncertainty")
     except InferenceError as error:
         return error_decision(error, label=rule.primary)
-    return _outcome(calibrated, quality=quality, uncertainty=sure, rule=rule)
+
+    probabilities = {label: sigmoid(logit) for label, logit in calibrated.items()}
+    p = probabilities[rule.primary]
+    reasons = quality.reasons or (Reason.OUT_OF_RANGE,)
+    if quality.acceptable:
+        low, high = rule.abstain_band
+        too_wide = rule.max_uncertainty is not None and sure is not None and sure > rule.max_uncertainty
+        reasons = (Reason.UNCERTAIN,) if too_wide or low <= p < high else ()
+    if reasons:
+        return _abstain(reasons, rule=rule, probabilities=probabilities, uncertainty=sure)
+    half = _Z95 * rule.interval_logit_sd
+    detected = p >= rule.thresholds[rule.primary]
+    return Decision(
+        outcome=Outcome.DETECTED if detected else Outcome.NOT_DETECTED,
+        label=rule.primary,
+        probability=p,
+        interval=(sigmoid(calibrated[rule.primary] - half), sigmoid(calibrated[rule.primary] + half)),
+        probabilities=MappingProxyType(probabilities),
+        uncertainty=sure,
+        advice=_DETECTED_ADVICE if detected else _NOT_DETECTED_ADVICE,
+    )
 
 
 def error_decision(error: BaseException, *, label: str = "") -> Decision:
@@ -135,65 +162,12 @@ def error_decision(error: BaseException, *, label: str = "") -> Decision:
     )
 
 
-def _without_logits(quality: QualityReport, rule: DecisionRule) -> Decision:
-    if quality.acceptable:
-        raise InferenceError("found no logits for an acceptable recording, expected one for each output")
-    return _abstain(quality.reasons, rule=rule)
-
-
-def _calibrated(logits: Mapping[str, float], rule: DecisionRule) -> dict[str, float]:
-    """Return the calibrated logit by label, or raise InferenceError."""
-    if set(logits) != set(rule.calibrations):
-        raise InferenceError(f"found logits for {sorted(logits)}, expected {sorted(rule.calibrations)}")
-    return {
-        label: rule.calibrations[label].apply(_number(value, f"logit of {label}")) for label, value in logits.items()
-    }
-
-
-def _checked_uncertainty(uncertainty: float | None, rule: DecisionRule) -> float | None:
-    if uncertainty is not None:
-        return _number(uncertainty, "uncertainty")
-    if rule.max_uncertainty is not None:
-        raise InferenceError(f"found no uncertainty, expected one of at most {rule.max_uncertainty:g}")
-    return None
-
-
 def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InferenceError(f"found {name} {value!r}, expected a number")
     if not math.isfinite(value):
         raise InferenceError(f"found {name} {value!r}, expected a finite number")
     return float(value)
-
-
-def _outcome(
-    calibrated: Mapping[str, float], *, quality: QualityReport, uncertainty: float | None, rule: DecisionRule
-) -> Decision:
-    """Return the decision for numbers that are known to be finite."""
-    probabilities = {label: sigmoid(logit) for label, logit in calibrated.items()}
-    p = probabilities[rule.primary]
-    reasons = quality.reasons or (Reason.OUT_OF_RANGE,)
-    if quality.acceptable:
-        reasons = (Reason.UNCERTAIN,) if _unsure(p, uncertainty, rule) else ()
-    if reasons:
-        return _abstain(reasons, rule=rule, probabilities=probabilities, uncertainty=uncertainty)
-    half = _Z95 * rule.interval_logit_sd
-    detected = p >= rule.thresholds[rule.primary]
-    return Decision(
-        outcome=Outcome.DETECTED if detected else Outcome.NOT_DETECTED,
-        label=rule.primary,
-        probability=p,
-        interval=(sigmoid(calibrated[rule.primary] - half), sigmoid(calibrated[rule.primary] + half)),
-        probabilities=MappingProxyType(probabilities),
-        uncertainty=uncertainty,
-        advice=_DETECTED_ADVICE if detected else _NOT_DETECTED_ADVICE,
-    )
-
-
-def _unsure(p: float, uncertainty: float | None, rule: DecisionRule) -> bool:
-    low, high = rule.abstain_band
-    too_wide = rule.max_uncertainty is not None and uncertainty is not None and uncertainty > rule.max_uncertainty
-    return too_wide or low <= p < high
 
 
 def _abstain(

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from lsemvae.ecg.record import EcgRecord
 
-__all__ = ["BASE", "FrontendSpec", "apply", "apply_array", "bandpass", "best_window", "coefficients", "resample"]
-
 Float32Array = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
 
@@ -99,7 +97,10 @@ class FrontendSpec:
             "resample_db",
             "clip_mv",
         ):
-            object.__setattr__(self, name, _positive(getattr(self, name), name))
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ManifestError(f"found {name} {value!r}, expected a number above 0")
+            object.__setattr__(self, name, float(value))
         if isinstance(self.n_samples, bool) or not isinstance(self.n_samples, int) or self.n_samples < 1:
             raise ManifestError(f"found n_samples {self.n_samples!r}, expected a whole number above 0")
         if self.edges not in _EXTENDERS:
@@ -137,13 +138,44 @@ class FrontendSpec:
         return hashlib.sha256(coefficients(self).astype("<f8").tobytes() + text.encode("ascii")).hexdigest()
 
 
-def _positive(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ManifestError(f"found {name} {value!r}, expected a number above 0")
-    return float(value)
-
-
 BASE: Final = FrontendSpec()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The part of a record that the quality gate judges and the model sees: chosen once, given to both.
+
+    Attributes
+    ----------
+    leads
+        Leads that the model takes; rows of the front-end's result.
+    judged
+        Leads of the record that the gate judges: those of `leads`, and every limb lead that was recorded, because what
+        is derived from them cannot be better than they are.
+    start, stop
+        First sample and end, counted in samples of the record; both 0 where nothing is undisturbed.
+    least
+        Samples of the shortest window that the model accepts.
+    stretch
+        The undisturbed stretch that holds the window; the filter sees all of it. None where nothing is undisturbed.
+    """
+
+    leads: tuple[str, ...]
+    judged: tuple[str, ...]
+    start: int
+    stop: int
+    least: int
+    stretch: Interval | None
+
+    @property
+    def n_samples(self) -> int:
+        """Length in samples of the record."""
+        return self.stop - self.start
+
+    @property
+    def enough(self) -> bool:
+        """Whether the window is long enough for the model."""
+        return self.stretch is not None and self.stretch.stop - self.start >= self.least
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
@@ -215,11 +247,7 @@ def apply_array(x_mv: npt.ArrayLike, *, fs_hz: float, spec: FrontendSpec = BASE)
 def apply(
     record: EcgRecord, *, leads: Sequence[str], spec: FrontendSpec = BASE, start_s: float | None = None
 ) -> Float32Array:
-    """Return what a model sees of a record.
-
-    Leads are taken by name; missing limb leads are derived. The undisturbed stretch around the window (the whole
-    record, where it has neither gap nor lead-off) is resampled and filtered, then the window is cut, so the filter
-    never sees a fill value.
+    """Return what a model sees of a record: its leads in mV, filtered, cut to the first undisturbed window.
 
     Parameters
     ----------
@@ -228,7 +256,7 @@ def apply(
     leads
         Wanted leads; rows of the result.
     start_s
-        Begin of the window in seconds; None takes :func:`best_window`.
+        Begin of the window in seconds; None takes the first that is possible.
 
     Returns
     -------
@@ -237,35 +265,91 @@ def apply(
 
     Raises
     ------
+    RateError
+        If the record's rate is outside 100 to 1000 Hz.
     LengthError
         If no undisturbed window is there.
+    LeadError
+        If a wanted lead is neither recorded nor derivable.
+    """
+    check_rate(record.fs_hz)
+    return apply_window(record, choose_window(record, spec, leads=leads, start_s=start_s), spec=spec)
+
+
+def apply_window(record: EcgRecord, window: Window, *, spec: FrontendSpec = BASE) -> Float32Array:
+    """Return what a model sees of a record through a window chosen for `spec`; result and errors are those of `apply`.
+
+    Leads are taken by name; missing limb leads are derived. The undisturbed stretch around the window (the whole
+    record, where it has neither gap nor lead-off) is resampled and filtered, then the window is cut, so the filter
+    never sees a fill value.
     """
     fs_hz = check_rate(record.fs_hz)
-    window = _window_at(record, start_s, spec, leads) if start_s is not None else best_window(record, spec, leads=leads)
-    run = next(run for run in free_runs(record, leads=leads) if run.start <= window.start and window.stop <= run.stop)
-    counts = record.samples[:, run.start : run.stop] * (record.lsb_uv * 1e-3)
-    chosen = select_leads(counts, leads=record.leads, wanted=leads).astype(np.float64, copy=False)
-    start = round((window.start - run.start) * spec.fs_hz / fs_hz)
+    stretch = window.stretch
+    if stretch is None or not window.enough:
+        longest = stretch.n_samples if stretch else 0
+        raise LengthError(
+            f"found at most {longest / fs_hz:.2f} s without interruption in {record.duration_s:.2f} s, "
+            f"expected {window.least / fs_hz:.2f} s (gaps: {len(record.gaps)}, lead-off: {len(record.lead_off)})"
+        )
+    mv = record.samples[:, stretch.start : stretch.stop] * (record.lsb_uv * 1e-3)
+    chosen = select_leads(mv, leads=record.leads, wanted=window.leads).astype(np.float64, copy=False)
+    start = round((window.start - stretch.start) * spec.fs_hz / fs_hz)
     return _window(_filtered(chosen, fs_hz=fs_hz, spec=spec), start=start, spec=spec)
 
 
-def best_window(record: EcgRecord, spec: FrontendSpec = BASE, *, leads: Sequence[str] = MEASURED_LEADS) -> Interval:
-    """Return the first window without gap and lead-off, in samples of the record.
+def choose_window(
+    record: EcgRecord,
+    spec: FrontendSpec = BASE,
+    *,
+    leads: Sequence[str] = MEASURED_LEADS,
+    start_s: float | None = None,
+) -> Window:
+    """Return the window of a record: the first that is long enough, has no gap and no lead-off.
+
+    Where no stretch is long enough, the longest is returned, for the gate to judge and say why; the front-end refuses
+    it. The rate is not looked at: the gate names a wrong one, the front-end refuses it.
+
+    Parameters
+    ----------
+    record
+        The recording.
+    spec
+        Front-end of the model; it says how long the window is.
+    leads
+        Leads that the model takes.
+    start_s
+        Begin of the window in seconds instead of the first that is possible.
 
     Raises
     ------
     LengthError
-        If there is none.
+        If `start_s` lies outside the record or a disturbance follows it.
     """
-    needed, least = _window_samples(record, spec)
-    longest = 0
-    for run in free_runs(record, leads=leads):
-        if run.n_samples >= least:
-            return Interval(run.start, min(run.stop, run.start + needed))
-        longest = max(longest, run.n_samples)
-    raise LengthError(
-        f"found at most {longest / record.fs_hz:.2f} s without interruption in {record.duration_s:.2f} s, "
-        f"expected {least / record.fs_hz:.2f} s (gaps: {len(record.gaps)}, lead-off: {len(record.lead_off)})"
+    wanted = canonical_leads(leads)
+    exact = spec.duration_s * record.fs_hz
+    needed, least = round(exact), int(np.ceil(exact * (1 - TOLERATED_SHORTFALL) - 1e-9))
+    runs = free_runs(record, leads=wanted)
+    if start_s is None:
+        long_enough = next((run for run in runs if run.n_samples >= least), None)
+        stretch = long_enough or max(runs, key=lambda run: run.n_samples, default=None)
+        start = stretch.start if stretch else 0
+    else:
+        if not 0 <= start_s < record.duration_s:
+            raise LengthError(f"found window start {start_s!r} s, expected 0 to {record.duration_s:.2f} s")
+        start = round(start_s * record.fs_hz)
+        stretch = next((run for run in runs if run.start <= start and start + least <= run.stop), None)
+        if stretch is None:
+            seconds = least / record.fs_hz
+            raise LengthError(
+                f"found a gap, lead-off or the end within {seconds:.2f} s of {start_s:g} s, expected none"
+            )
+    return Window(
+        leads=wanted,
+        judged=tuple(lead for lead in record.leads if lead in LIMB_LEADS or lead in wanted),
+        start=start,
+        stop=min(stretch.stop, start + needed) if stretch else 0,
+        least=least,
+        stretch=stretch,
     )
 
 
@@ -288,27 +372,8 @@ def free_runs(record: EcgRecord, *, leads: Sequence[str] = MEASURED_LEADS) -> tu
     return tuple(runs)
 
 
-def _window_samples(record: EcgRecord, spec: FrontendSpec) -> tuple[int, int]:
-    """Return the samples of a full window and of the shortest one that is accepted, at the record's rate."""
-    exact = spec.duration_s * check_rate(record.fs_hz)
-    return round(exact), int(np.ceil(exact * (1 - TOLERATED_SHORTFALL) - 1e-9))
-
-
-def _window_at(record: EcgRecord, start_s: float, spec: FrontendSpec, leads: Sequence[str]) -> Interval:
-    """Return the window that begins at `start_s`, or raise LengthError if it is disturbed or leaves the record."""
-    needed, least = _window_samples(record, spec)
-    if not 0 <= start_s < record.duration_s:
-        raise LengthError(f"found window start {start_s!r} s, expected 0 to {record.duration_s:.2f} s")
-    start = round(start_s * record.fs_hz)
-    for run in free_runs(record, leads=leads):
-        if run.start <= start and start + least <= run.stop:
-            return Interval(start, min(run.stop, start + needed))
-    seconds = least / record.fs_hz
-    raise LengthError(f"found a gap, lead-off or the end within {seconds:.2f} s of {start_s:g} s, expected none")
-
-
 def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArray:
-    """Return `[..., time]` at the specification's rate, band-passed; a window less the tolerated shortfall, or more."""
+    """Return `[..., time]` resampled and band-passed; refuse what is more than 1 % shorter than the window."""
     n_out = output_length(x_mv.shape[-1], fs_in_hz=fs_hz, fs_out_hz=spec.fs_hz)
     least = spec.n_samples * (1 - TOLERATED_SHORTFALL)
     if n_out < least - 1e-9:
@@ -320,7 +385,7 @@ def _filtered(x_mv: FloatArray, *, fs_hz: float, spec: FrontendSpec) -> FloatArr
 
 
 def _window(filtered: FloatArray, *, start: int, spec: FrontendSpec) -> Float32Array:
-    """Return `n_samples` from `start`, clipped, the end continued point-symmetrically where up to 1 % is missing."""
+    """Return the window from `start`, clipped; up to 1 % that is missing at its end is continued point-symmetrically."""
     window = filtered[..., start : start + spec.n_samples]
     short = spec.n_samples - window.shape[-1]
     if short:

@@ -163,7 +163,11 @@ def select_leads(samples: npt.ArrayLike, *, leads: Sequence[str], wanted: Sequen
             f"found leads {_listing(names)}, expected also {_listing(lost)}",
             advice="Chest leads cannot be computed from limb leads: record them, or use a model for limb leads.",
         )
-    derived = derive_limb_leads(*_i_ii(x, names)) if missing else x[:0]
+    derived = x[:0]
+    if missing:
+        measured = set(MEASURED_LEADS) <= set(names)
+        i_ii = x[[names.index("I"), names.index("II")]] if measured else estimate_i_ii(x, leads=names)
+        derived = derive_limb_leads(*i_ii)
     return np.stack([x[names.index(name)] if name in names else derived[LIMB_LEADS.index(name)] for name in targets])
 
 
@@ -191,13 +195,6 @@ def einthoven_residual(samples: npt.ArrayLike, *, leads: Sequence[str]) -> float
     limb = x[[names.index(name) for name in present]].astype(np.float64)
     fit = LIMB_MATRIX[[LIMB_LEADS.index(name) for name in present]] @ estimate_i_ii(limb, leads=present)
     return float(np.sqrt(np.mean((limb - fit) ** 2)))
-
-
-def _i_ii(x: FloatArray, names: tuple[str, ...]) -> FloatArray:
-    """Return leads I and II `[2, time]`: as measured where both are present, else estimated."""
-    if set(MEASURED_LEADS) <= set(names):
-        return x[[names.index("I"), names.index("II")]]
-    return estimate_i_ii(x, leads=names)
 
 
 def _rows(samples: npt.ArrayLike, leads: Sequence[str]) -> tuple[FloatArray, tuple[str, ...]]:

@@ -44,7 +44,7 @@ BEAT_BLOCK_S: Final = 1.6
 
 
 def flat_fraction(x_mv: FloatArray, *, fs_hz: float) -> FloatArray:
-    """Return for each lead the part of the time that lies in any stretch of 1.6 s that ranges over less than 20 uV."""
+    """Return for each lead the part of the time without signal: inside 1.6 s that range over less than 20 uV."""
     steps = _blocks(x_mv, round(FLAT_STEP_S * fs_hz))
     width = min(round(FLAT_BLOCK_S / FLAT_STEP_S), steps.shape[1])
     highest = np.lib.stride_tricks.sliding_window_view(steps.max(axis=-1), width, axis=1).max(axis=-1)
@@ -56,7 +56,10 @@ def flat_fraction(x_mv: FloatArray, *, fs_hz: float) -> FloatArray:
 
 
 def saturated_mask(counts: Int16Array, *, fs_hz: float, lsb_mv: float) -> npt.NDArray[np.bool_]:
-    """Return where a lead is at a limit: an int16 rail, or 40 ms unchanged at its own extreme 1 mV off its median."""
+    """Return where a lead is at a limit of the device, `[lead, time]`.
+
+    A limit is the largest or smallest int16, or 40 ms without change at the lead's own extreme, 1 mV off its median.
+    """
     rails = (counts == INT16_RAILS[0]) | (counts == INT16_RAILS[1])
     median = np.median(counts, axis=-1, keepdims=True)
     far = np.abs(counts - median) * lsb_mv > STUCK_LEVEL_MV
@@ -82,7 +85,7 @@ def rms_mv(x_mv: FloatArray) -> FloatArray:
 
 
 def limb_contradiction_mv(x_mv: FloatArray, *, leads: Sequence[str]) -> float:
-    """Return the largest contradiction among limb leads: how far a lead is from what the others say of it.
+    """Return in mV the largest deviation of a limb lead from its prediction by the other limb leads.
 
     For each lead the root mean square of the difference to its least-squares prediction from the other limb leads:
     the residual of the two-dimensional fit over one less the lead's leverage (Allen 1974, PRESS). 0.0 where there are

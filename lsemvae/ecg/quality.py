@@ -1,8 +1,9 @@
 """The quality gate: may this recording be judged at all?
 
-The gate looks at the stretch that the front-end would use: the first 10 s without gap or lead-off, or the longest
-such stretch where none is long enough. It sees the raw counts (limits, flat lines), the millivolts (drift, noise,
-Einthoven) and the band-passed signal (amplitude, beats). It never raises because of what a signal holds.
+The gate judges the window that the model sees (:func:`lsemvae.ecg.frontend.choose_window`): its raw counts (limits, flat
+lines), the millivolts (drift, noise, Einthoven) and the band-passed signal (amplitude, beats). Where no window is long
+enough for the model, the longest is judged, so that the operator learns more than "too short". It never raises because
+of what a signal holds.
 """
 
 from __future__ import annotations
@@ -16,25 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from lsemvae.ecg import measures
-from lsemvae.ecg.frontend import BASE, bandpass, free_runs
-from lsemvae.ecg.leads import (
-    LIMB_LEADS,
-    MEASURED_LEADS,
-    canonical_leads,
-    derive_limb_leads,
-    estimate_i_ii,
-)
-from lsemvae.ecg.reasons import Reason, advice
-from lsemvae.ecg.resample import MAX_RATE_HZ, MIN_RATE_HZ, resample
-from lsemvae.ecg.runs import Interval
+from lsemvae.ecg.frontend import BASE, Window, bandpass, choose_window, free_runs
+from lsemvae.ecg.leads import LIMB_LEADS, derive_limb_leads, estimate_i_ii
+from lsemvae.ecg.reasons import Reason
+from lsemvae.ecg.resample import MAX_RATE_HZ, MIN_RATE_HZ, output_length, resample
 from lsemvae.ecg.thresholds import QualityThresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from lsemvae.ecg.record import EcgRecord
-
-__all__ = ["LeadQuality", "QualityReport", "QualityThresholds", "Reason", "advice", "assess"]
+    from lsemvae.ecg.runs import Interval
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,7 +81,7 @@ class QualityReport:
 
 
 def assess(
-    record: EcgRecord, *, thresholds: QualityThresholds | None = None, leads: Sequence[str] = LIMB_LEADS
+    record: EcgRecord, window: Window | None = None, *, thresholds: QualityThresholds | None = None
 ) -> QualityReport:
     """Return the quality of a recording.
 
@@ -96,11 +89,12 @@ def assess(
     ----------
     record
         The recording; judged by its counts, so before any filter.
+    window
+        What the model will see of it, from :func:`lsemvae.ecg.frontend.choose_window`; exactly this is judged. None
+        takes the window of a model for the six limb leads. Leads that the record does not hold are passed over, since
+        what is derived from two limb leads says nothing new.
     thresholds
         Limits; None takes the defaults.
-    leads
-        Leads to judge. Those that the record does not hold are passed over (derived leads say nothing new), but I and
-        II must be present or derivable.
 
     Returns
     -------
@@ -108,101 +102,70 @@ def assess(
         Reasons in the order of :class:`Reason`; figures of every judged lead.
     """
     limits = thresholds or QualityThresholds()
-    wanted = [lead for lead in record.leads if lead in canonical_leads(leads)]
-    reasons = _contact_reasons(record, limits)
-    run = max(
-        free_runs(record, leads=wanted or MEASURED_LEADS),
-        key=lambda r: (_usable(r, record, limits), -r.start),
-        default=None,
-    )
+    seen = window or choose_window(record, leads=LIMB_LEADS)
+    reasons = _contact_reasons(record, seen, limits)
     details = {"duration_s": record.duration_s, "received_s": record.received_samples / record.fs_hz}
     judged: tuple[LeadQuality, ...] = ()
-    if run is not None and wanted and Reason.RATE not in reasons and run.n_samples >= _LEAST_JUDGED_S * record.fs_hz:
-        window = Interval(run.start, min(run.stop, run.start + round(BASE.duration_s * record.fs_hz)))
-        judged, more, figures = _judge(record, window, tuple(wanted), limits)
-        reasons |= more
+    stretch = seen.stretch if seen.judged and Reason.RATE not in reasons else None
+    if stretch is not None and stretch.n_samples >= _LEAST_JUDGED_S * record.fs_hz:
+        judged, figures = _judge(record, seen, stretch, limits)
         details |= figures
-    reasons |= {reason for lead in judged for reason in lead.reasons}
+        broken = (
+            (Reason.NON_FINITE, not all(math.isfinite(value) for value in figures.values())),
+            (Reason.EINTHOVEN, figures.get("einthoven_mv", 0.0) > limits.max_einthoven_mv),
+            (
+                Reason.AMPLITUDE,
+                record.gain_known
+                and not limits.min_rms_mv <= figures.get("limb_rms_mv", limits.min_rms_mv) <= limits.max_rms_mv,
+            ),
+            (Reason.NO_BEATS, figures.get("beat_contrast", math.inf) < limits.min_beat_contrast),
+        )
+        reasons |= {reason for reason, found in broken if found}
+        reasons |= {reason for lead in judged for reason in lead.reasons}
     ordered = tuple(reason for reason in Reason if reason in reasons)
     return QualityReport(acceptable=not ordered, reasons=ordered, leads=judged, details=MappingProxyType(details))
 
 
-def _usable(run: Interval, record: EcgRecord, limits: QualityThresholds) -> int:
-    """Return a stretch's length in samples, but no more than the window: of several long enough the first is taken."""
-    return min(run.n_samples, math.ceil(limits.min_duration_s * record.fs_hz))
-
-
-def _contact_reasons(record: EcgRecord, limits: QualityThresholds) -> set[Reason]:
+def _contact_reasons(record: EcgRecord, window: Window, limits: QualityThresholds) -> set[Reason]:
     """Return what is wrong before any sample is looked at."""
-    reasons = set()
     least = limits.min_duration_s * record.fs_hz - 1e-6
+
+    def has_free(part: EcgRecord) -> bool:
+        return any(run.n_samples >= least for run in free_runs(part, leads=window.leads))
+
+    reasons = set()
     if not MIN_RATE_HZ <= record.fs_hz <= MAX_RATE_HZ:
         reasons.add(Reason.RATE)
     if len([lead for lead in record.leads if lead in LIMB_LEADS]) < 2:
         reasons.add(Reason.MISSING_LEAD)
     if record.received_samples < least:
         reasons.add(Reason.TOO_SHORT)
-    if record.n_samples >= least and not _has_free(record, least):
-        if not _has_free(record.with_(lead_off=()), least):
+    if record.n_samples >= least and not has_free(record):
+        if not has_free(record.with_(lead_off=())):
             reasons.add(Reason.GAP)
-        if record.lead_off and (not record.gaps or not _has_free(record.with_(gaps=()), least)):
+        if record.lead_off and (not record.gaps or not has_free(record.with_(gaps=()))):
             reasons.add(Reason.LEAD_OFF)
     return reasons
 
 
-def _has_free(record: EcgRecord, least: float) -> bool:
-    return any(run.n_samples >= least for run in free_runs(record, leads=record.leads))
-
-
 def _judge(
-    record: EcgRecord, window: Interval, leads: tuple[str, ...], limits: QualityThresholds
-) -> tuple[tuple[LeadQuality, ...], set[Reason], dict[str, float]]:
-    """Return the verdict by lead, the reasons that concern all leads, and the figures behind them."""
-    rows = [record.leads.index(lead) for lead in leads]
+    record: EcgRecord, window: Window, stretch: Interval, limits: QualityThresholds
+) -> tuple[tuple[LeadQuality, ...], dict[str, float]]:
+    """Return the verdict on each lead, and the figures that concern the limb leads together.
+
+    As in the front-end, the filter sees the whole undisturbed stretch, and the window is cut from what it returns.
+    """
+    rows = [record.leads.index(lead) for lead in window.judged]
+    stretch_mv = record.samples[rows, stretch.start : stretch.stop].astype(np.float64)
+    stretch_mv *= record.lsb_uv * 1e-3
+    slow_mv = resample(stretch_mv, fs_in_hz=record.fs_hz, fs_out_hz=_FS_HZ)
+    before = window.start - stretch.start
+    first = round(before * _FS_HZ / record.fs_hz)
+    cut = slice(first, first + output_length(window.n_samples, fs_in_hz=record.fs_hz, fs_out_hz=_FS_HZ))
+    filtered_mv, slow_mv = bandpass(slow_mv)[:, cut], slow_mv[:, cut]
+    raw_mv = stretch_mv[:, before : before + window.n_samples]
+
     counts = record.samples[rows, window.start : window.stop]
-    raw_mv = counts.astype(np.float64) * (record.lsb_uv * 1e-3)
-    slow_mv = resample(raw_mv, fs_in_hz=record.fs_hz, fs_out_hz=_FS_HZ)
-    filtered_mv = bandpass(slow_mv)
-    limb = [k for k, lead in enumerate(leads) if lead in LIMB_LEADS]
-    figures = _figures(filtered_mv[limb], slow_mv[limb], tuple(leads[k] for k in limb))
-    judged = _judge_leads(record, window, leads, limits, (counts, raw_mv, slow_mv, filtered_mv))
-    return judged, _limb_reasons(figures, limits, gain_known=record.gain_known), figures
-
-
-def _figures(filtered_mv: FloatArray, slow_mv: FloatArray, limb: tuple[str, ...]) -> dict[str, float]:
-    """Return the figures that concern the limb leads together; of all six, however many were measured."""
-    if len(limb) < 2:
-        return {}
-    six_mv = derive_limb_leads(*estimate_i_ii(filtered_mv, leads=limb)).astype(np.float64)
-    level_mv = slow_mv - slow_mv.mean(axis=-1, keepdims=True)
-    return {
-        "limb_rms_mv": float(np.sqrt(np.mean(six_mv**2))),
-        "beat_contrast": measures.beat_contrast(six_mv, fs_hz=_FS_HZ),
-        "einthoven_mv": measures.limb_contradiction_mv(level_mv, leads=limb),
-    }
-
-
-def _limb_reasons(figures: Mapping[str, float], limits: QualityThresholds, *, gain_known: bool) -> set[Reason]:
-    reasons = set()
-    if not all(math.isfinite(value) for value in figures.values()):
-        reasons.add(Reason.NON_FINITE)
-    if figures.get("einthoven_mv", 0.0) > limits.max_einthoven_mv:
-        reasons.add(Reason.EINTHOVEN)
-    if gain_known and not limits.min_rms_mv <= figures.get("limb_rms_mv", limits.min_rms_mv) <= limits.max_rms_mv:
-        reasons.add(Reason.AMPLITUDE)
-    if figures.get("beat_contrast", math.inf) < limits.min_beat_contrast:
-        reasons.add(Reason.NO_BEATS)
-    return reasons
-
-
-def _judge_leads(
-    record: EcgRecord,
-    window: Interval,
-    leads: tuple[str, ...],
-    limits: QualityThresholds,
-    signals: tuple[npt.NDArray[np.int16], FloatArray, FloatArray, FloatArray],
-) -> tuple[LeadQuality, ...]:
-    counts, raw_mv, slow_mv, filtered_mv = signals
     stuck = measures.saturated_mask(counts, fs_hz=record.fs_hz, lsb_mv=record.lsb_uv * 1e-3)
     for run in record.saturated:
         stuck[:, max(0, run.start - window.start) : max(0, run.stop - window.start)] = True
@@ -213,19 +176,27 @@ def _judge_leads(
         "flat_fraction": measures.flat_fraction(raw_mv, fs_hz=record.fs_hz),
         "saturated_fraction": stuck.mean(axis=-1),
     }
-    return tuple(
-        LeadQuality(lead=lead, reasons=_lead_reasons(figures, limits), **figures)
-        for k, lead in enumerate(leads)
-        for figures in [{name: float(values[k]) for name, values in columns.items()}]
-    )
+    judged = []
+    for k, lead in enumerate(window.judged):
+        values = {name: float(column[k]) for name, column in columns.items()}
+        broken = (
+            (Reason.FLAT, values["flat_fraction"] > limits.max_flat_fraction),
+            (Reason.SATURATED, values["saturated_fraction"] > limits.max_saturated_fraction),
+            (Reason.NOISE, values["noise_mv"] > limits.max_noise_mv),
+            (Reason.BASELINE, values["baseline_mv"] > limits.max_baseline_mv),
+            (Reason.NON_FINITE, not all(math.isfinite(value) for value in values.values())),
+        )
+        judged.append(LeadQuality(lead=lead, reasons=tuple(reason for reason, found in broken if found), **values))
 
-
-def _lead_reasons(figures: Mapping[str, float], limits: QualityThresholds) -> tuple[Reason, ...]:
-    broken = (
-        (Reason.FLAT, figures["flat_fraction"] > limits.max_flat_fraction),
-        (Reason.SATURATED, figures["saturated_fraction"] > limits.max_saturated_fraction),
-        (Reason.NOISE, figures["noise_mv"] > limits.max_noise_mv),
-        (Reason.BASELINE, figures["baseline_mv"] > limits.max_baseline_mv),
-        (Reason.NON_FINITE, not all(math.isfinite(value) for value in figures.values())),
-    )
-    return tuple(reason for reason, found in broken if found)
+    limb = [k for k, lead in enumerate(window.judged) if lead in LIMB_LEADS]
+    if len(limb) < 2:
+        return tuple(judged), {}
+    names = tuple(window.judged[k] for k in limb)
+    # Of all six limb leads, however many were measured.
+    six_mv = derive_limb_leads(*estimate_i_ii(filtered_mv[limb], leads=names)).astype(np.float64)
+    level_mv = slow_mv[limb] - slow_mv[limb].mean(axis=-1, keepdims=True)
+    return tuple(judged), {
+        "limb_rms_mv": float(np.sqrt(np.mean(six_mv**2))),
+        "beat_contrast": measures.beat_contrast(six_mv, fs_hz=_FS_HZ),
+        "einthoven_mv": measures.limb_contradiction_mv(level_mv, leads=names),
+    }

@@ -109,8 +109,20 @@ class EcgRecord:
         put(self, "samples", _checked_samples(self.samples, len(self.leads)))
         put(self, "lsb_uv", check_lsb_uv(self.lsb_uv))
         put(self, "fs_hz", check_fs_hz(self.fs_hz))
-        put(self, "offset_uv", _checked_offsets(self.offset_uv, len(self.leads)))
-        _check_texts(self)
+        offsets = tuple(self.offset_uv) or (0.0,) * len(self.leads)
+        if len(offsets) != len(self.leads):
+            raise UnitError(f"found {len(offsets)} offsets, expected {len(self.leads)}, one for each lead")
+        if any(_real(value) is None for value in offsets):
+            raise UnitError(f"found offsets {offsets!r}, expected finite microvolts")
+        put(self, "offset_uv", tuple(float(value) for value in offsets))
+        if not isinstance(self.device, str) or not isinstance(self.record_id, str):
+            raise FormatError(f"found device {self.device!r} and record_id {self.record_id!r}, expected text")
+        if not isinstance(self.source, SourceInfo):
+            raise FormatError(f"found source {self.source!r}, expected a SourceInfo")
+        if self.gain_known and not self.source.calibrated:
+            raise FormatError("found a known gain from a source that is not calibrated, expected gain_known=False")
+        if not isinstance(self.gain_known, bool):
+            raise FormatError(f"found gain_known {self.gain_known!r}, expected True or False")
         put(self, "gaps", checked_runs(self.gaps, "gap", self.n_samples))
         put(self, "saturated", checked_runs(self.saturated, "saturated run", self.n_samples))
         put(self, "lead_off", checked_lead_off(self.lead_off, self.leads, self.n_samples))
@@ -183,10 +195,8 @@ def record_from_physical(
         their `lsb_uv`.
     unit
         "uV", "mV" or "V".
-    fs_hz
-        Sampling rate.
-    leads
-        Lead names of the rows.
+    fs_hz, leads
+        Sampling rate, and lead names of the rows.
     lsb_uv
         Size of one count. None takes 1 uV, doubled until the largest value fits into 16 bits.
     **fields
@@ -200,10 +210,25 @@ def record_from_physical(
         If the values are integers, not finite, or not `[lead, time]`.
     """
     scale_uv = microvolts_per(unit)
+    array = np.asarray(x)
+    if array.dtype.kind != "f":
+        raise SampleError(
+            f"found samples of type {array.dtype}, expected floating-point voltages",
+            advice="Build EcgRecord from integer counts with their count size in microvolts.",
+        )
+    if array.ndim != 2:
+        raise SampleError(f"found samples of shape {array.shape}, expected (lead, time)")
+    if array.size == 0:
+        raise LengthError(f"found 0 samples (shape {array.shape}), expected at least 1")
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise SampleError(f"found {bad} samples that are NaN or infinite, expected 0")
     with np.errstate(over="ignore"):  # refused below
-        values_uv = _finite_floats(x) * scale_uv
+        values_uv = array.astype(np.float64) * scale_uv
     largest_uv = float(np.max(np.abs(values_uv)))
-    lsb = _fitting_lsb_uv(largest_uv) if lsb_uv is None else check_lsb_uv(lsb_uv)
+    lsb = _FIRST_LSB_UV if lsb_uv is None else check_lsb_uv(lsb_uv)
+    while lsb_uv is None and largest_uv / lsb >= _INT16_MAX + 0.5 and lsb * 2 <= MAX_LSB_UV:
+        lsb *= 2
     if largest_uv / lsb >= _INT16_MAX + 0.5 or not np.isfinite(largest_uv):
         raise UnitError(
             f"found a value of {largest_uv:g} uV, expected at most {_INT16_MAX * lsb:g} uV at {lsb:g} uV per count",
@@ -236,18 +261,8 @@ def _real(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _check_texts(record: EcgRecord) -> None:
-    if not isinstance(record.device, str) or not isinstance(record.record_id, str):
-        raise FormatError(f"found device {record.device!r} and record_id {record.record_id!r}, expected text")
-    if not isinstance(record.source, SourceInfo):
-        raise FormatError(f"found source {record.source!r}, expected a SourceInfo")
-    if record.gain_known and not record.source.calibrated:
-        raise FormatError("found a known gain from a source that is not calibrated, expected gain_known=False")
-    if not isinstance(record.gain_known, bool):
-        raise FormatError(f"found gain_known {record.gain_known!r}, expected True or False")
-
-
 def _checked_samples(samples: Int16Array, n_leads: int) -> Int16Array:
+    """Return the array itself where nobody can write to it, else a read-only native copy."""
     array = np.asarray(samples)
     if array.dtype.newbyteorder("=") != np.int16:
         raise SampleError(
@@ -262,51 +277,12 @@ def _checked_samples(samples: Int16Array, n_leads: int) -> Int16Array:
         )
     if array.shape[1] == 0:
         raise LengthError("found 0 samples, expected at least 1")
-    return _frozen(array)
-
-
-def _frozen(array: Int16Array) -> Int16Array:
-    """Return the array itself where nobody can write to it, else a read-only native copy."""
     owner = array.base if isinstance(array.base, np.ndarray) else array
     if array.dtype.isnative and not array.flags.writeable and not owner.flags.writeable:
         return array
     copy = np.array(array, dtype=np.int16, order="C")
     copy.setflags(write=False)
     return copy
-
-
-def _checked_offsets(offset_uv: tuple[float, ...], n_leads: int) -> tuple[float, ...]:
-    values = tuple(offset_uv) or (0.0,) * n_leads
-    if len(values) != n_leads:
-        raise UnitError(f"found {len(values)} offsets, expected {n_leads}, one for each lead")
-    numbers = tuple(_real(value) for value in values)
-    if any(number is None for number in numbers):
-        raise UnitError(f"found offsets {values!r}, expected finite microvolts")
-    return tuple(float(number) for number in numbers if number is not None)
-
-
-def _finite_floats(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    array = np.asarray(x)
-    if array.dtype.kind != "f":
-        raise SampleError(
-            f"found samples of type {array.dtype}, expected floating-point voltages",
-            advice="Build EcgRecord from integer counts with their count size in microvolts.",
-        )
-    if array.ndim != 2:
-        raise SampleError(f"found samples of shape {array.shape}, expected (lead, time)")
-    if array.size == 0:
-        raise LengthError(f"found 0 samples (shape {array.shape}), expected at least 1")
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise SampleError(f"found {bad} samples that are NaN or infinite, expected 0")
-    return array.astype(np.float64)
-
-
-def _fitting_lsb_uv(largest_uv: float) -> float:
-    lsb = _FIRST_LSB_UV
-    while largest_uv / lsb >= _INT16_MAX + 0.5 and lsb * 2 <= MAX_LSB_UV:
-        lsb *= 2
-    return lsb
 
 
 def microvolts_per(unit: str | None) -> float:

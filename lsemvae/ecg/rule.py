@@ -66,8 +66,19 @@ class DecisionRule:
         """Check every number; mappings become read-only copies."""
         put = object.__setattr__
         put(self, "calibrations", MappingProxyType(dict(self.calibrations)))
-        put(self, "thresholds", MappingProxyType({k: _probability(v, k) for k, v in self.thresholds.items()}))
-        put(self, "abstain_band", _band(self.abstain_band))
+        thresholds = {label: _finite(value, f"threshold of {label}") for label, value in self.thresholds.items()}
+        for label, value in thresholds.items():
+            if not 0 < value < 1:
+                raise ManifestError(f"found threshold {value!r} for {label}, expected a probability between 0 and 1")
+        put(self, "thresholds", MappingProxyType(thresholds))
+        if len(self.abstain_band) != 2:
+            raise ManifestError(f"found abstain_band {self.abstain_band!r}, expected two probabilities")
+        low, high = (
+            _finite(p, f"abstain_band {end}") for end, p in zip(("low", "high"), self.abstain_band, strict=True)
+        )
+        if not 0 <= low <= high <= 1:
+            raise ManifestError(f"found abstain_band {self.abstain_band!r}, expected 0 <= low <= high <= 1")
+        put(self, "abstain_band", (low, high))
         put(self, "interval_logit_sd", _finite(self.interval_logit_sd, "interval_logit_sd"))
         if self.max_uncertainty is not None:
             put(self, "max_uncertainty", _finite(self.max_uncertainty, "max_uncertainty"))
@@ -123,19 +134,3 @@ def _finite(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ManifestError(f"found {name} {value!r}, expected a finite number")
     return float(value)
-
-
-def _probability(value: object, label: str) -> float:
-    number = _finite(value, f"threshold of {label}")
-    if not 0 < number < 1:
-        raise ManifestError(f"found threshold {number!r} for {label}, expected a probability between 0 and 1")
-    return number
-
-
-def _band(band: tuple[float, float]) -> tuple[float, float]:
-    if len(band) != 2:
-        raise ManifestError(f"found abstain_band {band!r}, expected two probabilities")
-    low, high = _finite(band[0], "abstain_band low"), _finite(band[1], "abstain_band high")
-    if not 0 <= low <= high <= 1:
-        raise ManifestError(f"found abstain_band {band!r}, expected 0 <= low <= high <= 1")
-    return low, high

@@ -1,4 +1,4 @@
-"""What a recording's source can know, and what it therefore cannot hide.
+"""What the source of a recording can know, and why some recordings may not be judged.
 
 A device that sends no sample index cannot show that samples are missing; one whose scale nobody knows has no millivolts. Such
 a recording may be looked at, but nothing may be concluded from it (:func:`missing_knowledge`).
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInfo:
-    """Where a recording came from, as far as it matters for what may be said of it.
+    """What the source of a recording knows: its scale, lost samples, time, and who it is.
 
     Attributes
     ----------
@@ -63,12 +63,12 @@ class SourceInfo:
         return cls(**values)
 
 
+# What is said of a recording that came from a file: it states its scale, and nobody asked a device who it is.
 OF_A_FILE: Final = SourceInfo()
-"""What is said of a recording that came from a file: it states its scale, and nobody asked a device who it is."""
 
 
 def missing_knowledge(source: SourceInfo) -> tuple[Reason, ...]:
-    """Return why nothing may be concluded from a recording of this source, whatever its samples look like; empty where that is not so."""
+    """Return why a recording of this source may not be judged, whatever its samples look like; empty where it may."""
     reasons = []
     if not source.gap_detectable:
         reasons.append(Reason.GAPS_UNKNOWN)

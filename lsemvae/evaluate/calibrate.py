@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from lsemvae.ecg.decision import Calibration, DecisionRule
 from lsemvae.ecg.errors import SampleError
+from lsemvae.ecg.rule import Calibration, DecisionRule
 
 TARGET_SPECIFICITY = 0.90
 """Operating point: one false call in ten. Negatives are many, so the threshold is stable; sensitivity is then reported."""

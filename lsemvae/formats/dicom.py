@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lsemvae.ecg.errors import EcgError, FormatError, LeadError, LengthError, TruncatedError, UnitError
-from lsemvae.ecg.leads import canonical_lead
+from lsemvae.ecg.leads import LEADS, canonical_lead
 from lsemvae.ecg.record import EcgRecord, microvolts_per, record_from_physical
-from lsemvae.ecg.runs import Interval, LeadOff, StartTime
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime, runs_of
 
-#: What is taken from the top of the file, and nothing else.
-_TAGS = (
+# What is taken from the top of the file, and nothing else.
+_TAGS: Final = (
     "AcquisitionDateTime",
     "TimezoneOffsetFromUTC",
     "Manufacturer",
@@ -29,15 +27,13 @@ _TAGS = (
     "WaveformSequence",
 )
 
-#: Lead numbers that SCP-ECG ("5.6.3-9-<n>") and MDC ("2:<n>", ISO/IEEE 11073-10101) channel source codes share.
-_LEAD_NUMBERS = {
-    1: "I", 2: "II", 3: "V1", 4: "V2", 5: "V3", 6: "V4", 7: "V5", 8: "V6", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF",
-}  # fmt: skip
-_LEAD_CODE = re.compile(r"^(?:5\.6\.3-9-|2:)(\d+)$")
+# Lead numbers that SCP-ECG ("5.6.3-9-<n>") and MDC ("2:<n>", ISO/IEEE 11073-10101) channel source codes share.
+_LEAD_NUMBERS: Final = dict(zip((1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), LEADS, strict=True))
+_LEAD_CODE: Final = re.compile(r"^(?:5\.6\.3-9-|2:)(\d+)$")
 
-#: DT value representation (PS3.5 table 6.2-1): digits to the second at least, fraction, zone.
-_DATE_TIME = re.compile(r"^(\d{14})(?:\.(\d{1,6}))?([+-]\d{4})?$")
-_ZONE = re.compile(r"^([+-])(\d{2})(\d{2})$")
+# DT value representation (PS3.5 table 6.2-1): digits to the second at least, fraction, zone.
+_DATE_TIME: Final = re.compile(r"^(\d{14})(?:\.(\d{1,6}))?([+-]\d{4})?$")
+_ZONE: Final = re.compile(r"^([+-])(\d{2})(\d{2})$")
 
 
 def read_dicom(path: Path) -> EcgRecord:
@@ -50,10 +46,17 @@ def read_dicom(path: Path) -> EcgRecord:
     UnitError, LeadError, RateError, LengthError, TruncatedError
         The recording inside is not usable; the message shows both sides.
     """
+    try:
+        from pydicom import dcmread
+    except ModuleNotFoundError as error:
+        raise FormatError(
+            "This is a DICOM file, and the package that reads DICOM is not installed.",
+            advice="Install it with: pip install 'lsemvae[dicom]'",
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom quotes the values of doubtful elements, which may name the patient
         try:
-            return _to_record(_load(path))
+            return _to_record(dcmread(path, specific_tags=list(_TAGS)))
         except EcgError:
             raise
         except Exception as error:  # a damaged file can fail anywhere inside the lazy parser, with any exception
@@ -63,52 +66,56 @@ def read_dicom(path: Path) -> EcgRecord:
             ) from error
 
 
-def _load(path: Path) -> Any:
-    try:
-        from pydicom import dcmread
-    except ModuleNotFoundError as error:
-        raise FormatError(
-            "This is a DICOM file, and the package that reads DICOM is not installed.",
-            advice="Install it with: pip install 'lsemvae[dicom]'",
-        ) from error
-    return dcmread(path, specific_tags=list(_TAGS))
-
-
 def _to_record(dataset: Any) -> EcgRecord:
-    group = _rhythm_group(dataset)
-    counts = _samples(group)
-    channels = list(group.get("ChannelDefinitionSequence") or ())
-    if len(channels) != counts.shape[0]:
-        raise FormatError(f"The waveform has {counts.shape[0]} channels but defines {len(channels)}.")
-    leads = [_lead(channel) for channel in channels]
-    missing = _padding(group, counts)
-    record = _record(np.where(missing, np.int16(0), counts), channels, leads, fs_hz=_number(group, "SamplingFrequency"))
-    return record.with_(start=_start(dataset), device=_device(dataset), **_runs(missing, leads))
-
-
-def _rhythm_group(dataset: Any) -> Any:
     groups = list(dataset.get("WaveformSequence") or ())
-    original = [group for group in groups if group.get("WaveformOriginality") == "ORIGINAL"]
-    if not original:
+    group = next((group for group in groups if group.get("WaveformOriginality") == "ORIGINAL"), None)
+    if group is None:
         found = f"{len(groups)} derived groups" if groups else "no waveform"
         raise FormatError(f"The DICOM file holds {found}; expected an original rhythm recording.")
-    return original[0]
-
-
-def _samples(group: Any) -> NDArray[np.int16]:
-    """Return the samples, int16 ``[lead, time]``. The file interleaves the channels sample by sample, little endian."""
     bits, kind = group.get("WaveformBitsAllocated"), group.get("WaveformSampleInterpretation")
     if (bits, kind) != (16, "SS"):
         raise FormatError(f"The waveform samples are {bits} bit {kind!r}; expected 16 bit 'SS' (signed).")
-    channels, count = int(_number(group, "NumberOfWaveformChannels")), int(_number(group, "NumberOfWaveformSamples"))
-    if channels <= 0 or count <= 0:
-        raise LengthError(f"The waveform has {count} samples of {channels} channels; expected at least one of each.")
+    rows, count = int(_number(group, "NumberOfWaveformChannels")), int(_number(group, "NumberOfWaveformSamples"))
+    if rows <= 0 or count <= 0:
+        raise LengthError(f"The waveform has {count} samples of {rows} channels; expected at least one of each.")
     content = bytes(group.get("WaveformData") or b"")
-    if len(content) != 2 * channels * count:
+    if len(content) != 2 * rows * count:
         raise TruncatedError(
-            f"The waveform has {len(content)} bytes; {channels} x {count} samples need {2 * channels * count}."
+            f"The waveform has {len(content)} bytes; {rows} x {count} samples need {2 * rows * count}."
         )
-    return np.frombuffer(content, dtype="<i2").reshape(count, channels).T.astype(np.int16)
+    counts = np.frombuffer(content, dtype="<i2").reshape(count, rows).T.astype(np.int16)  # stored sample by sample
+    channels = list(group.get("ChannelDefinitionSequence") or ())
+    if len(channels) != counts.shape[0]:
+        raise FormatError(f"The waveform has {counts.shape[0]} channels but defines {len(channels)}.")
+    leads = tuple(_lead(channel) for channel in channels)
+
+    # Where `[lead, time]` the file holds its padding value, nothing was measured: by no lead (a gap) or not by this one.
+    missing = np.zeros(counts.shape, dtype=bool)
+    raw = group.get("WaveformPaddingValue")
+    if raw is not None:
+        padding = int.from_bytes(raw[:2], "little", signed=True) if isinstance(raw, bytes) else int(raw)
+        missing = np.equal(counts, padding)
+    everywhere = np.logical_and.reduce(missing, axis=0)
+    lead_off = tuple(
+        LeadOff(lead, start, stop)
+        for lead, row in zip(leads, missing, strict=True)
+        for start, stop in runs_of(np.logical_and(row, ~everywhere))
+    )
+    counts = np.where(missing, np.int16(0), counts)
+
+    lsbs_uv = [_lsb_uv(channel, lead) for channel, lead in zip(channels, leads, strict=True)]
+    fs_hz = _number(group, "SamplingFrequency")
+    if len(set(lsbs_uv)) == 1:  # as in every file seen: counts stay counts
+        record = EcgRecord(samples=counts, lsb_uv=lsbs_uv[0], fs_hz=fs_hz, leads=leads)
+    else:
+        record = record_from_physical(counts * np.array(lsbs_uv)[:, np.newaxis], unit="uV", fs_hz=fs_hz, leads=leads)
+    maker = [str(dataset.get(name, "") or "").strip() for name in ("Manufacturer", "ManufacturerModelName")]
+    return record.with_(
+        start=_start(dataset),
+        device=" ".join(part for part in maker if part),
+        gaps=tuple(Interval(start, stop) for start, stop in runs_of(everywhere)),
+        lead_off=lead_off,
+    )
 
 
 def _lead(channel: Any) -> str:
@@ -117,7 +124,8 @@ def _lead(channel: Any) -> str:
     if not sources:
         raise LeadError("A waveform channel does not say which lead it is.")
     meaning, code = str(sources[0].get("CodeMeaning", "")), str(sources[0].get("CodeValue", ""))
-    by_code = _lead_by_code(code)
+    number = _LEAD_CODE.match(code)
+    by_code = _LEAD_NUMBERS.get(int(number.group(1))) if number else None
     words = re.sub(r"\(.*?\)", "", meaning).strip()  # "Lead I (Einthoven)" is lead I
     if not words and by_code is not None:
         return by_code
@@ -125,11 +133,6 @@ def _lead(channel: Any) -> str:
     if by_code not in (None, by_meaning):
         raise LeadError(f"A waveform channel is called {meaning!r} but has the code of {by_code} ({code!r}).")
     return by_meaning
-
-
-def _lead_by_code(code: str) -> str | None:
-    match = _LEAD_CODE.match(code)
-    return _LEAD_NUMBERS.get(int(match.group(1))) if match else None
 
 
 def _lsb_uv(channel: Any, lead: str) -> float:
@@ -140,41 +143,6 @@ def _lsb_uv(channel: Any, lead: str) -> float:
     correction = channel.get("ChannelSensitivityCorrectionFactor")
     factor = 1.0 if correction is None else float(correction)
     return float(channel.ChannelSensitivity) * factor * microvolts_per(str(units[0].get("CodeValue", "")))
-
-
-def _record(counts: NDArray[np.int16], channels: Sequence[Any], leads: Sequence[str], *, fs_hz: float) -> EcgRecord:
-    """Build the record; counts stay counts where all leads share one step, as they do in every file seen."""
-    lsbs_uv = [_lsb_uv(channel, lead) for channel, lead in zip(channels, leads, strict=True)]
-    if len(set(lsbs_uv)) == 1:
-        return EcgRecord(samples=counts, lsb_uv=lsbs_uv[0], fs_hz=fs_hz, leads=tuple(leads))
-    physical_uv = counts * np.array(lsbs_uv)[:, np.newaxis]
-    return record_from_physical(physical_uv, unit="uV", fs_hz=fs_hz, leads=leads)
-
-
-def _padding(group: Any, counts: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Return where ``[lead, time]`` the file holds its padding value, that is, no measurement."""
-    raw = group.get("WaveformPaddingValue")
-    if raw is None:
-        return np.zeros(counts.shape, dtype=bool)
-    value = int.from_bytes(raw[:2], "little", signed=True) if isinstance(raw, bytes) else int(raw)
-    return np.equal(counts, value)
-
-
-def _runs(missing: NDArray[np.bool_], leads: Sequence[str]) -> dict[str, Any]:
-    """Turn padding into gaps (no lead measured) and lead-off (one lead not measured)."""
-    everywhere = np.logical_and.reduce(missing, axis=0)
-    gaps = tuple(Interval(start, stop) for start, stop in _spans(everywhere))
-    lead_off = tuple(
-        LeadOff(lead, start, stop)
-        for lead, row in zip(leads, missing, strict=True)
-        for start, stop in _spans(np.logical_and(row, ~everywhere))
-    )
-    return {"gaps": gaps, "lead_off": lead_off}
-
-
-def _spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _number(group: Any, name: str) -> float:
@@ -196,8 +164,3 @@ def _start(dataset: Any) -> StartTime | None:
     except ValueError:
         return None
     return StartTime(utc_iso=local.astimezone(UTC).isoformat(), source="file")
-
-
-def _device(dataset: Any) -> str:
-    parts = [str(dataset.get(name, "") or "").strip() for name in ("Manufacturer", "ManufacturerModelName")]
-    return " ".join(part for part in parts if part)

@@ -11,22 +11,20 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from lsemvae.ecg.errors import BundleError, BundlePathError, BundleSizeError
 from lsemvae.screen.manifest import ALLOWED_FILES, MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES
 
-#: Room for the zip's own directory (46 + name per member, twice, and the end record), generously rounded.
-ZIP_OVERHEAD_BYTES = 64 * 1024
-
-#: Stored and deflated are what every zip tool writes; anything else means another decompressor on the attack surface.
-ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-_ENCRYPTED_FLAG = 0x1
-
-#: What `zipfile` raises on a file that is damaged or made to deceive (OSError: offsets that lie before the file).
-_ZIP_FAULTS = (
+# Room for the zip's own directory (46 + name per member, twice, and the end record), generously rounded.
+ZIP_OVERHEAD_BYTES: Final = 64 * 1024
+# Stored and deflated are what every zip tool writes; anything else means another decompressor on the attack surface.
+ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED_FLAG: Final = 0x1
+# What `zipfile` raises on a file that is damaged or made to deceive (OSError: offsets that lie before the file).
+_ZIP_FAULTS: Final = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -110,26 +108,28 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def _read_directory(root: Path) -> dict[str, bytes]:
-    sizes: dict[str, int] = {}
-    kinds: dict[str, int] = {}
-    for name, info in _entries(root):
-        sizes[name], kinds[name] = info.st_size, info.st_mode
-    regular = {name: size for name, size in sizes.items() if stat.S_ISREG(kinds[name])}
-    check_sizes(regular)
-    for name, mode in sorted(kinds.items()):
-        _check_kind(name, mode)
-    check_names(sizes)
-    contents = {name: _read_member(root / name) for name in sorted(sizes)}
-    check_sizes({name: len(content) for name, content in contents.items()})
-    return contents
-
-
-def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    found: dict[str, os.stat_result] = {}
     with os.scandir(root) as scan:
         for count, entry in enumerate(scan, start=1):
             if count > MAX_FILES:
                 raise BundleSizeError(f"The bundle holds more than {MAX_FILES} files; at most {MAX_FILES} are allowed.")
-            yield entry.name, entry.stat(follow_symlinks=False)
+            found[entry.name] = entry.stat(follow_symlinks=False)
+    check_sizes({name: info.st_size for name, info in found.items() if stat.S_ISREG(info.st_mode)})
+    for name, info in sorted(found.items()):
+        _check_kind(name, info.st_mode)
+    check_names(found)
+    contents = {}
+    for name in sorted(found):
+        # Through a descriptor that cannot be a link (the file may be one by now), and one byte more than allowed.
+        try:
+            descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise BundlePathError(f"{name!r} cannot be opened: {error.strerror}.") from error
+        with os.fdopen(descriptor, "rb") as file:
+            _check_kind(name, os.fstat(file.fileno()).st_mode)
+            contents[name] = file.read(MAX_FILE_BYTES + 1)
+    check_sizes({name: len(content) for name, content in contents.items()})
+    return contents
 
 
 def _check_kind(name: str, mode: int) -> None:
@@ -144,50 +144,35 @@ def _check_kind(name: str, mode: int) -> None:
     raise BundlePathError(f"{name!r} is {found}; expected a regular file.")
 
 
-def _read_member(path: Path) -> bytes:
-    """Read at most one byte more than allowed, through a descriptor that cannot be a link (it may be one by now)."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise BundlePathError(f"{path.name!r} cannot be opened: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check_kind(path.name, os.fstat(file.fileno()).st_mode)
-        return file.read(MAX_FILE_BYTES + 1)
-
-
 def _read_zip(path: Path) -> dict[str, bytes]:
     size = path.stat().st_size
     if size > MAX_TOTAL_BYTES + ZIP_OVERHEAD_BYTES:
         raise BundleSizeError(f"{path.name} has {size} bytes; a bundle may have at most {MAX_TOTAL_BYTES}.")
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_members(archive)
+            members = archive.infolist()
+            check_sizes((member.filename, member.file_size) for member in members)
+            for member in members:
+                # What a flat bundle never contains. The stored name counts, not the one `zipfile` tidied up.
+                name, mode = member.filename, member.external_attr >> 16
+                if member.orig_filename != name:
+                    raise BundlePathError(
+                        f"The zip names a member {member.orig_filename!r}; expected a plain file name."
+                    )
+                if name.endswith("/"):
+                    raise BundlePathError(f"{name!r} is a directory; expected a regular file.")
+                if stat.S_IFMT(mode) != 0:
+                    _check_kind(name, mode)
+                if member.compress_type not in ZIP_METHODS or member.flag_bits & _ENCRYPTED_FLAG:
+                    raise BundlePathError(
+                        f"{name!r} is encrypted or compressed in a way other than stored or deflated."
+                    )
+            check_names(member.filename for member in members)
+            contents: dict[str, bytes] = {}
+            for member in sorted(members, key=lambda item: item.filename):
+                with archive.open(member) as stream:
+                    contents[member.filename] = stream.read(MAX_FILE_BYTES + 1)
+                check_sizes({name: len(content) for name, content in contents.items()})
+            return contents
     except _ZIP_FAULTS as error:
         raise _unreadable(path, f"it is not a sound zip ({error})") from error
-
-
-def _read_members(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    members = archive.infolist()
-    check_sizes((member.filename, member.file_size) for member in members)
-    for member in members:
-        _check_member(member)
-    check_names(member.filename for member in members)
-    contents: dict[str, bytes] = {}
-    for member in sorted(members, key=lambda item: item.filename):
-        with archive.open(member) as stream:
-            contents[member.filename] = stream.read(MAX_FILE_BYTES + 1)
-        check_sizes({name: len(content) for name, content in contents.items()})
-    return contents
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    """Refuse what a flat bundle never contains. The stored name counts, not the one `zipfile` tidied up."""
-    if member.orig_filename != member.filename:
-        raise BundlePathError(f"The zip names a member {member.orig_filename!r}; expected a plain file name.")
-    if member.filename.endswith("/"):
-        raise BundlePathError(f"{member.filename!r} is a directory; expected a regular file.")
-    mode = member.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        _check_kind(member.filename, mode)
-    if member.compress_type not in ZIP_METHODS or member.flag_bits & _ENCRYPTED_FLAG:
-        raise BundlePathError(f"{member.filename!r} is encrypted or compressed in a way other than stored or deflated.")

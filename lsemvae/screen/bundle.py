@@ -1,19 +1,18 @@
-"""Open a signed model bundle. The order of the checks is the security of it:
+"""Open a signed model bundle: check it in a fixed order, and parse nothing that was not checked before.
 
-size caps, names, Ed25519 signature over the stored manifest bytes, hashes of all files, version ratchet, host version,
+The order: size caps, names, Ed25519 signature over the stored manifest bytes, hashes of all files, version ratchet, host version,
 schema. The golden self-test (`lsemvae.screen.selftest`) follows with the runtime. No parser of a model, an archive of arrays
 or a manifest sees a byte that was not checked before, and each file is read from the disk once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from lsemvae.ecg.canonical import parse_json_object
 from lsemvae.ecg.errors import (
@@ -25,17 +24,13 @@ from lsemvae.ecg.errors import (
     ManifestError,
 )
 from lsemvae.screen.archive import read_bundle_files
-from lsemvae.screen.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest, version_tuple
+from lsemvae.screen.manifest import MANIFEST_NAME, SIGNATURE_NAME, FileEntry, Manifest, file_entry, version_tuple
 from lsemvae.screen.ratchet import VersionRatchet
-from lsemvae.screen.trust import load_trusted_keys, verify_signature
+from lsemvae.screen.trust import SHIPPED_BUNDLE, load_trusted_keys, verify_signature
 
-#: The bundle that the app ships with.
-SHIPPED_BUNDLE = Path(__file__).parents[2] / "edge_app" / "bundle"
-
-#: Distribution whose version a bundle's `min_host` is compared with.
-HOST_DISTRIBUTION = "lsemvae"
-
-_RELEASE = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+# Distribution whose version a bundle's `min_host` is compared with.
+HOST_DISTRIBUTION: Final = "lsemvae"
+_RELEASE: Final = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +94,33 @@ def open_bundle(
     """
     root = SHIPPED_BUNDLE if path is None else path
     files = read_bundle_files(root)
-    _require(files)
+    missing = [name for name in (MANIFEST_NAME, SIGNATURE_NAME) if name not in files]
+    if missing:
+        raise BundlePathError(f"The bundle has no {' and no '.join(missing)}; found: {', '.join(files) or 'nothing'}.")
     keys = load_trusted_keys() if trusted_keys is None else trusted_keys
     signer = verify_signature(files[MANIFEST_NAME], files[SIGNATURE_NAME], trusted_keys=keys)
     head = _read_head(files[MANIFEST_NAME])
-    _check_signer(head, signer)
-    _check_hashes(head, files)
+    if head.key_id != signer:
+        raise BundleSignatureError(f"The manifest names key {head.key_id!r} but was signed with key {signer!r}.")
+    # The files against the signed list: no more, no fewer, each with its size and SHA-256.
+    present = set(files) - {MANIFEST_NAME, SIGNATURE_NAME}
+    for name in sorted(present ^ set(head.files)):
+        is_, but = ("there", "not listed") if name in present else ("missing", "listed")
+        raise BundleHashError(f"{name!r} is {is_} but {but} in the signed manifest.")
+    for name in sorted(present):
+        entry, signed = file_entry(files[name]), head.files[name]
+        if entry != signed:
+            raise BundleHashError(
+                f"{name!r} has {entry.bytes} bytes with SHA-256 {entry.sha256}; "
+                f"the signed manifest says {signed.bytes} bytes with {signed.sha256}."
+            )
     if ratchet is not None:
         ratchet.check(head.id, head.version, key_id=signer)
-    _check_host(head, host_version() if host is None else host)
+    running = host_version() if host is None else host
+    found = _RELEASE.match(running)
+    release = tuple(int(part or 0) for part in found.groups()) if found else ()
+    if release < version_tuple(head.min_host):
+        raise BundleHostError(f"The bundle needs version {head.min_host} of this app; this is version {running}.")
     manifest = Manifest.from_bytes(files[MANIFEST_NAME])
     return Bundle(manifest=manifest, root=root, files=MappingProxyType(files), key_id=signer)
 
@@ -129,13 +142,6 @@ def host_version() -> str:
             f"The distribution {HOST_DISTRIBUTION!r} is not installed; its version is needed to check the bundle.",
             advice="Install the app with pip instead of running it from a copied folder.",
         ) from error
-
-
-def _require(files: Mapping[str, bytes]) -> None:
-    missing = [name for name in (MANIFEST_NAME, SIGNATURE_NAME) if name not in files]
-    if missing:
-        found = ", ".join(files) or "nothing"
-        raise BundlePathError(f"The bundle has no {' and no '.join(missing)}; found: {found}.")
 
 
 def _read_head(content: bytes) -> _Head:
@@ -163,34 +169,3 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {type(value).__name__}, expected text")
     return value
-
-
-def _check_signer(head: _Head, signer: str) -> None:
-    if head.key_id != signer:
-        raise BundleSignatureError(f"The manifest names key {head.key_id!r} but was signed with key {signer!r}.")
-
-
-def _check_hashes(head: _Head, files: Mapping[str, bytes]) -> None:
-    """Compare the files with the signed list: no more, no fewer, each with its size and SHA-256."""
-    present = set(files) - {MANIFEST_NAME, SIGNATURE_NAME}
-    for name in sorted(present ^ set(head.files)):
-        found, expected = ("there", "not listed") if name in present else ("missing", "listed")
-        raise BundleHashError(f"{name!r} is {found} but {expected} in the signed manifest.")
-    for name in sorted(present):
-        _check_hash(name, files[name], head.files[name])
-
-
-def _check_hash(name: str, content: bytes, signed: FileEntry) -> None:
-    found = FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-    if found != signed:
-        raise BundleHashError(
-            f"{name!r} has {found.bytes} bytes with SHA-256 {found.sha256}; "
-            f"the signed manifest says {signed.bytes} bytes with {signed.sha256}."
-        )
-
-
-def _check_host(head: _Head, host: str) -> None:
-    found = _RELEASE.match(host)
-    release = tuple(int(part or 0) for part in found.groups()) if found else ()
-    if release < version_tuple(head.min_host):
-        raise BundleHostError(f"The bundle needs version {head.min_host} of this app; this is version {host}.")

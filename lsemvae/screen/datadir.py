@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from lsemvae.ecg.errors import StoreError
 from lsemvae.formats.whole import write_whole
 
-#: Environment variable that names the data folder when the command line does not.
-HOME_VARIABLE = "LSEMVAE_HOME"
-
-#: Recordings are health data: nobody but the account that runs the app may look into the folder or a file in it.
-DIR_MODE = 0o700
-FILE_MODE = 0o600
+# Environment variable that names the data folder when the command line does not.
+HOME_VARIABLE: Final = "LSEMVAE_HOME"
+# Recordings are health data: nobody but the account that runs the app may look into the folder or a file in it.
+DIR_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
 
 
 def data_dir(chosen: Path | None = None) -> Path:

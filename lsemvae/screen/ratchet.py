@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
 from lsemvae.ecg.canonical import parse_json_object
-from lsemvae.ecg.errors import BundleVersionError, EcgError, ManifestError
+from lsemvae.ecg.errors import BundleVersionError, ManifestError
 from lsemvae.screen.datadir import ensure_dir, write_private
 from lsemvae.screen.manifest import version_tuple
 
-RATCHET_FILE = "versions.json"
-
-#: The file holds a line per model; a larger one was not written by us.
-_MAX_BYTES = 64 * 1024
+RATCHET_FILE: Final = "versions.json"
+# The file holds a line per model; a larger one was not written by us.
+_MAX_BYTES: Final = 64 * 1024
 
 
 class VersionRatchet:
@@ -68,15 +68,15 @@ class VersionRatchet:
             return {}
         except OSError as error:
             raise self._damaged(error.strerror or type(error).__name__) from error
-        return self._parse(content)
-
-    def _parse(self, content: bytes) -> dict[str, str]:
         try:
             versions = parse_json_object(content)
         except ManifestError as error:
             raise self._damaged("it is not a JSON object") from error
-        if not all(_is_version(value) for value in versions.values()):
-            raise self._damaged("it does not map model ids to versions")
+        try:
+            for version in versions.values():
+                version_tuple(version)
+        except ManifestError as error:
+            raise self._damaged("it does not map model ids to versions") from error
         return versions
 
     def _damaged(self, reason: str) -> BundleVersionError:
@@ -88,13 +88,3 @@ class VersionRatchet:
 
 def _slot(model_id: str, key_id: str) -> str:
     return f"{key_id}/{model_id}"
-
-
-def _is_version(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        version_tuple(value)
-    except (EcgError, ValueError):
-        return False
-    return True

@@ -16,11 +16,10 @@ import numpy as np
 from lsemvae.ecg import frontend, quality
 from lsemvae.ecg.decision import Decision, decide, error_decision
 from lsemvae.ecg.errors import EcgError, InferenceError
-from lsemvae.ecg.leads import LIMB_LEADS
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import missing_knowledge
 from lsemvae.screen.bundle import Bundle, open_bundle
-from lsemvae.screen.runtime.contract import Runtime, RuntimeOutput
+from lsemvae.screen.runtime.contract import Runtime
 from lsemvae.screen.runtime.load import Format, load_runtime
 from lsemvae.screen.selftest import self_test
 
@@ -107,17 +106,35 @@ class Screener:
         The probabilities are computed wherever the model can be run, also where the quality gate abstains: evaluation
         needs them. They are shown to an operator only with DETECTED and NOT DETECTED.
         """
+        manifest = self.bundle.manifest
         timings: dict[str, float] = {}
         report: quality.QualityReport | None = None
         try:
             with _timed(timings, "quality"):
-                report = quality.assess(record, thresholds=self.bundle.manifest.quality, leads=_limb_leads(record))
-                report = _with_missing_knowledge(report, record)
-            output = self._infer(record, report, timings)
-            decision = self._decide(output, report)
-        except (
-            Exception
-        ) as error:  # whatever fails is an outcome; the text may name a person, so only the type is logged
+                window = frontend.choose_window(record, manifest.frontend, leads=manifest.input.leads)
+                report = quality.assess(record, window, thresholds=manifest.quality)
+                unknown = missing_knowledge(record.source)
+                if unknown:  # a recording that may lack samples or millivolts is not judged
+                    report = replace(report, acceptable=False, reasons=(*report.reasons, *unknown))
+            ecg_mv: np.ndarray | None = None
+            try:
+                with _timed(timings, "frontend"):
+                    ecg_mv = frontend.apply_window(record, window, spec=manifest.frontend)
+            except EcgError:
+                if report.acceptable:
+                    raise  # else the gate has named the reason already, and there is nothing to run the model on
+            if ecg_mv is None:
+                decision = decide(None, quality=report, uncertainty=None, rule=manifest.decision)
+            else:
+                with _timed(timings, "model"):
+                    output = self.runtime.run(np.ascontiguousarray(ecg_mv[np.newaxis], dtype=np.float32))
+                found, expected = len(output.logits), len(manifest.labels)
+                if found != expected:
+                    raise InferenceError(f"The model returned {found} logits; expected {expected}.")
+                logits = dict(zip(manifest.labels, map(float, output.logits), strict=True))
+                decision = decide(logits, quality=report, uncertainty=output.uncertainty, rule=manifest.decision)
+        # Whatever fails is an outcome; the text may name a person, so only the type is logged.
+        except Exception as error:
             _LOGGER.warning("screening ended with %s", type(error).__name__)
             decision = error_decision(error)
         return self.result(decision, record=record, report=report, timings_ms=timings)
@@ -149,30 +166,6 @@ class Screener:
             timings_ms=MappingProxyType(timings_ms),
         )
 
-    def _infer(
-        self, record: EcgRecord, report: quality.QualityReport, timings: dict[str, float]
-    ) -> RuntimeOutput | None:
-        """Run front-end and model; None where a bad recording leaves nothing to run them on."""
-        manifest = self.bundle.manifest
-        try:
-            with _timed(timings, "frontend"):
-                window = frontend.apply(record, leads=manifest.input.leads, spec=manifest.frontend)
-        except EcgError:
-            if report.acceptable:
-                raise
-            return None  # the quality gate has named the reason already
-        with _timed(timings, "model"):
-            return self.runtime.run(np.ascontiguousarray(window[np.newaxis], dtype=np.float32))
-
-    def _decide(self, output: RuntimeOutput | None, report: quality.QualityReport) -> Decision:
-        manifest = self.bundle.manifest
-        if output is None:
-            return decide(None, quality=report, uncertainty=None, rule=manifest.decision)
-        if len(output.logits) != len(manifest.labels):
-            raise InferenceError(f"The model returned {len(output.logits)} logits; expected {len(manifest.labels)}.")
-        logits = {label: float(value) for label, value in zip(manifest.labels, output.logits, strict=True)}
-        return decide(logits, quality=report, uncertainty=output.uncertainty, rule=manifest.decision)
-
 
 def open_screener(
     path: Path | None = None,
@@ -196,19 +189,6 @@ def open_screener(
     if ratchet is not None:
         ratchet.advance(bundle.manifest.id, bundle.manifest.version, key_id=bundle.key_id)
     return Screener(bundle, runtime)
-
-
-def _with_missing_knowledge(report: quality.QualityReport, record: EcgRecord) -> quality.QualityReport:
-    """Return the report with what the source could not know: a recording that may lack samples or millivolts is not judged."""
-    unknown = missing_knowledge(record.source)
-    if not unknown:
-        return report
-    return replace(report, acceptable=False, reasons=(*report.reasons, *unknown))
-
-
-def _limb_leads(record: EcgRecord) -> tuple[str, ...]:
-    """Return the limb leads that were recorded: what is derived from them cannot be better than they are."""
-    return tuple(lead for lead in record.leads if lead in LIMB_LEADS)
 
 
 def describe_record(record: EcgRecord) -> dict[str, Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from lsemvae.ecg.errors import BundleSignatureError
 from lsemvae.screen.manifest import key_id, signed_bytes
 
-#: Sizes of Ed25519 (RFC 8032, section 5.1.5 and 5.1.6).
-PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
-
-#: Public keys the app was released with: one file per key, the 32 bytes in hexadecimal.
-TRUST_DIR = Path(__file__).parents[2] / "edge_app" / "trust"
+# Sizes of Ed25519 (RFC 8032, section 5.1.5 and 5.1.6).
+PUBLIC_KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+# The four packages are one wheel: what the app is released with lies in its folder. This is the one place that says so.
+_APP: Final = Path(__file__).parents[2] / "edge_app"
+# Public keys: one file per key, the 32 bytes in hexadecimal.
+TRUST_DIR: Final = _APP / "trust"
+SHIPPED_BUNDLE: Final = _APP / "bundle"
 
 
 def load_trusted_keys(folder: Path = TRUST_DIR) -> tuple[bytes, ...]:
@@ -24,24 +27,20 @@ def load_trusted_keys(folder: Path = TRUST_DIR) -> tuple[bytes, ...]:
     BundleSignatureError
         A key file is damaged. A damaged key is never skipped: the operator would not learn why a bundle is refused.
     """
-    return tuple(_read_key(path) for path in sorted(folder.glob("*.pub")))
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        raise _bad_key(path, "something that is not hexadecimal") from error
-    if len(key) != PUBLIC_KEY_BYTES:
-        raise _bad_key(path, f"{len(key)} bytes")
-    return key
-
-
-def _bad_key(path: Path, found: str) -> BundleSignatureError:
-    return BundleSignatureError(
-        f"The public key file {path.name} holds {found}; expected {PUBLIC_KEY_BYTES} bytes in hexadecimal.",
-        advice="Reinstall the app: one of its key files is damaged.",
-    )
+    keys = []
+    for path in sorted(folder.glob("*.pub")):
+        try:
+            key, found = bytes.fromhex(path.read_text(encoding="ascii").strip()), ""
+        except (OSError, ValueError):
+            key, found = b"", "something that is not hexadecimal"
+        if len(key) != PUBLIC_KEY_BYTES:
+            raise BundleSignatureError(
+                f"The public key file {path.name} holds {found or f'{len(key)} bytes'}; "
+                f"expected {PUBLIC_KEY_BYTES} bytes in hexadecimal.",
+                advice="Reinstall the app: one of its key files is damaged.",
+            )
+        keys.append(key)
+    return tuple(keys)
 
 
 def verify_signature(manifest: bytes, signature: bytes, *, trusted_keys: Sequence[bytes]) -> str:
@@ -71,19 +70,14 @@ def verify_signature(manifest: bytes, signature: bytes, *, trusted_keys: Sequenc
             "No public key is trusted, so no bundle can be.",
             advice="Reinstall the app, or name a key with --trust.",
         )
-    for key in trusted_keys:
-        if _is_signed_by(key, signature, signed_bytes(manifest)):
-            return key_id(key)
-    known = ", ".join(key_id(key) for key in trusted_keys)
-    raise BundleSignatureError(f"The signature of the manifest was made by none of the trusted keys ({known}).")
-
-
-def _is_signed_by(key: bytes, signature: bytes, message: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    for key in trusted_keys:
+        try:
+            Ed25519PublicKey.from_public_bytes(key).verify(signature, signed_bytes(manifest))
+        except (InvalidSignature, ValueError):
+            continue
+        return key_id(key)
+    known = ", ".join(key_id(key) for key in trusted_keys)
+    raise BundleSignatureError(f"The signature of the manifest was made by none of the trusted keys ({known}).")

@@ -39,7 +39,7 @@ from lsemvae.evaluate.report import ReportJob, write_report
 from lsemvae.evaluate.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.formats.whole import write_whole
 from lsemvae.model.student_sizes import DEFAULT_SIZE, student_cost
-from lsemvae.screen.manifest_parts import version_tuple
+from lsemvae.screen.manifest import version_tuple
 from lsemvae.study.extras import record_chain
 from lsemvae.study.rows import REFERENCE_ROW, Row, expected
 from lsemvae.study.sizes import SWEPT, run_sizes

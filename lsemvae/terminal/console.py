@@ -1,4 +1,4 @@
-"""What every command of `edge_app` shares: exit codes, errors as code, sentence and advice, text or JSON."""
+"""What the commands of both programs share: exit codes, errors as code, sentence and advice, text or JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import typer
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Name of the parameter that asks for JSON, in every command that reports.
-JSON_PARAMETER = "as_json"
+# Name of the parameter that asks for JSON, in every command that reports.
+JSON_PARAMETER: Final = "as_json"
 
-_MAX_WIDTH = 120
+_MAX_WIDTH: Final = 120
 
-#: Which extra brings a package that a command may find missing.
-_EXTRA_PACKAGES = {
+# Which extra brings a package that a command may find missing.
+_EXTRA_PACKAGES: Final = {
     "edge": ("ai_edge_litert", "bleak", "bleak_retry_connector", "cryptography"),
     "dicom": ("pydicom",),
     "train": ("torch", "safetensors", "sklearn", "wfdb", "matplotlib"),
@@ -49,7 +49,7 @@ class ExitCode(IntEnum):
 
 
 def exit_code_of(error: EcgError) -> ExitCode:
-    """Return the exit code of an error: a refused bundle is told apart from everything a user can mend."""
+    """Return the exit code of an error: 4 for a refused bundle, 1 for everything that a user can mend."""
     from lsemvae.ecg.errors import BundleError, ManifestError
 
     return ExitCode.BUNDLE_REFUSED if isinstance(error, BundleError | ManifestError) else ExitCode.USER_ERROR
@@ -123,7 +123,17 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except Exception as error:
-            known = _as_ecg_error(error)
+            from lsemvae.ecg.errors import EcgError, RuntimeMissingError
+
+            known = error if isinstance(error, EcgError) else None
+            if isinstance(error, ModuleNotFoundError):
+                name = (error.name or "").partition(".")[0]
+                extra = next((extra for extra, packages in _EXTRA_PACKAGES.items() if name in packages), None)
+                if extra is not None:
+                    known = RuntimeMissingError(
+                        f"found no package {name}, expected it for this command",
+                        advice=f"Install it with: pip install 'lsemvae[{extra}]'",
+                    )
             if known is None:
                 raise
             report_error(known, as_json=bool(kwargs.get(JSON_PARAMETER, False)))
@@ -132,36 +142,17 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def _as_ecg_error(error: Exception) -> EcgError | None:
-    """Return the error to report: itself, or for a package that is not installed which extra brings it; else None."""
-    from lsemvae.ecg.errors import EcgError, RuntimeMissingError
-
-    if isinstance(error, EcgError):
-        return error
-    name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    extra = next((extra for extra, packages in _EXTRA_PACKAGES.items() if name in packages), None)
-    if extra is None:
-        return None
-    return RuntimeMissingError(
-        f"found no package {name}, expected it for this command",
-        advice=f"Install it with: pip install 'lsemvae[{extra}]'",
-    )
-
-
 def strip_style() -> StripStyle:
     """Return how to draw on this terminal: its width, its characters, and colour only where it is wanted."""
     from lsemvae.terminal.strip import StripStyle
 
+    try:
+        "\u28ff\u2502\u2514".encode(sys.stdout.encoding or "ascii")
+        unicode = True
+    except (UnicodeEncodeError, LookupError):
+        unicode = False
     return StripStyle(
         width=min(_MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns),
-        unicode=_can_encode("\u28ff\u2502\u2514"),
+        unicode=unicode,
         colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
     )
-
-
-def _can_encode(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

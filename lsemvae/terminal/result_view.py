@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lsemvae.terminal.console import ExitCode, fit, report_error, say, say_json, strip_style
 
 if TYPE_CHECKING:
     from lsemvae.ecg.errors import StoreError
-    from lsemvae.ecg.quality import LeadQuality, QualityReport
+    from lsemvae.ecg.quality import QualityReport
     from lsemvae.ecg.record import EcgRecord
     from lsemvae.screen.screener import ScreenResult
     from lsemvae.terminal.strip import StripStyle
 
-#: Said with every outcome, whatever the model: an ECG screen never replaces the clinician.
-DISCLAIMER = "Screening aid, not a diagnosis."
+# Said with every outcome, whatever the model: an ECG screen never replaces the clinician.
+DISCLAIMER: Final = "Screening aid, not a diagnosis."
 
-#: The strip shows lead II, the lead that rhythm strips show; where it was not recorded, the first lead.
-STRIP_LEAD = "II"
+# The strip shows lead II, the lead that rhythm strips show; where it was not recorded, the first lead.
+STRIP_LEAD: Final = "II"
 
-#: By the outcome's text: its enumeration would load numpy, which `--help` does without.
-_HEADLINES = {
+# By the outcome's text: its enumeration would load numpy, which `--help` does without.
+_HEADLINES: Final = {
     "DETECTED": "the ECG shows the pattern: {what}.",
     "NOT DETECTED": "the ECG does not show the pattern: {what}.",
     "ABSTAIN": "no result, because the recording does not allow one.",
     "ERROR": "no result, because something failed.",
 }
 
-_EXIT_CODES = {
+_EXIT_CODES: Final = {
     "DETECTED": ExitCode.OK,
     "NOT DETECTED": ExitCode.OK,
     "ABSTAIN": ExitCode.ABSTAIN,
@@ -61,7 +61,13 @@ def show(result: ScreenResult, *, kept: Kept | None, as_json: bool, extra: Mappi
     if as_json:
         say_json({**result.to_dict(), "stored": kept.to_dict() if kept else None, **(extra or {})})
         return
-    for paragraph in _paragraphs(result, kept):
+    paragraphs = []
+    if result.record is not None:
+        paragraphs += [f"{describe_recording(result.record)}\n{draw(result.record, strip_style())}"]
+    if result.quality is not None:
+        paragraphs += [describe_quality(result.quality)]
+    place = f"Stored as {kept.record_id} in {kept.path}" if kept else "Not stored."
+    for paragraph in [*paragraphs, describe(result), f"{describe_timings(result)}\n{place}"]:
         say(fit(paragraph))
         say()
 
@@ -69,26 +75,41 @@ def show(result: ScreenResult, *, kept: Kept | None, as_json: bool, extra: Mappi
 def show_unstored(
     result: ScreenResult, error: StoreError, *, as_json: bool, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Print a result that the store refused: the outcome all the same, then what the store said."""
+    """Print a result that the store did not keep: the outcome first, then the error of the store."""
     show(result, kept=None, as_json=as_json, extra={**(extra or {}), "error": error.to_dict()})
     report_error(error, as_json=False)
 
 
 def describe(result: ScreenResult) -> str:
     """Return the outcome, what it means, why, and what to do, as lines of text."""
-    outcome = result.decision.outcome.value
+    from lsemvae.ecg.reasons import advice
+
+    decision = result.decision
+    outcome = decision.outcome.value
     lines = [f"{outcome}: {_HEADLINES[outcome].format(what=result.output_description)}"]
-    lines += _numbers(result)
-    lines += _reasons(result)
-    lines += [f"Meaning: {result.label_statement}", DISCLAIMER]
-    return "\n".join(lines)
+    if decision.probability is not None:
+        interval = ""
+        if decision.interval is not None:
+            interval = f" (95 % interval {decision.interval[0]:.2f} to {decision.interval[1]:.2f})"
+        lines += [f"Probability of the pattern: {decision.probability:.2f}{interval}"]
+    if outcome == "ABSTAIN":
+        lines += [f"Why and what to do ({reason}): {advice(reason)}" for reason in decision.reasons]
+    else:
+        if outcome == "ERROR":
+            lines += [f"{decision.error_code}: {'; '.join(decision.reasons)}"]
+        lines += [f"What to do: {decision.advice}"]
+    return "\n".join([*lines, f"Meaning: {result.label_statement}", DISCLAIMER])
 
 
 def describe_quality(report: QualityReport) -> str:
     """Return the quality gate's finding on each lead, as a table."""
     head = f"{'lead':<5}{'rms mV':>8}{'noise mV':>10}{'drift mV':>10}  remarks"
     verdict = "acceptable" if report.acceptable else "not acceptable"
-    return "\n".join([f"Recording quality: {verdict}", head, *(_lead_line(lead) for lead in report.leads)])
+    lines = [f"Recording quality: {verdict}", head]
+    for lead in report.leads:
+        remarks = ", ".join(lead.reasons) or "ok"
+        lines.append(f"{lead.lead:<5}{lead.rms_mv:>8.3f}{lead.noise_mv:>10.3f}{lead.baseline_mv:>10.3f}  {remarks}")
+    return "\n".join(lines)
 
 
 def describe_timings(result: ScreenResult) -> str:
@@ -120,44 +141,3 @@ def draw(record: EcgRecord, style: StripStyle) -> str:
         signal_mv -= np.median(signal_mv[received])
     signal_mv[~received] = np.nan
     return render_strip(signal_mv, fs_hz=record.fs_hz, lead=record.leads[row], style=style)
-
-
-def _numbers(result: ScreenResult) -> list[str]:
-    decision = result.decision
-    if decision.probability is None:
-        return []
-    interval = ""
-    if decision.interval is not None:
-        interval = f" (95 % interval {decision.interval[0]:.2f} to {decision.interval[1]:.2f})"
-    return [f"Probability of the pattern: {decision.probability:.2f}{interval}"]
-
-
-def _reasons(result: ScreenResult) -> list[str]:
-    from lsemvae.ecg.reasons import advice
-
-    decision = result.decision
-    if decision.outcome == "ABSTAIN":
-        return [f"Why and what to do ({reason}): {advice(reason)}" for reason in decision.reasons]
-    if decision.outcome == "ERROR":
-        return [f"{decision.error_code}: {_joined(decision.reasons)}", f"What to do: {decision.advice}"]
-    return [f"What to do: {decision.advice}"]
-
-
-def _joined(texts: Iterable[str]) -> str:
-    return "; ".join(texts)
-
-
-def _lead_line(lead: LeadQuality) -> str:
-    remarks = ", ".join(str(reason) for reason in lead.reasons) or "ok"
-    return f"{lead.lead:<5}{lead.rms_mv:>8.3f}{lead.noise_mv:>10.3f}{lead.baseline_mv:>10.3f}  {remarks}"
-
-
-def _paragraphs(result: ScreenResult, kept: Kept | None) -> list[str]:
-    paragraphs = []
-    if result.record is not None:
-        paragraphs += [f"{describe_recording(result.record)}\n{draw(result.record, strip_style())}"]
-    if result.quality is not None:
-        paragraphs += [describe_quality(result.quality)]
-    paragraphs += [describe(result)]
-    place = f"Stored as {kept.record_id} in {kept.path}" if kept else "Not stored."
-    return [*paragraphs, f"{describe_timings(result)}\n{place}"]

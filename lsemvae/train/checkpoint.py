@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +16,9 @@ from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
 from lsemvae.train.run import read_object
+
+# The four packages are one wheel: the student behind the shipped bundle lies with the exporter.
+SHIPPED_STUDENT: Final = Path(__file__).parents[2] / "export" / "student"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -81,6 +84,24 @@ def load_lsemvae(run_dir: Path) -> tuple[LsEmvae, dict[str, Any]]:
     model = LsEmvae(from_json(LsEmvaeConfig, config["model"]))
     load_weights(model, Path(run_dir) / "model.safetensors")
     return model.eval(), config
+
+
+def load_model(run_dir: str | Path | None = None) -> StudentNet | LsEmvae:
+    """Return the network of a run folder in evaluation mode; its `config` says what it takes and returns.
+
+    Parameters
+    ----------
+    run_dir
+        Folder of a pre-trained, fine-tuned or distilled run; None takes the student that ships.
+
+    Raises
+    ------
+    FormatError, SampleError
+        If the folder holds no such run, or its weights are of another architecture or not finite.
+    """
+    folder = SHIPPED_STUDENT if run_dir is None else Path(run_dir)
+    kind = read_object(folder / "config.json").get("kind")
+    return load_student(folder)[0] if kind == "student" else load_lsemvae(folder)[0]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -19,22 +19,35 @@ from typer.testing import CliRunner
 
 import lsemvae.screen.diff.compare
 import lsemvae.terminal.bundle_view
-import tests.edge.conftest as edge
 from lsemvae.commands.bundle import app
-from lsemvae.ecg import frontend
 from lsemvae.ecg.errors import RuntimeMissingError
-from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.ecg.rule import Calibration, DecisionRule
 from lsemvae.screen.diff.text import show
+from tests import bundles
 
 RUN = CliRunner()
+PLAIN_RULE = DecisionRule(
+    primary=bundles.LABELS[0],
+    calibrations={label: Calibration(1.0, 0.0) for label in bundles.LABELS},
+    thresholds=dict.fromkeys(bundles.LABELS, 0.5),
+    abstain_band=(0.45, 0.5),
+    max_uncertainty=0.0,
+    interval_logit_sd=0.4,
+)
 ROW = {"label": "LVH", "negatives": "all", "dataset": "d", "n": 100, "auroc": [0.9, 0.85, 0.95], "ece": 0.01}
 
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    weights = edge._weights()
-    tiny = edge._tflite(weights, output_names=("logits", "uncertainty"), signature=True, n_labels=len(edge.LABELS))
-    return {"model.tflite": tiny, "golden.npz": edge._npz(edge._golden(weights)), "card.md": b"A card.\n"}
+    weights = bundles.make_weights()
+    tiny = bundles.tflite_model(
+        weights, output_names=("logits", "uncertainty"), signature=True, n_labels=len(bundles.LABELS)
+    )
+    return {
+        "model.tflite": tiny,
+        "golden.npz": bundles.npz_bytes(bundles.golden_arrays(weights)),
+        "card.md": b"A card.\n",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +60,9 @@ class Room:
 
     def __init__(self, root: Path, files: dict[str, bytes], key: Ed25519PrivateKey) -> None:
         self.root, self.trust = root, root / "trust"
-        self.a, self.b = (edge.BundleBuilder(key, edge._weights(), dict(files)) for _ in "ab")
+        self.a, self.b = (bundles.BundleBuilder(key, bundles.make_weights(), dict(files)) for _ in "ab")
+        for builder in (self.a, self.b):
+            builder.changes["decision"] = PLAIN_RULE.to_dict()
         self.trust.mkdir()
 
     def write(self) -> tuple[Path, Path]:
@@ -77,8 +92,8 @@ def room(tmp_path: Path, files: dict[str, bytes], key: Ed25519PrivateKey) -> Roo
 
 
 def rule(**changes: Any) -> dict[str, Any]:
-    """The builder's decision rule as JSON values, changed."""
-    return {**edge._rule().to_dict(), **changes}
+    """A rule without calibration as JSON values, changed."""
+    return {**PLAIN_RULE.to_dict(), **changes}
 
 
 def test_the_same_bundle_has_no_difference(room: Room) -> None:
@@ -98,7 +113,7 @@ def test_a_difference_is_exit_code_1_only_where_that_is_asked_for(room: Room) ->
     assert room.run("--exit-code", "--json").exit_code == 1
 
 
-FRONTEND = replace(frontend.BASE, resample_db=60.0)
+FRONTEND = replace(bundles.SPEC, resample_db=60.0)
 FIELDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "licence": ("identity", {"licence": "MIT"}, "licence"),
     "time": ("identity", {"created_utc": "2026-02-01T00:00:00Z"}, "created_utc"),
@@ -112,13 +127,13 @@ FIELDS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "description": (
         "outputs",
-        {"outputs": [{"label": n, "column": f"p_{n}", "primary": n == edge.LABELS[0], "description": "x"} for n in edge.LABELS]},
+        {"outputs": [{"label": n, "column": f"p_{n}", "primary": n == bundles.LABELS[0], "description": "x"} for n in bundles.LABELS]},
         "outputs/output/LVH/description",
     ),
-    "threshold": ("decision", {"decision": rule(thresholds=dict.fromkeys(edge.LABELS, 0.6))}, "decision/thresholds/LVH"),
+    "threshold": ("decision", {"decision": rule(thresholds=dict.fromkeys(bundles.LABELS, 0.6))}, "decision/thresholds/LVH"),
     "band": ("decision", {"decision": rule(abstain_band=[0.4, 0.5])}, "decision/abstain_band"),
     "uncertainty": ("decision", {"decision": rule(max_uncertainty=None)}, "decision/max_uncertainty"),
-    "quality": ("quality gate", {"quality": {**QualityThresholds().to_dict(), "max_noise_mv": 0.05}}, "quality/max_noise_mv"),
+    "quality": ("quality gate", {"quality": {**bundles.QUALITY.to_dict(), "max_noise_mv": 0.04}}, "quality/max_noise_mv"),
     "performance": ("performance", {"performance": [ROW]}, "performance/LVH, all, d"),
     "parity": ("parity", {"parity": {"golden_tolerance": 0.06}}, "parity/golden_tolerance"),
     "provenance": ("provenance", {"provenance": {"seed": 3}}, "provenance/seed"),
@@ -155,7 +170,7 @@ def test_a_changed_file_is_named_with_its_size(room: Room) -> None:
 
 
 def test_a_moved_threshold_says_how_far_on_the_logit_scale(room: Room) -> None:
-    room.b.changes["decision"] = rule(thresholds={**dict.fromkeys(edge.LABELS, 0.5), "LVH": 0.7})
+    room.b.changes["decision"] = rule(thresholds={**dict.fromkeys(bundles.LABELS, 0.5), "LVH": 0.7})
     change = room.changes()["decision/thresholds/LVH"]
     assert change["effect"].startswith(f"{math.log(0.7 / 0.3):+.3f} on the logit scale, B asks for a higher")
 
@@ -210,7 +225,7 @@ def test_rows_of_performance_are_matched_by_name_not_by_place(room: Room) -> Non
         ({"id": "another-model"}, "B is another model (another-model, A is test-model)"),
         ({"min_host": "0.1.1"}, "Boards with an app older than 0.1.1 refuse B (A: 0.1.0)."),
         ({"label_statement": "Else."}, "do not pool results of A and B"),
-        ({"quality": {**QualityThresholds().to_dict(), "max_noise_mv": 0.05}}, "another share of recordings gets no answer"),
+        ({"quality": {**bundles.QUALITY.to_dict(), "max_noise_mv": 0.04}}, "another share of recordings gets no answer"),
     ],
 )  # fmt: skip
 def test_what_it_means_for_a_board(room: Room, changes: dict[str, Any], sentence: str) -> None:
@@ -243,9 +258,11 @@ def test_lost_and_new_columns_are_named(room: Room, files: dict[str, bytes]) -> 
 
 def other_model(scale: float = 1.5) -> dict[str, bytes]:
     """Model and golden outputs with larger weights."""
-    weights = replace(edge._weights(), logits=edge._weights().logits * np.float32(scale))
-    tiny = edge._tflite(weights, output_names=("logits", "uncertainty"), signature=True, n_labels=len(edge.LABELS))
-    return {"model.tflite": tiny, "golden.npz": edge._npz(edge._golden(weights))}
+    weights = replace(bundles.make_weights(), logits=bundles.make_weights().logits * np.float32(scale))
+    tiny = bundles.tflite_model(
+        weights, output_names=("logits", "uncertainty"), signature=True, n_labels=len(bundles.LABELS)
+    )
+    return {"model.tflite": tiny, "golden.npz": bundles.npz_bytes(bundles.golden_arrays(weights))}
 
 
 def _outcome(p: float) -> str:
@@ -256,19 +273,19 @@ def _outcome(p: float) -> str:
 def test_both_models_answer_to_the_golden_recordings_of_a(room: Room, files: dict[str, bytes]) -> None:
     room.b.files |= other_model()
     found = room.json()["golden"]
-    ecg = edge._golden(edge._weights())["ecg"].reshape(4, -1)
-    bias, weights = edge._weights().logits_bias, edge._weights().logits
+    ecg = bundles.golden_arrays(bundles.make_weights())["ecg"].reshape(4, -1)
+    bias, weights = bundles.make_weights().logits_bias, bundles.make_weights().logits
     p_a, p_b = (1 / (1 + np.exp(-(ecg @ (weights * np.float32(s)).T + bias))) for s in (1.0, 1.5))
     assert (found["compared"], found["recordings"]) == (True, 4)
-    assert [found["max_dp"][n] for n in edge.LABELS] == pytest.approx(np.abs(p_a - p_b).max(axis=0), abs=1e-4)
-    assert [found["crossed"][n] for n in edge.LABELS] == ((p_a >= 0.5) != (p_b >= 0.5)).sum(axis=0).tolist()
+    assert [found["max_dp"][n] for n in bundles.LABELS] == pytest.approx(np.abs(p_a - p_b).max(axis=0), abs=1e-4)
+    assert [found["crossed"][n] for n in bundles.LABELS] == ((p_a >= 0.5) != (p_b >= 0.5)).sum(axis=0).tolist()
     outcomes = [[_outcome(p) for p in one[:, 0]] for one in (p_a, p_b)]
     expected = [(k, x, y) for k, (x, y) in enumerate(zip(*outcomes, strict=True)) if x != y]
     assert [(one["recording"], one["a"], one["b"]) for one in found["outcomes"]] == expected
 
 
 def test_an_outcome_that_changes_is_shown(room: Room) -> None:
-    room.b.changes["decision"] = rule(thresholds=dict.fromkeys(edge.LABELS, 0.999), abstain_band=[0.999, 0.999])
+    room.b.changes["decision"] = rule(thresholds=dict.fromkeys(bundles.LABELS, 0.999), abstain_band=[0.999, 0.999])
     found = room.json()
     assert found["golden"]["outcomes"]
     assert {one["b"] for one in found["golden"]["outcomes"]} == {"NOT DETECTED"}
@@ -288,12 +305,12 @@ def test_a_bundle_that_fails_its_self_test_is_said_first(room: Room) -> None:
 
 def test_models_with_different_inputs_are_not_compared(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     room.b.changes["input"] = {
-        "leads": ["I", "III"], "fs_hz": 250.0, "n_samples": 2500, "unit": "mV", "shape": [1, 2, 2500], "dtype": "float32",
+        "leads": ["I", "III"], "fs_hz": 260.0, "n_samples": 2500, "unit": "mV", "shape": [1, 2, 2500], "dtype": "float32",
         "name": "ecg",
     }  # fmt: skip
     found = room.json()
     assert "B needs leads I, III; A needs I, II." in found["rollout"]
-    assert found["golden"]["reason"].startswith("the models take different inputs: A I, II, 2500 samples at 250 Hz")
+    assert found["golden"]["reason"].startswith("the models take different inputs: A I, II, 2500 samples at 260 Hz")
 
 
 def test_without_a_runtime_everything_else_is_still_compared(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,20 +8,40 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import lsemvae.terminal.console as console
 
 
 @pytest.mark.parametrize(
-    ("package", "extra"), [("torch", "train"), ("safetensors", "train"), ("onnxruntime", "export")]
+    ("package", "extra"),
+    [("torch", "train"), ("safetensors", "train"), ("onnxruntime", "export"), ("pydicom", "dicom")],
 )
-def test_a_missing_package_names_its_extra(package: str, extra: str) -> None:
-    error = ModuleNotFoundError(f"No module named '{package}'", name=f"{package}.nn")
-    known = console._as_ecg_error(error)
-    assert known is not None
-    assert package in str(known)
-    assert f"lsemvae[{extra}]" in known.advice
-    assert console._as_ecg_error(ModuleNotFoundError("x", name="lsemvae.nope")) is None
+def test_a_missing_package_names_its_extra(package: str, extra: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @console.reports_errors
+    def command() -> None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=f"{package}.nn")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == console.ExitCode.USER_ERROR
+    assert capsys.readouterr().err == (
+        f"E_RUNTIME: found no package {package}, expected it for this command\n"
+        f"What to do: Install it with: pip install 'lsemvae[{extra}]'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModuleNotFoundError("x", name="lsemvae.nope"), ModuleNotFoundError("x"), ZeroDivisionError(), KeyError("")],
+)
+def test_a_fault_of_the_program_is_not_called_a_missing_package(error: Exception) -> None:
+    @console.reports_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        command()
 
 
 def test_defect_a_command_without_torch_ends_with_advice_not_a_traceback(tmp_path: Path) -> None:

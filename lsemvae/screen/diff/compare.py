@@ -17,12 +17,11 @@ from lsemvae.screen.diff.rollout import rollout
 from lsemvae.screen.manifest import MANIFEST_NAME, file_entry
 
 if TYPE_CHECKING:
-    from lsemvae.ecg.rule import DecisionRule
     from lsemvae.screen.bundle import Bundle
 
 Side = Literal["a", "b"]
 
-#: Top-level fields of the manifest by section; what stands in none of them is compared under "other".
+# Top-level fields of the manifest by section; what stands in none of them is compared under "other".
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "identity": ("schema", "id", "version", "created_utc", "signature", "min_host", "licence"),
     "meaning": ("label_statement", "intended_use", "not_for"),
@@ -37,7 +36,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OTHER: Final = "other"
 
-#: What tells one row of performance from another.
+# What tells one row of performance from another.
 _ROW_NAME: Final = ("label", "negatives", "dataset")
 
 
@@ -66,8 +65,12 @@ class Change:
     def to_dict(self) -> dict[str, Any]:
         """Return the difference for JSON."""
         return {
-            "field": "/".join(self.path), "a": self.a, "b": self.b, "only_in": self.only_in, "effect": self.effect or None,
-        }  # fmt: skip
+            "field": "/".join(self.path),
+            "a": self.a,
+            "b": self.b,
+            "only_in": self.only_in,
+            "effect": self.effect or None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +126,31 @@ def diff_bundles(a: Bundle, b: Bundle) -> BundleDiff:
     ours, theirs = (_keyed(one.manifest.to_dict()) for one in (a, b))
     found: dict[str, list[Change]] = {}
     for change in _changes((), ours, theirs):
-        found.setdefault(_section(change.path[0]), []).append(_explained(change))
+        section = next((name for name, parts in SECTIONS.items() if change.path[0] in parts), OTHER)
+        effect = "" if change.only_in else effect_of(change.path, change.a, change.b)
+        found.setdefault(section, []).append(replace(change, effect=effect))
     orders = [list(one["performance"]) for one in (ours, theirs)]
     if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
         found.setdefault("performance", []).append(Change(("performance", "order of rows"), orders[0], orders[1]))
-    if _same_models(a, b):
-        found.setdefault("decision", []).extend(_cut_offs(a.manifest.decision, b.manifest.decision))
+    models = [{kind: one.manifest.files[name] for kind, name in one.manifest.models.items()} for one in (a, b)]
+    rules = [one.manifest.decision for one in (a, b)]
+    # Where both run the same model, their raw logits are the same numbers, and the logit at which an output counts as
+    # detected can be compared: what calibration and threshold do together.
+    for label in rules[0].thresholds if models[0] == models[1] else ():
+        if label not in rules[1].thresholds:
+            continue
+        cuts = [
+            (logit(r.thresholds[label]) - r.calibrations[label].intercept) / r.calibrations[label].slope for r in rules
+        ]
+        if cuts[0] != cuts[1]:
+            effect = f"{cuts[1] - cuts[0]:+.3f}, B detects {'less' if cuts[1] > cuts[0] else 'more'} often"
+            path = ("decision", "cut-off on the raw logit", label)
+            found.setdefault("decision", []).append(Change(path, cuts[0], cuts[1], effect=effect))
+    aurocs = [
+        (change.path[1].partition(",")[0], change.effect)
+        for change in found.get("performance", [])
+        if change.path[-1] == "auroc" and change.effect
+    ]
     golden = compare_on_golden(a, b)
     return BundleDiff(
         a=_identity(a),
@@ -136,7 +158,7 @@ def diff_bundles(a: Bundle, b: Bundle) -> BundleDiff:
         label_statement=a.manifest.label_statement,
         changes={name: tuple(found[name]) for name in (*SECTIONS, OTHER) if found.get(name)},
         golden=golden,
-        rollout=tuple(rollout(a, b, golden, performance=_performance(found.get("performance", [])))),
+        rollout=tuple(rollout(a, b, golden, performance=performance_sentence(aurocs))),
     )
 
 
@@ -152,10 +174,6 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _section(field: str) -> str:
-    return next((name for name, fields in SECTIONS.items() if field in fields), OTHER)
-
-
 def _keyed(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return the manifest with its lists of rows as mappings, so that a row is compared with its like."""
     rows: dict[str, Any] = {}
@@ -169,7 +187,7 @@ def _keyed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(path: tuple[str, ...], a: Any, b: Any) -> Iterator[Change]:
-    """Yield every difference, as deep as both sides are mappings."""
+    """Yield every difference of two values; mappings are compared key by key, however deep they are."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in [*a, *(key for key in b if key not in a)]:
             if key not in b:
@@ -180,32 +198,3 @@ def _changes(path: tuple[str, ...], a: Any, b: Any) -> Iterator[Change]:
                 yield from _changes((*path, key), a[key], b[key])
     elif canonical_json(a) != canonical_json(b):
         yield Change(path, a, b)
-
-
-def _explained(change: Change) -> Change:
-    return change if change.only_in else replace(change, effect=effect_of(change.path, change.a, change.b))
-
-
-def _performance(changes: list[Change]) -> str:
-    aurocs = [(change.path[1].partition(",")[0], change.effect) for change in changes if change.path[-1] == "auroc"]
-    return performance_sentence([(label, effect) for label, effect in aurocs if effect])
-
-
-def _same_models(a: Bundle, b: Bundle) -> bool:
-    """Whether both run the same model files, so that their raw logits are the same numbers."""
-    hashes = [{kind: one.manifest.files[name] for kind, name in one.manifest.models.items()} for one in (a, b)]
-    return hashes[0] == hashes[1]
-
-
-def _cut_offs(a: DecisionRule, b: DecisionRule) -> Iterator[Change]:
-    """Yield where the raw logit at which an output counts as detected moves: what calibration and threshold do together."""
-    for label in a.thresholds:
-        if label not in b.thresholds:
-            continue
-        cuts = [
-            (logit(rule.thresholds[label]) - rule.calibrations[label].intercept) / rule.calibrations[label].slope
-            for rule in (a, b)
-        ]
-        if cuts[0] != cuts[1]:
-            effect = f"{cuts[1] - cuts[0]:+.3f}, B detects {'less' if cuts[1] > cuts[0] else 'more'} often"
-            yield Change(("decision", "cut-off on the raw logit", label), cuts[0], cuts[1], effect=effect)

@@ -1,22 +1,23 @@
-"""What the models of two bundles say about the same golden recordings: the ones of the first bundle."""
+"""Run the models of two bundles on the golden recordings of the first, and compare their answers."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lsemvae.ecg.decision import Decision, decide
 from lsemvae.ecg.quality import QualityReport
+from lsemvae.screen.selftest import GOLDEN_FILE, self_test
 
 if TYPE_CHECKING:
     from lsemvae.screen.bundle import Bundle
     from lsemvae.screen.runtime.contract import Runtime
 
 # Models are compared here, not recordings: each counts as acceptable.
-_ACCEPTABLE = QualityReport(acceptable=True, reasons=(), leads=(), details={})
+_ACCEPTABLE: Final = QualityReport(acceptable=True, reasons=(), leads=(), details={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +89,66 @@ def compare_on_golden(a: Bundle, b: Bundle) -> GoldenDiff:
     tests = {name: words for name, (_, words, _) in loaded.items()}
     failed = tuple(name for name, (_, _, refused) in loaded.items() if refused)
     runtimes = [runtime for runtime, _, _ in loaded.values() if runtime is not None]
-    reason = _obstacle(a, b)
     if len(runtimes) < 2:
-        reason = "; ".join(f"{name.upper()} {words}" for name, (runtime, words, _) in loaded.items() if runtime is None)
-    if reason:
-        return GoldenDiff(tests, failed, not_compared=reason)
-    ecg = _golden_ecg(a)
-    said_a, said_b = (_decisions(one, runtime, ecg) for one, runtime in zip((a, b), runtimes, strict=True))
+        missing = (f"{name.upper()} {words}" for name, (runtime, words, _) in loaded.items() if runtime is None)
+        return GoldenDiff(tests, failed, not_compared="; ".join(missing))
+    taken = [(one.manifest.input.leads, one.manifest.input.n_samples, one.manifest.input.fs_hz) for one in (a, b)]
+    if taken[0] != taken[1]:
+        words = [f"{', '.join(leads)}, {n} samples at {fs_hz:g} Hz" for leads, n, fs_hz in taken]
+        return GoldenDiff(tests, failed, not_compared=f"the models take different inputs: A {words[0]}; B {words[1]}")
+
+    with np.load(io.BytesIO(a.files[GOLDEN_FILE]), allow_pickle=False) as archive:  # has passed the self-test
+        ecg = np.asarray(archive["ecg"], dtype=np.float32)
+    said: list[list[Decision]] = []
+    for one, runtime in zip((a, b), runtimes, strict=True):
+        decisions = []
+        for row in ecg:
+            output = runtime.run(row[np.newaxis])
+            logits = dict(zip(one.manifest.labels, map(float, output.logits), strict=True))
+            decisions.append(
+                decide(logits, quality=_ACCEPTABLE, uncertainty=output.uncertainty, rule=one.manifest.decision)
+            )
+        said.append(decisions)
+
+    max_dp: dict[str, float | None] = {}
+    crossed: dict[str, int] = {}
+    thresholds = [one.manifest.decision.thresholds for one in (a, b)]
+    for label in (label for label in a.manifest.labels if label in b.manifest.labels):
+        pairs = [(x.probabilities.get(label), y.probabilities.get(label)) for x, y in zip(*said, strict=True)]
+        known = [abs(p - q) for p, q in pairs if p is not None and q is not None]
+        # An ERROR has no probabilities, so one of them leaves no figure.
+        max_dp[label] = max(known) if len(known) == len(pairs) else None
+        if all(label in one for one in thresholds):
+            cuts = [one[label] for one in thresholds]
+            above = [
+                [one.probabilities.get(label, -1.0) >= cut for one in side]
+                for side, cut in zip(said, cuts, strict=True)
+            ]
+            crossed[label] = sum(x != y for x, y in zip(*above, strict=True))
+
+    remarks = ["golden recordings are few: they can show that answers change, not that none does"]
+    if a.manifest.coeff_sha256 != b.manifest.coeff_sha256:
+        remarks.append("the front-ends differ, and B was given what A's front-end makes of the recordings")
     return GoldenDiff(
         tests=tests,
         recordings=len(ecg),
-        max_dp=_max_dp(a, b, said_a, said_b),
-        crossed=_crossed(a, b, said_a, said_b),
-        outcomes=tuple(_outcome_changes(said_a, said_b)),
-        remarks=_remarks(a, b),
+        max_dp=max_dp,
+        crossed=crossed,
+        outcomes=tuple(
+            OutcomeChange(
+                k, x.outcome.value, y.outcome.value, x.probabilities.get(x.label), y.probabilities.get(y.label)
+            )
+            for k, (x, y) in enumerate(zip(*said, strict=True))
+            if x.outcome != y.outcome
+        ),
+        remarks=tuple(remarks),
     )
 
 
 def _load(bundle: Bundle) -> tuple[Runtime | None, str, bool]:
-    """Return the runtime as the app would choose it, how the bundle's self-test went, and whether the bundle failed it."""
+    """Return the runtime as the app would choose it, how its self-test went, and whether the bundle failed it."""
     from lsemvae.ecg.errors import BundleSelfTestError, InferenceError, RuntimeMissingError
     from lsemvae.screen.runtime.load import load_runtime
-    from lsemvae.screen.selftest import self_test
 
     try:
         runtime = load_runtime(bundle)
@@ -119,72 +158,3 @@ def _load(bundle: Bundle) -> tuple[Runtime | None, str, bool]:
     except (BundleSelfTestError, InferenceError) as error:
         return None, f"FAILED: {error}", True
     return runtime, f"passed on {runtime.name} {runtime.version}", False
-
-
-def _obstacle(a: Bundle, b: Bundle) -> str:
-    """Return why one input cannot be given to both models; empty where it can."""
-    sides = [(one.manifest.input.leads, one.manifest.input.n_samples, one.manifest.input.fs_hz) for one in (a, b)]
-    if sides[0] == sides[1]:
-        return ""
-    words = [f"{', '.join(leads)}, {n} samples at {fs_hz:g} Hz" for leads, n, fs_hz in sides]
-    return f"the models take different inputs: A {words[0]}; B {words[1]}"
-
-
-def _remarks(a: Bundle, b: Bundle) -> tuple[str, ...]:
-    few = "golden recordings are few: they can show that answers change, not that none does"
-    if a.manifest.coeff_sha256 == b.manifest.coeff_sha256:
-        return (few,)
-    return (few, "the front-ends differ, and B was given what A's front-end makes of the recordings")
-
-
-def _golden_ecg(bundle: Bundle) -> np.ndarray:
-    """Return the model inputs `[n, lead, time]` in mV of a golden file that has passed the self-test."""
-    from lsemvae.screen.selftest import GOLDEN_FILE
-
-    with np.load(io.BytesIO(bundle.files[GOLDEN_FILE]), allow_pickle=False) as archive:
-        return np.asarray(archive["ecg"], dtype=np.float32)
-
-
-def _decisions(bundle: Bundle, runtime: Runtime, ecg: np.ndarray) -> list[Decision]:
-    said = []
-    for one in ecg:
-        output = runtime.run(one[np.newaxis])
-        logits = dict(zip(bundle.manifest.labels, map(float, output.logits), strict=True))
-        said.append(decide(logits, quality=_ACCEPTABLE, uncertainty=output.uncertainty, rule=bundle.manifest.decision))
-    return said
-
-
-def _shared(a: Bundle, b: Bundle) -> list[str]:
-    return [label for label in a.manifest.labels if label in b.manifest.labels]
-
-
-def _max_dp(a: Bundle, b: Bundle, said_a: list[Decision], said_b: list[Decision]) -> dict[str, float | None]:
-    """Return the largest |dp| by output; an ERROR has no probabilities, so one of them leaves no figure."""
-    largest: dict[str, float | None] = {}
-    for label in _shared(a, b):
-        pairs = [(x.probabilities.get(label), y.probabilities.get(label)) for x, y in zip(said_a, said_b, strict=True)]
-        known = [abs(p - q) for p, q in pairs if p is not None and q is not None]
-        largest[label] = max(known) if len(known) == len(pairs) else None
-    return largest
-
-
-def _crossed(a: Bundle, b: Bundle, said_a: list[Decision], said_b: list[Decision]) -> dict[str, int]:
-    rules = (a.manifest.decision, b.manifest.decision)
-    counts = {}
-    for label in _shared(a, b):
-        if not all(label in rule.thresholds for rule in rules):
-            continue
-        sides = [
-            [one.probabilities.get(label, -1.0) >= rule.thresholds[label] for one in said]
-            for said, rule in zip((said_a, said_b), rules, strict=True)
-        ]
-        counts[label] = sum(x != y for x, y in zip(*sides, strict=True))
-    return counts
-
-
-def _outcome_changes(said_a: list[Decision], said_b: list[Decision]) -> list[OutcomeChange]:
-    return [
-        OutcomeChange(k, x.outcome.value, y.outcome.value, x.probabilities.get(x.label), y.probabilities.get(y.label))
-        for k, (x, y) in enumerate(zip(said_a, said_b, strict=True))
-        if x.outcome != y.outcome
-    ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lsemvae.screen.diff.compare import BundleDiff, Change
+    from lsemvae.screen.diff.compare import BundleDiff
     from lsemvae.screen.diff.golden import GoldenDiff
 
 # Twelve hexadecimal digits tell files apart; the JSON has them whole.
-_SHOWN_DIGITS = 12
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHOWN_DIGITS: Final = 12
+_HASH: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # A row that only one side has is named, not spelled out.
-_LONGEST_VALUE = 160
-_WIDTH = 116
+_LONGEST_VALUE: Final = 160
+_WIDTH: Final = 116
 
 
 def diff_lines(diff: BundleDiff) -> Iterator[str]:
@@ -27,46 +27,39 @@ def diff_lines(diff: BundleDiff) -> Iterator[str]:
     yield ""
     yield "For a board that runs A and gets B:"
     yield from (f"  {sentence}" for sentence in diff.rollout)
-    for name, changes in diff.changes.items():
+    for section, changes in diff.changes.items():
         yield ""
-        yield name.capitalize()
-        yield from _section_lines(changes)
+        yield section.capitalize()
+        # The differences of one row stand under its name, as many in a line as fit.
+        for head, group in groupby(changes, key=lambda change: change.path[:-1]):
+            words = []
+            for change in group:
+                name = f"model for {change.path[-1]}" if change.path[0] == "models" else change.path[-1]
+                effect = f" ({change.effect})" if change.effect else ""
+                if change.only_in:
+                    value = change.a if change.only_in == "a" else change.b
+                    words.append(f"{name} only in {change.only_in.upper()}: {show(value)}")
+                else:
+                    words.append(f"{name} {show(change.a)} -> {show(change.b)}{effect}")
+            row = " ".join(head[1:])
+            if row and len(row) + sum(map(len, words)) + 2 * len(words) < _WIDTH:
+                yield f"  {row}: {'; '.join(words)}"
+                continue
+            if row:
+                yield f"  {row}"
+            indent, line = "    " if row else "  ", ""
+            for word in words:
+                if line and len(line) + len(word) > _WIDTH:
+                    yield indent + line
+                    line = ""
+                line = f"{line}; {word}" if line else word
+            if line:
+                yield indent + line
     if not diff.equal:
         yield ""
         yield from _golden_lines(diff.golden)
         yield ""
         yield f"The same in both: {', '.join(diff.same) or 'nothing'}."
-
-
-def _section_lines(changes: tuple[Change, ...]) -> Iterator[str]:
-    """Yield the differences; those of one row stand under its name, as many in a line as fit."""
-    for head, group in groupby(changes, key=lambda change: change.path[:-1]):
-        words = [_change_line(change) for change in group]
-        name = " ".join(head[1:])
-        if name and len(name) + sum(map(len, words)) + 2 * len(words) < _WIDTH:
-            yield f"  {name}: {'; '.join(words)}"
-            continue
-        if name:
-            yield f"  {name}"
-        yield from (f"  {'  ' if name else ''}{line}" for line in _packed(words))
-
-
-def _packed(words: list[str]) -> Iterator[str]:
-    line = ""
-    for one in words:
-        if line and len(line) + len(one) > _WIDTH:
-            yield line
-            line = ""
-        line = f"{line}; {one}" if line else one
-    yield line
-
-
-def _change_line(change: Change) -> str:
-    name = f"model for {change.path[-1]}" if change.path[0] == "models" else change.path[-1]
-    if change.only_in:
-        return f"{name} only in {change.only_in.upper()}: {show(change.a if change.only_in == 'a' else change.b)}"
-    effect = f" ({change.effect})" if change.effect else ""
-    return f"{name} {show(change.a)} -> {show(change.b)}{effect}"
 
 
 def _golden_lines(golden: GoldenDiff) -> Iterator[str]:
@@ -101,15 +94,8 @@ def show(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Mapping):
-        return _cut(", ".join(f"{key} {show(one)}" for key, one in value.items()) or "empty")
-    return _show_list(value)
-
-
-def _show_list(values: list[Any]) -> str:
-    if len(values) == 3 and all(isinstance(one, float) for one in values):
-        return "{:.3f} ({:.3f}-{:.3f})".format(*values)
-    return "[" + ", ".join(show(one) for one in values) + "]"
-
-
-def _cut(words: str) -> str:
-    return words if len(words) <= _LONGEST_VALUE else words[: _LONGEST_VALUE - 3] + "..."
+        words = ", ".join(f"{key} {show(one)}" for key, one in value.items()) or "empty"
+        return words if len(words) <= _LONGEST_VALUE else words[: _LONGEST_VALUE - 3] + "..."
+    if len(value) == 3 and all(isinstance(one, float) for one in value):
+        return "{:.3f} ({:.3f}-{:.3f})".format(*value)
+    return "[" + ", ".join(show(one) for one in value) + "]"

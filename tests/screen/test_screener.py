@@ -57,7 +57,7 @@ def test_abstain_by_quality_names_reason_and_remedy_and_keeps_the_probabilities(
     assert "Probability" not in text
 
 
-@pytest.mark.parametrize("answers", [{"logits": (-0.1, 0.0, 0.0)}, {"uncertainty": 0.5}], ids=["band", "uncertainty"])
+@pytest.mark.parametrize("answers", [{"logits": (-0.6, 0.0, 0.0)}, {"uncertainty": 0.5}], ids=["band", "uncertainty"])
 def test_abstain_by_uncertainty(screener_with: Screeners, make_record: Records, answers: dict[str, Any]) -> None:
     decision = screener_with(**answers).screen(make_record()).decision
     assert decision.outcome is Outcome.ABSTAIN

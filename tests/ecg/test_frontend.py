@@ -29,7 +29,7 @@ from lsemvae.ecg import (
     apply,
     apply_array,
     bandpass,
-    best_window,
+    choose_window,
     coefficients,
     derive_limb_leads,
 )
@@ -272,7 +272,8 @@ def test_count_size_makes_no_difference(make_record: Callable[..., EcgRecord]) -
 
 
 def test_window_is_the_first_ten_seconds(make_record: Callable[..., EcgRecord]) -> None:
-    assert best_window(make_record(seconds=30.0)) == Interval(0, 5000)
+    window = choose_window(make_record(seconds=30.0))
+    assert (window.start, window.stop, window.stretch) == (0, 5000, Interval(0, 15000))
 
 
 def test_window_avoids_gaps_and_lead_off(make_record: Callable[..., EcgRecord]) -> None:
@@ -280,9 +281,11 @@ def test_window_avoids_gaps_and_lead_off(make_record: Callable[..., EcgRecord]) 
     samples = record.samples.copy()
     samples[:, 3000:3100] = 0
     holed = record.with_(samples=samples, gaps=(Interval(3000, 3100),))
-    assert best_window(holed) == Interval(3100, 8100)
+    window = choose_window(holed)
+    assert (window.start, window.stop, window.stretch) == (3100, 8100, Interval(3100, 15000))
     both = holed.with_(lead_off=(LeadOff("aVF", 6000, 6001),))
-    assert best_window(both) == Interval(6001, 11001)
+    window = choose_window(both)
+    assert (window.start, window.stop, window.stretch) == (6001, 11001, Interval(6001, 15000))
 
 
 def test_filter_never_sees_fill_values(make_record: Callable[..., EcgRecord]) -> None:
@@ -360,7 +363,7 @@ def test_no_wanted_lead_is_refused() -> None:
 def test_no_free_window_says_what_to_do(make_record: Callable[..., EcgRecord]) -> None:
     record = make_record(seconds=15.0, lead_off=(LeadOff("I", 4000, 4001),))
     with pytest.raises(LengthError, match=r"found at most 8\.00 s .* in 15\.00 s, expected 9\.90 s") as caught:
-        best_window(record)
+        apply(record, leads=("I", "II"))
     assert "Record again" in caught.value.advice
 
 
@@ -378,6 +381,18 @@ def test_record_of_9_9_seconds_is_enough(make_record: Callable[..., EcgRecord]) 
 def test_record_at_a_rate_outside_is_refused(rate: float, make_record: Callable[..., EcgRecord]) -> None:
     with pytest.raises(RateError, match="100 to 1000"):
         apply(make_record(fs_hz=rate), leads=("I",))
+
+
+@pytest.mark.parametrize("change", [{}, {"pass_high_hz": 30.0}, {"stop_high_hz": 60.0}, {"pass_low_hz": 1.0}], ids=str)
+def test_response_is_what_the_specification_says(change: dict[str, float]) -> None:
+    spec = replace(BASE, **change)
+    taps = coefficients(spec)
+    middle_hz = (spec.pass_high_hz + spec.stop_high_hz) / 2
+    at_hz = np.array([spec.pass_low_hz, spec.pass_high_hz, middle_hz, spec.stop_high_hz])
+    _, gain = signal.freqz(taps, worN=at_hz, fs=spec.fs_hz)
+    np.testing.assert_allclose(np.abs(gain[:2]), 1.0, atol=0.06)  # 0.5 dB
+    assert np.abs(gain[2]) == pytest.approx(0.5, abs=0.03)  # a windowed sinc is at one half in the middle of its slope
+    assert np.abs(gain[3]) < 10 ** (-spec.attenuation_db / 20) * 1.2
 
 
 # the specification ---------------------------------------------------------------------------------------------------
