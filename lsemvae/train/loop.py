@@ -9,7 +9,7 @@ import copy
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,13 @@ _RESUME = "resume-"
 
 Step = Callable[[np.ndarray, torch.Generator, float], dict[str, Tensor]]
 Report = Callable[[dict[str, float | int | str]], None]
+
+
+def epoch_text(row: Mapping[str, float | int | str]) -> str:
+    """Return what an epoch gave in one line, as `epoch 1, epochs 6, loss 0.2513`."""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+    )
 
 
 def check_rows(rows: np.ndarray) -> None:
