@@ -273,7 +273,8 @@ def distill(
 ) -> None:
     """Distil one or more fine-tuned LS-EMVAEs into the edge student on leads I and II."""
     from lsemvae.train.distill import distill as run
-    from lsemvae.train.distill import recipe_of, student_for
+    from lsemvae.train.distill import student_for
+    from lsemvae.train.recipes import recipe_of
 
     train, options = recipe_of(recipe, views=views, feature=feature, unlabelled=unlabelled)
 

@@ -8,14 +8,15 @@ Goldberger's relations hold after augmentation as they do on a device.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from lsemvae.ecg.leads import LIMB_LEADS
 
-FS_HZ = 250.0
-LIMB_FROM_I_II = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]])
-"""Rows: I, II, III, aVR, aVL, aVF as sums of I and II (Einthoven 1912, Goldberger 1942)."""
+FS_HZ: Final = 250.0
+# Rows: I, II, III, aVR, aVL, aVF as sums of I and II (Einthoven 1912, Goldberger 1942).
+LIMB_FROM_I_II: Final = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from lsemvae.ecg.errors import FormatError
 
-_MISSING = frozenset({"", "nan", "na", "none", "null"})
-_TRUTHS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+_MISSING: Final = frozenset({"", "nan", "na", "none", "null"})
+_TRUTHS: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
 def refused(row: Mapping[str, str], column: str, expected: str) -> FormatError:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from lsemvae.ecg.leads import LEADS, LIMB_LEADS, select_leads
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.wfdb_reader import find_wfdb, read_wfdb
 
-_LOGGER = logging.getLogger(__name__)
-N_FOLDS_WITHOUT_OWN = 10
+_LOGGER: Final = logging.getLogger(__name__)
+N_FOLDS_WITHOUT_OWN: Final = 10
 Progress = Callable[[int, int], None]
 Item = tuple[str, Callable[[], "tuple[RowValues, EcgRecord]"]]
 

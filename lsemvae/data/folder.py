@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -22,13 +23,13 @@ from lsemvae.ecg.errors import FormatError, LeadError, UnitError
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS, canonical_leads, derive_limb_leads
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 
-CROSSED_SOURCE = "PhysioNet/CinC Challenge 2011"
-"""In the development folder these shards hold aVL under the name aVF and the reverse: Goldberger's relations are broken by
-150 uV rms as named and by 1.5 uV (rounding) when exchanged, on each of 60 recordings looked at."""
-_CROSSED_UV = 20.0
+# In the development folder these shards hold aVL under the name aVF and the reverse: Goldberger's relations are broken
+# by 150 uV rms as named and by 1.5 uV (rounding) when exchanged, on each of 60 recordings looked at.
+CROSSED_SOURCE: Final = "PhysioNet/CinC Challenge 2011"
+_CROSSED_UV: Final = 20.0
 
-_TO_UV = {"uV": 1.0, "mV": 1000.0}
-SHARD_KEYS = ("lo", "hi", "fs", "scale", "unit", "leads")
+_TO_UV: Final = {"uV": 1.0, "mV": 1000.0}
+SHARD_KEYS: Final = ("lo", "hi", "fs", "scale", "unit", "leads")
 
 
 def decode_planes(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from lsemvae.data.cells import is_missing, number, refused
 from lsemvae.data.rules import Flag, Quantity, Range, Row, Rule, rule_from_json, rule_to_json
 
-PRIMARY_LABEL = "RHS"
-"""RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`."""
-PRIMARY_NAME = "right_heart_strain"
+# RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`.
+PRIMARY_LABEL: Final = "RHS"
+PRIMARY_NAME: Final = "right_heart_strain"
 
-LABELS: tuple[str, ...] = (
+LABELS: Final[tuple[str, ...]] = (
     "RHS",
     "RVH",
     "RAE",
@@ -36,7 +36,7 @@ LABELS: tuple[str, ...] = (
     "NORM",
 )
 
-DESCRIPTIONS: Mapping[str, str] = {
+DESCRIPTIONS: Final[Mapping[str, str]] = {
     "RHS": "right-heart-strain statement of an ECG reader: RVH, or right atrial enlargement, or right axis deviation",
     "RVH": "right ventricular hypertrophy statement",
     "RAE": "right atrial enlargement or overload statement",
@@ -52,8 +52,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "NORM": "normal ECG statement",
 }
 
-NEEDS_STATED_AXIS = frozenset({"RHS"})
-"""A right-heart negative counts only where the reader stated an axis: elsewhere nobody looked (the data's README)."""
+# A right-heart negative counts only where the reader stated an axis: elsewhere nobody looked (the data's README).
+NEEDS_STATED_AXIS: Final = frozenset({"RHS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class Label:
         )
 
 
-_TEXTS = ("name", "description", "measured", "negative_needs", "among", "threshold_of")
+_TEXTS: Final = ("name", "description", "measured", "negative_needs", "among", "threshold_of")
 
 
 def metadata_column(label: str) -> str:

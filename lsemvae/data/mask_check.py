@@ -18,8 +18,8 @@ from lsemvae.data.task_toml import TRAP, ParsedTasks
 from lsemvae.data.tasks import TaskSet
 from lsemvae.ecg.errors import FormatError
 
+# No positive among the rows without a measurement, where chance would leave so few less often than this: not chance.
 CHANCE: Final = 1e-6
-"""No positive among the rows without a measurement, where chance would leave so few less often than this: not chance."""
 _TRUTHS: Final = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
 

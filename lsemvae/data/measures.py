@@ -18,10 +18,10 @@ import numpy as np
 from lsemvae.data.cells import is_missing
 from lsemvae.data.rules import Quantity, Range, Row
 
+# An angle enters as sine and cosine: 179 and -179 degrees are neighbours.
 TRANSFORMS: Final[Mapping[str, Callable[[float], float]]] = MappingProxyType(
     {"": lambda x: x, "sin_deg": lambda x: math.sin(math.radians(x)), "cos_deg": lambda x: math.cos(math.radians(x))}
 )
-"""An angle enters as sine and cosine: 179 and -179 degrees are neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def _own(name: str, column: str, unit: str, transform: str = "", *, amplitude: b
     return Measure(name=name, quantity=Quantity.of(column), unit=unit, transform=transform, amplitude=amplitude)
 
 
-MEASURES: Mapping[str, Measure] = {
+MEASURES: Final[Mapping[str, Measure]] = {
     measure.name: measure
     for measure in (
         _own("heart_rate", "m_hr", "bpm"),

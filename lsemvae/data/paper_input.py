@@ -11,6 +11,7 @@ rate), and a strip that is shorter than 10 s is refused (there it is filled with
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,12 @@ from lsemvae.ecg.leads import LEADS
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.resample import resample
 
-FS_HZ = 500.0
-N_SAMPLES = 5000
-HIGH_PASS_HZ = 0.5
-ORDER = 5
-BOXCAR = 10  # samples: one period of 50 Hz
-FLAT_MV = 1e-6  # an sd below it is a lead without signal: no scale can be found
+FS_HZ: Final = 500.0
+N_SAMPLES: Final = 5000
+HIGH_PASS_HZ: Final = 0.5
+ORDER: Final = 5
+BOXCAR: Final = 10  # samples: one period of 50 Hz
+FLAT_MV: Final = 1e-6  # an sd below it is a lead without signal: no scale can be found
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -20,12 +20,12 @@ Row = Mapping[str, str]
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
     {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 )
-_BOUND = re.compile(r"\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
+_BOUND: Final = re.compile(r"\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
 _TRUTHS: Final[Mapping[str, float]] = MappingProxyType(
     {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 )
+# In place of a list of negatives: every text that is not among the positives.
 OTHERS: Final = "others"
-"""In place of a list of negatives: every text that is not among the positives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_le
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.formats.wfdb_reader import read_wfdb
 
+# Recordings over which the constants of an array are checked: the relation of the limb leads is a property of all of
+# them.
 _CHECKED_ROWS: Final = 64
-"""Recordings over which the constants of an array are checked: the relation of the limb leads is a property of all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,11 +27,11 @@ from lsemvae.ecg.errors import FormatError, LeadError, TruncatedError
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS
 
-SCHEMA = "lsemvae-store/2"
-STORE_LSB_UV = 0.25
-"""The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding."""
+SCHEMA: Final = "lsemvae-store/2"
+# The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding.
+STORE_LSB_UV: Final = 0.25
 
-ROW_ARRAYS = (
+ROW_ARRAYS: Final = (
     "uid",
     "patient",
     "split",
@@ -45,7 +45,7 @@ ROW_ARRAYS = (
     "present",
 )
 
-INDEX_KEYS = (
+INDEX_KEYS: Final = (
     "n_records",
     "leads",
     "fs_hz",

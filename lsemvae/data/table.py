@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from lsemvae.data.cells import is_missing, number
 from lsemvae.ecg.errors import FormatError
 
 T = TypeVar("T")
-_SHOWN = 8
-"""Lines or columns that an error lists before it stops: enough to see what they share."""
+# Lines or columns that an error lists before it stops: enough to see what they share.
+_SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,12 +20,12 @@ from lsemvae.data.measures import MEASURES, Measure
 from lsemvae.data.rules import Row
 from lsemvae.ecg.errors import FormatError
 
-READER_STATEMENT = (
+READER_STATEMENT: Final = (
     "Every label is a statement that ECG readers made from the same ECG (PTB-XL). None is pulmonary hypertension, "
     "an echocardiogram finding or a catheter finding."
 )
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_BROKEN_ADVICE = "Convert the recordings again: lsemvae convert."
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_BROKEN_ADVICE: Final = "Convert the recordings again: lsemvae convert."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +187,11 @@ def ordered(labels: Sequence[Label], primary: str) -> tuple[Label, ...]:
     return tuple(sorted(labels, key=lambda label: label.name != primary))
 
 
-BUILT_IN = TaskSet(
+# What a folder or WFDB tree without a cohort file is converted with: `LABELS` and `MEASURES`.
+BUILT_IN: Final = TaskSet(
     name="reader statements of the development folder",
     statement=READER_STATEMENT,
     labels=ordered([statement(name) for name in LABELS], PRIMARY_LABEL),
     measures=tuple(MEASURES.values()),
     licence="PTB-XL 1.0.3 and other PhysioNet sources: see the README beside the data",
 )
-"""What a folder or WFDB tree without a cohort file is converted with: `LABELS` and `MEASURES`."""

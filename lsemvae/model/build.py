@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import LsEmvae
@@ -10,8 +12,8 @@ from lsemvae.model.paper_config import PaperConfig
 
 ModelConfig = LsEmvaeConfig | PaperConfig
 Model = LsEmvae | LsEmvaePaper
-KINDS: dict[str, type[LsEmvaeConfig] | type[PaperConfig]] = {"lsemvae": LsEmvaeConfig, "paper": PaperConfig}
-"""What config.json of a run folder calls them."""
+# What config.json of a run folder calls them.
+KINDS: Final[dict[str, type[LsEmvaeConfig] | type[PaperConfig]]] = {"lsemvae": LsEmvaeConfig, "paper": PaperConfig}
 
 
 def kind_of(config: ModelConfig) -> str:

@@ -6,14 +6,16 @@ aVR and V1 point the other way and cancel.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-INITIAL_LOG_SD = -3.2
-"""0.04 mV: the likelihood starts sharper than the signal, or the decoder learns to draw nothing (posterior collapse)."""
-MIN_SD_MV = 0.02  # below it the model would fit amplifier noise
-TYPICAL_RMS_MV = 0.15  # of a limb lead of PTB-XL after the front-end
-MIN_RMS_MV = 0.03  # a lead with less is flat
+# 0.04 mV: the likelihood starts sharper than the signal, or the decoder learns to draw nothing (posterior collapse).
+INITIAL_LOG_SD: Final = -3.2
+MIN_SD_MV: Final = 0.02  # below it the model would fit amplifier noise
+TYPICAL_RMS_MV: Final = 0.15  # of a limb lead of PTB-XL after the front-end
+MIN_RMS_MV: Final = 0.03  # a lead with less is flat
 
 
 class FilmUp(nn.Module):

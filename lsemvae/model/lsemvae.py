@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from lsemvae.model.heads import MeasureHead, ScreenHead
 from lsemvae.model.losses import gaussian_kl, gaussian_nll, lead_nll, masked_bce, standard_normal_kl
 from lsemvae.model.switches import crossed, zscore
 
-N_SAMPLES = 2500
+N_SAMPLES: Final = 2500
 
 
 class Posterior(NamedTuple):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from lsemvae.model.paper_config import PaperConfig
 from lsemvae.model.precision import in_float32
 from lsemvae.model.switches import crossed, zscore
 
-BOXCAR = 10  # samples at 500 Hz: a moving average over one period of 50 Hz, run forward and backward
+BOXCAR: Final = 10  # samples at 500 Hz: a moving average over one period of 50 Hz, run forward and backward
 
 
 class PaperEncoder(nn.Module):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_HALF = (torch.bfloat16, torch.float16)
+_HALF: Final = (torch.bfloat16, torch.float16)
 
 
 def _widened(value: object) -> object:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Final, Literal, overload
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig
 from lsemvae.model.paper_config import PaperConfig
 
-PRESETS = ("base", "paper")
-SMALL = 0.5
-"""Size of the evidence table: a quarter of the weights, so that two cores can train many rows."""
-_STEP = 2  # widths stay even
-_MAX_SIZE = 8.0
-_NEVER_CLIPS = 1e9
+PRESETS: Final = ("base", "paper")
+# Size of the evidence table: a quarter of the weights, so that two cores can train many rows.
+SMALL: Final = 0.5
+_STEP: Final = 2  # widths stay even
+_MAX_SIZE: Final = 8.0
+_NEVER_CLIPS: Final = 1e9
 
-PAPER_PRETRAIN = TrainConfig(
+# Pre-training as published: constant rate, all twelve leads, recordings as they are, last weights kept.
+PAPER_PRETRAIN: Final = TrainConfig(
     epochs=100, batch=128, lr=5e-4, weight_decay=1e-5, warmup=0.0, clip_norm=1.0, ema=0.0,
     subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adamw",
 )  # fmt: skip
-"""Pre-training as published: constant rate, all twelve leads, recordings as they are, last weights kept."""
-PAPER_PROBE = TrainConfig(
+# The probe as published. Its loss is one sigmoid a label; for one label that is the published softmax over two classes.
+PAPER_PROBE: Final = TrainConfig(
     epochs=50, batch=32, lr=1e-4, weight_decay=0.0, warmup=0.0, clip_norm=_NEVER_CLIPS, ema=0.0,
     subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adam",
 )  # fmt: skip
-"""The probe as published. Its loss is one sigmoid a label; for one label that is the published softmax over two classes."""
 
 
 @overload

@@ -6,6 +6,8 @@ separate encoders lose: the angle between them, which is the QRS axis.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,9 @@ from lsemvae.model.config import StudentConfig
 from lsemvae.model.encoder import conv_block
 from lsemvae.model.heads import MeasureHead, ReadOut, SummaryPosterior
 
-RESIDUAL_KERNEL = 3
-PEAK_PARTS = 4
-"""Parts of a recording whose maxima are averaged: 2.5 s of a 10 s recording, two beats or more."""
+RESIDUAL_KERNEL: Final = 3
+# Parts of a recording whose maxima are averaged: 2.5 s of a 10 s recording, two beats or more.
+PEAK_PARTS: Final = 4
 
 
 class Residual(nn.Module):

@@ -29,8 +29,8 @@ _SIZES: Final[Mapping[str, dict[str, Any]]] = MappingProxyType(
         "xl": {"channels": (32, 56, 88, 120, 152), **_LATE},
     }
 )
+# Names from small to large.
 SIZES: Final = tuple(_SIZES)
-"""Names from small to large."""
 DEFAULT_SIZE: Final = "m"
 
 

@@ -19,7 +19,7 @@ All are boolean fields of `LsEmvaeConfig` and `PaperConfig`, but for two: `dropp
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
     _Config = TypeVar("_Config", bound=LsEmvaeConfig | PaperConfig)
 
-MODEL_SWITCHES = (
+MODEL_SWITCHES: Final = (
     "lead_blind_decoder", "dropped_prior", "kl_of_unsampled_mean", "per_lead_zscore", "positional_groups",
     "crossed_avl_avf",
 )  # fmt: skip
-N_POSITIONAL_GROUPS = 4
-"""The reference cuts the experts into at most this many groups."""
-FLAT_SD = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale
+# The reference cuts the experts into at most this many groups.
+N_POSITIONAL_GROUPS: Final = 4
+FLAT_SD: Final = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale
 
 
 def with_defects(config: _Config, *names: str) -> _Config:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from lsemvae.train.checkpoint import load_lsemvae
 from lsemvae.train.pipeline import FoldPlan
 from lsemvae.train.run import git_revision, write_json
 
-_BATCH = 64
-_N_BOOTSTRAP = 1000
+_BATCH: Final = 64
+_N_BOOTSTRAP: Final = 1000
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from lsemvae.data.cells import number
 from lsemvae.data.store import RecordStore
 from lsemvae.evaluate.floor import hand_features
 
-CHEST_FEATURES = ("m_R_V1", "m_S_V1", "m_R_V5", "m_S_V5", "m_R_V6", "m_S_V6", "m_P_V1", "m_RS_V1")
-_NEEDS_TWO_LEADS = ("12", "6", "I+II")
-"""The limb features are sums of I and II: the floor for six leads is that for two. There is none for lead I alone (no axis)."""
+CHEST_FEATURES: Final = ("m_R_V1", "m_S_V1", "m_R_V5", "m_S_V5", "m_R_V6", "m_S_V6", "m_P_V1", "m_RS_V1")
+# The limb features are sums of I and II: the floor for six leads is that for two. There is none for lead I alone (no
+# axis).
+_NEEDS_TWO_LEADS: Final = ("12", "6", "I+II")
 
 
 def floor_logits(

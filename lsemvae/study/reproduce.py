@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -49,11 +49,11 @@ from lsemvae.train.pipeline import Budget, FoldPlan, fold_plans, train_chain
 from lsemvae.train.run import check_labels, read_object, write_json
 
 Say = Callable[[str], None]
-SMOKE_GATES = replace(GateThresholds(), min_positives=10_000, min_decision_agreement=0.9, max_p99_dp=0.2)
-QUICK_PER_FOLD = 48
-"""Recordings of each fold in a smoke test: enough for an export's calibration and for every code path, for no figure."""
-TEACHER_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
-CARD_CURVES = ("RHS", "RBBB_any", "AFIB", "LVH")
+SMOKE_GATES: Final = replace(GateThresholds(), min_positives=10_000, min_decision_agreement=0.9, max_p99_dp=0.2)
+# Recordings of each fold in a smoke test: enough for an export's calibration and for every code path, for no figure.
+QUICK_PER_FOLD: Final = 48
+TEACHER_LABELS: Final = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
+CARD_CURVES: Final = ("RHS", "RBBB_any", "AFIB", "LVH")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,15 +22,16 @@ from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.model.student_sizes import SIZES, student_cost
 from lsemvae.study.table import TableJob, record_logits, scored_rows
 from lsemvae.train.checkpoint import load_student
-from lsemvae.train.distill import DISTILL, distill, student_for
+from lsemvae.train.distill import distill, student_for
 from lsemvae.train.pipeline import QUICK, FoldPlan
+from lsemvae.train.recipes import DISTILL
 from lsemvae.train.run import git_revision, read_object, versions, write_json
 
-SWEPT = SIZES[:4]
-"""`xl` is left out: its file is far above the 300 KiB that a bundle's model may have."""
-SWEEP_GATES = replace(GateThresholds(), min_decision_agreement=0.99, max_int8_bytes=None)
-"""No file of the sweep ships: a size whose INT8 form misses a bar of a bundle by little still belongs into the plot."""
-PARETO_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
+# `xl` is left out: its file is far above the 300 KiB that a bundle's model may have.
+SWEPT: Final = SIZES[:4]
+# No file of the sweep ships: a size whose INT8 form misses a bar of a bundle by little still belongs into the plot.
+SWEEP_GATES: Final = replace(GateThresholds(), min_decision_agreement=0.99, max_int8_bytes=None)
+PARETO_LABELS: Final = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 
 
 def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from lsemvae.train.pretrain import pretrain
 from lsemvae.train.run import git_revision, versions, write_json
 
 Say = Callable[[str], None]
-_BATCH = 64
+_BATCH: Final = 64
 
 
 @dataclass(frozen=True)

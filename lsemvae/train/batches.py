@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,13 +12,13 @@ from torch import Tensor
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS
 
-LEAD_SUBSETS: tuple[tuple[str, tuple[str, ...], float], ...] = (
+# Name, leads, and how often a batch sees only these: the sets that are met in use, so that one model serves all.
+LEAD_SUBSETS: Final[tuple[tuple[str, tuple[str, ...], float], ...]] = (
     ("12", LEADS, 0.4),
     ("6", LIMB_LEADS, 0.3),
     ("I+II", MEASURED_LEADS, 0.2),
     ("I", ("I",), 0.1),
 )
-"""Name, leads, and how often a batch sees only these: the sets that are met in use, so that one model serves all."""
 
 
 @dataclass(frozen=True)

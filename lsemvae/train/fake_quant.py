@@ -11,26 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lsemvae.model.student import Residual, StudentNet
 
-_WEIGHT_STEPS = 127
-_ACTIVATION_STEPS = 255
-_LEAST = 1e-12  # a tensor of zeros has no range
+_WEIGHT_STEPS: Final = 127
+_ACTIVATION_STEPS: Final = 255
+_LEAST: Final = 1e-12  # a tensor of zeros has no range
 
 Ranges = Mapping[str, tuple[float, float]]
 Tap = Callable[[str, Tensor], Tensor]
 Weigh = Callable[[str, Tensor], Tensor]
 
-STEM = "0.0"
-ENDS = ("mean", "logvar")
-FLOAT_MAPS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({"input", *ENDS})}
-"""Tensors that stay float, by the recipe's region: the trunk reads and gives float maps."""
-FLOAT_WEIGHTS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({STEM, *ENDS})}
-"""Layers whose weights stay float: in the trunk's recipe the first convolution and the summary's linear layers."""
+STEM: Final = "0.0"
+ENDS: Final = ("mean", "logvar")
+# Tensors that stay float, by the recipe's region: the trunk reads and gives float maps.
+FLOAT_MAPS: Final[Mapping[str, frozenset[str]]] = {"encoder": frozenset(), "trunk": frozenset({"input", *ENDS})}
+# Layers whose weights stay float: in the trunk's recipe the first convolution and the summary's linear layers.
+FLOAT_WEIGHTS: Final[Mapping[str, frozenset[str]]] = {"encoder": frozenset(), "trunk": frozenset({STEM, *ENDS})}
 
 
 def fake_weight(weight: Tensor) -> Tensor:

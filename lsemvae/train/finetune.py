@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,15 +16,13 @@ from lsemvae.model.build import Model
 from lsemvae.model.config import TrainConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import load_batch, seen_in_training
-from lsemvae.train.begun import as_begun
-from lsemvae.train.checkpoint import load_weights
-from lsemvae.train.loading import fresh_model
+from lsemvae.train.checkpoint import fresh_model, load_weights
 from lsemvae.train.loop import Loop, Report, check_device
-from lsemvae.train.run import check_labels, check_parent, start_run
+from lsemvae.train.run import as_begun, check_labels, check_parent, start_run
 
-FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
-MAX_POSITIVE_WEIGHT = 5.0
-"""Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders."""
+FINETUNE: Final = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
+# Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders.
+MAX_POSITIVE_WEIGHT: Final = 5.0
 
 
 def positive_weight(labels: np.ndarray) -> Tensor:

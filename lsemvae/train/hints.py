@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from lsemvae.model.config import StudentConfig
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import load_batch
 
-TEACHER_STRIDE = 16
-"""Samples of 4 ms in one step of the teacher's map."""
-SCALE_RECORDS = 256
-"""Mean and sd of a channel over 256 recordings x 157 steps are known to better than 1 %."""
-_MIN_SD = 1e-4
+# Samples of 4 ms in one step of the teacher's map.
+TEACHER_STRIDE: Final = 16
+# Mean and sd of a channel over 256 recordings x 157 steps are known to better than 1 %.
+SCALE_RECORDS: Final = 256
+_MIN_SD: Final = 1e-4
 
 
 @dataclass(frozen=True)

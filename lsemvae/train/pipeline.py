@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from lsemvae.data.splits import group_folds, held_out
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import TrainConfig
-from lsemvae.train.distill import DISTILL, DistillOptions, distill
+from lsemvae.train.distill import distill
 from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import Report
 from lsemvae.train.pretrain import PRETRAIN, pretrain
+from lsemvae.train.recipes import DISTILL, DistillOptions
 
-N_CV_GROUPS = 3
-"""Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
+# Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour.
+N_CV_GROUPS: Final = 3
 
 
-QUICK = (1, 2, 15)
-"""Epochs of the stages in a smoke test."""
+# Epochs of the stages in a smoke test.
+QUICK: Final = (1, 2, 15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -29,13 +29,13 @@ from lsemvae.train.finetune import train_only
 from lsemvae.train.loop import Loop, Report, check_rows
 from lsemvae.train.run import check_parent, start_run
 
-QAT = TrainConfig(epochs=4, batch=64, lr=1e-4, weight_decay=0.0, ema=0.98)
-"""Short and slow: the student knows its task and has only to make room for rounding."""
-MAX_AUROC_LOSS = 0.003
-"""What static INT8 may cost an output before this is worth its time."""
-CALIBRATION_RECORDS = 256
-"""As many as the exporter takes ranges from: fewer miss the tall recordings."""
-_FLOAT_REFERENCE = "torch_fp32"
+# Short and slow: the student knows its task and has only to make room for rounding.
+QAT: Final = TrainConfig(epochs=4, batch=64, lr=1e-4, weight_decay=0.0, ema=0.98)
+# What static INT8 may cost an output before this is worth its time.
+MAX_AUROC_LOSS: Final = 0.003
+# As many as the exporter takes ranges from: fewer miss the tall recordings.
+CALIBRATION_RECORDS: Final = 256
+_FLOAT_REFERENCE: Final = "torch_fp32"
 
 
 class AurocChange(Protocol):

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from lsemvae.data.augment import AugmentSpec
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import TrainConfig
 
-DISTILL = TrainConfig(
+DISTILL: Final = TrainConfig(
     epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
     extra={"soft": 0.5, "temperature": 2.0, "posterior": 0.01, "measuring": 0.3},
 )  # fmt: skip
 
-PATIENT = TrainConfig(
+# For a long run with `PATIENT_OPTIONS`. Set from the literature; no fold of any data chose it.
+#
+# Hinton 2015: the labels weigh less than the softened teacher. Beyer 2022: the teacher answers on the very view that
+# the student sees, and the schedule is long. Cho 2019: a larger teacher is no better one for a small student, so it
+# stays the teacher of the chain. The average of weights spans about ten epochs.
+PATIENT: Final = TrainConfig(
     epochs=120, batch=64, lr=3e-3, weight_decay=2e-2, ema=0.998,
     extra={"bce": 0.3, "soft": 1.0, "temperature": 2.0, "posterior": 0.01, "feature": 0.3, "measuring": 0.3},
 )  # fmt: skip
-"""For a long run with `PATIENT_OPTIONS`. Set from the literature; no fold of any data chose it.
 
-Hinton 2015: the labels weigh less than the softened teacher. Beyer 2022: the teacher answers on the very view that the
-student sees, and the schedule is long. Cho 2019: a larger teacher is no better one for a small student, so it stays the
-teacher of the chain. The average of weights spans about ten epochs.
-"""
-
-_VIEWS = ("cached", "augmented")
-_ADVICE = "See DistillOptions in lsemvae/train/recipes.py for what may be combined."
+_VIEWS: Final = ("cached", "augmented")
+_ADVICE: Final = "See DistillOptions in lsemvae/train/recipes.py for what may be combined."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,11 @@ class DistillOptions:
             )
 
 
-PATIENT_OPTIONS = DistillOptions(teacher_view="augmented", views=12)
-"""A bank of twelve views asks the teacher a tenth as often as 120 epochs of fresh ones would."""
+# A bank of twelve views asks the teacher a tenth as often as 120 epochs of fresh ones would.
+PATIENT_OPTIONS: Final = DistillOptions(teacher_view="augmented", views=12)
 
 
-_RECIPES = {"quick": (DISTILL, DistillOptions()), "patient": (PATIENT, PATIENT_OPTIONS)}
+_RECIPES: Final = {"quick": (DISTILL, DistillOptions()), "patient": (PATIENT, PATIENT_OPTIONS)}
 
 
 def recipe_of(

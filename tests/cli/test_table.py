@@ -21,8 +21,9 @@ from lsemvae.study.extras import decoder_row, median_interval, reconstruction_r2
 from lsemvae.study.floor_row import CHEST_FEATURES, floor_logits
 from lsemvae.study.rows import FINETUNE_BUDGET, PRETRAIN_BUDGET, ROWS, Row, chosen_rows
 from lsemvae.study.table import TableJob, lead_set_logits, run_row, run_table, scored_rows
-from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.distill import distill
 from lsemvae.train.pipeline import fold_plans
+from lsemvae.train.recipes import DISTILL
 from tests.data.test_folder_format import write_folder
 
 TINY = 0.125

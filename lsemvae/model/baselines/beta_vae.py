@@ -5,6 +5,8 @@ The bound is `E log p(x | z) - beta KL(q(z | x) || N(0, 1))`; dividing both by t
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,9 @@ from lsemvae.model.baselines.vae import VaeScreen, n_observed, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-BETA = 4.0  # the published choice on images; 1 is the plain VAE
-WIDENING = 3
-"""Channels against one lead's encoder: with these the one encoder has about as many weights as the twelve together."""
+BETA: Final = 4.0  # the published choice on images; 1 is the plain VAE
+# Channels against one lead's encoder: with these the one encoder has about as many weights as the twelve together.
+WIDENING: Final = 3
 
 
 class JointEncoder(nn.Module):

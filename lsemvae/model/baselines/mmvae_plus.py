@@ -14,6 +14,7 @@ average over m is taken by one component a recording, spread evenly over the bat
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from lsemvae.model.baselines.vae import MultimodalVae, n_observed, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-SHARED_PER_PRIVATE = 3  # channels of u for each of w: what one lead adds is less than what all have
+SHARED_PER_PRIVATE: Final = 3  # channels of u for each of w: what one lead adds is less than what all have
 
 
 def log_normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:

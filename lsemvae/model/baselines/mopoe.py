@@ -11,6 +11,8 @@ expectation over the mixture is taken by one component a recording, spread evenl
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ from lsemvae.model.config import BASE_GROUPS, LsEmvaeConfig
 from lsemvae.model.losses import standard_normal_kl
 from lsemvae.model.lsemvae import sample
 
-SETS_IN_USE: tuple[tuple[str, ...], ...] = (LEADS, LIMB_LEADS, MEASURED_LEADS, ("I",))
+SETS_IN_USE: Final[tuple[tuple[str, ...], ...]] = (LEADS, LIMB_LEADS, MEASURED_LEADS, ("I",))
 
 
 def subset_family() -> tuple[tuple[str, ...], ...]:

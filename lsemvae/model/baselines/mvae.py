@@ -11,6 +11,8 @@ and the sum over single leads is estimated without bias from `N_SINGLES` leads a
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.fusion import product_of_experts
 from lsemvae.model.lsemvae import sample
 
-N_SINGLES = 4  # single-lead bounds a step: all twelve would draw as many leads as the joint bound does
-N_SUBSETS = 1  # random subsets a step (the paper's k)
+N_SINGLES: Final = 4  # single-lead bounds a step: all twelve would draw as many leads as the joint bound does
+N_SUBSETS: Final = 1  # random subsets a step (the paper's k)
 
 
 def log_weight(present: Tensor) -> Tensor:

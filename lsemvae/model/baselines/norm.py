@@ -8,15 +8,18 @@ that carry no gradient; in evaluation both are the same function. Encoders of si
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-PLAIN_STEPS = 100
-"""Steps of plain batch normalization: until then the running averages say little."""
-FULL_STEPS = 400
-"""From here on the correction has its full range; Ioffe ramps over 5,000 to 40,000 of 160,000 steps, runs here have a few thousand."""
+# Steps of plain batch normalization: until then the running averages say little.
+PLAIN_STEPS: Final = 100
+# From here on the correction has its full range; Ioffe ramps over 5,000 to 40,000 of 160,000 steps, runs here have a
+# few thousand.
+FULL_STEPS: Final = 400
 MAX_SCALE, MAX_SHIFT = 3.0, 5.0  # the published r_max and d_max
-MOMENTUM = 0.01  # the published rate: the averages must span many batches, for each shows one lead set
+MOMENTUM: Final = 0.01  # the published rate: the averages must span many batches, for each shows one lead set
 
 
 class BatchRenorm1d(nn.BatchNorm1d):

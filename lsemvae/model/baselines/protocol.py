@@ -20,8 +20,8 @@ class TrainableScreen(Protocol):
 
     labels: tuple[str, ...]
     measure: MeasureHead | None
+    # False: supervised only; the loop then gives the whole budget to fine-tuning.
     pretrains: bool
-    """False: supervised only; the loop then gives the whole budget to fine-tuning."""
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         """Logits `[batch, label]` from what the present leads show."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -10,10 +12,10 @@ from lsemvae.model.baselines.norm import conv_renorm
 from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 
-KERNELS = (8, 5, 3)
-WIDTHS = (48, 88, 112)  # Wang's 64, 128, 128, brought to the size of the model it is compared with
+KERNELS: Final = (8, 5, 3)
+WIDTHS: Final = (48, 88, 112)  # Wang's 64, 128, 128, brought to the size of the model it is compared with
+# 60 ms of signal a step of 16 ms: Wang's network has no stem and would run all blocks at 2,500 steps.
 STEM_KERNEL, STEM_STRIDE = 15, 4
-"""60 ms of signal a step of 16 ms: Wang's network has no stem and would run all blocks at 2,500 steps."""
 
 
 class ResidualBlock(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from lsemvae.model.baselines.presence import PresenceHead, only_present
 from lsemvae.model.baselines.screen import BaselineScreen
 from lsemvae.model.config import LsEmvaeConfig
 
-HIDDEN = 64  # units of the head's one hidden layer
-_STEP = 8  # widths are multiples of it: the heads of the transformer share them out
+HIDDEN: Final = 64  # units of the head's one hidden layer
+_STEP: Final = 8  # widths are multiples of it: the heads of the transformer share them out
 
 
 def sized(widths: tuple[int, ...], config: LsEmvaeConfig | None) -> tuple[int, ...]:

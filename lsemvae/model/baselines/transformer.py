@@ -6,6 +6,8 @@ itself is never normalized before the last layer, so that amplitude in mV surviv
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import N_SAMPLES
 
-PATCH = 25  # samples: 100 ms, about one QRS complex; 100 tokens a strip
+PATCH: Final = 25  # samples: 100 ms, about one QRS complex; 100 tokens a strip
 WIDTH, LAYERS, HEADS = 96, 4, 4
 
 

@@ -37,8 +37,8 @@ class VaeScreen(BaselineScreen):
     """An encoder to be given, the lead-conditioned decoder, and the screening head on a deterministic map."""
 
     pretrains = True
+    # Names of parameters that pre-training alone uses, beyond those of decoder and summary width.
     unread: ClassVar[tuple[str, ...]] = ()
-    """Names of parameters that pre-training alone uses, beyond those of decoder and summary width."""
 
     def __init__(
         self, labels: tuple[str, ...], measures: tuple[str, ...], config: LsEmvaeConfig, *, private: int = 0

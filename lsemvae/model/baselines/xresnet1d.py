@@ -6,6 +6,8 @@ a last normalization of each block that starts at zero, so that every block star
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +16,9 @@ from lsemvae.model.baselines.norm import BatchRenorm1d, conv_renorm
 from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 
-KERNEL = 5  # of every convolution, as in Strodthoff's one-dimensional form
-STEM_WIDTHS = (24, 40)
-STAGE_WIDTHS = (40, 64, 96, 128)  # one block each: the size of the model it is compared with
+KERNEL: Final = 5  # of every convolution, as in Strodthoff's one-dimensional form
+STEM_WIDTHS: Final = (24, 40)
+STAGE_WIDTHS: Final = (40, 64, 96, 128)  # one block each: the size of the model it is compared with
 
 
 class XBlock(nn.Module):
