@@ -21,9 +21,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "regression": (*_BOTH, "transform", "amplitude"),
 }  # fmt: skip
 TRAP: Final = (
-    "A 0 that stands where nobody measured is no negative. Name the column that is empty there (measured = \"...\"), "
-    "derive the task from the measurement (threshold_of = \"...\"), or, if each row was looked at, write complete = true."
-)  # fmt: skip
+    'A 0 that stands where nobody measured is no negative. Name the column that is empty there (measured = "..."), '
+    'derive the task from the measurement (threshold_of = "..."), or, if each row was looked at, write complete = true.'
+)
 
 
 @dataclass(frozen=True, slots=True)

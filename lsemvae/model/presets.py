@@ -19,14 +19,32 @@ _NEVER_CLIPS: Final = 1e9
 
 # Pre-training as published: constant rate, all twelve leads, recordings as they are, last weights kept.
 PAPER_PRETRAIN: Final = TrainConfig(
-    epochs=100, batch=128, lr=5e-4, weight_decay=1e-5, warmup=0.0, clip_norm=1.0, ema=0.0,
-    subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adamw",
-)  # fmt: skip
+    epochs=100,
+    batch=128,
+    lr=5e-4,
+    weight_decay=1e-5,
+    warmup=0.0,
+    clip_norm=1.0,
+    ema=0.0,
+    subsets="all_leads",
+    augment=False,
+    schedule="constant",
+    optimizer="fused_adamw",
+)
 # The probe as published. Its loss is one sigmoid a label; for one label that is the published softmax over two classes.
 PAPER_PROBE: Final = TrainConfig(
-    epochs=50, batch=32, lr=1e-4, weight_decay=0.0, warmup=0.0, clip_norm=_NEVER_CLIPS, ema=0.0,
-    subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adam",
-)  # fmt: skip
+    epochs=50,
+    batch=32,
+    lr=1e-4,
+    weight_decay=0.0,
+    warmup=0.0,
+    clip_norm=_NEVER_CLIPS,
+    ema=0.0,
+    subsets="all_leads",
+    augment=False,
+    schedule="constant",
+    optimizer="fused_adam",
+)
 
 
 @overload

@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     _Config = TypeVar("_Config", bound=LsEmvaeConfig | PaperConfig)
 
 MODEL_SWITCHES: Final = (
-    "lead_blind_decoder", "dropped_prior", "kl_of_unsampled_mean", "per_lead_zscore", "positional_groups",
+    "lead_blind_decoder",
+    "dropped_prior",
+    "kl_of_unsampled_mean",
+    "per_lead_zscore",
+    "positional_groups",
     "crossed_avl_avf",
-)  # fmt: skip
+)
 # The reference cuts the experts into at most this many groups.
 N_POSITIONAL_GROUPS: Final = 4
 FLAT_SD: Final = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale

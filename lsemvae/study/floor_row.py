@@ -24,36 +24,31 @@ def floor_logits(
     test: np.ndarray,
     lead_sets: Sequence[str],
 ) -> tuple[np.ndarray, int]:
-    """Logits float32 `[lead_set, record, label]` for the recordings `test`, and the number of coefficients of the largest fit.
+    """Return logits float32 `[lead_set, record, label]` for `test`, and the number of coefficients of the largest fit.
 
-    Fitted on the recordings of `train` whose gain is known (the others have no measurements); NaN where there is nothing to fit.
+    One regression a label is fitted on the recordings of `train` whose gain is known (the others have no measurements).
+    NaN where there is nothing to fit: lead I alone, or a label with one answer only.
     """
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     by_uid = {row["uid"]: row for row in metadata}
     train = train[store.gain_known[train].astype(bool)]
     both = [by_uid[str(uid)] for uid in store.uid[np.concatenate([train, test])]]
     limb = hand_features(both)
     chest = np.array([[number(row, name) for name in CHEST_FEATURES] for row in both])
     out = np.full((len(lead_sets), len(test), len(store.label_names)), np.nan, np.float32)
-    for k, name in enumerate(lead_sets):
-        if name in _NEEDS_TWO_LEADS:
-            features = np.hstack([limb, chest]) if name == "12" else limb
-            out[k] = _fitted(features[: len(train)], store.labels[train], features[len(train) :])
+    for name in set(lead_sets) & set(_NEEDS_TWO_LEADS):
+        features = np.hstack([limb, chest]) if name == "12" else limb
+        for k in range(len(store.label_names)):
+            y = store.labels[train, k]
+            known = np.isfinite(y)
+            if len(np.unique(y[known])) != 2:
+                continue
+            model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=2000))
+            model.fit(features[: len(train)][known], y[known])
+            out[lead_sets.index(name), :, k] = model.decision_function(features[len(train) :])
     width = limb.shape[1] + chest.shape[1] + 1
     return out, width * len(store.label_names)
-
-
-def _fitted(features: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Logits `[record, label]` of one regression a label; NaN for a label with one answer only."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    out = np.full((len(test), labels.shape[1]), np.nan)
-    for k in range(labels.shape[1]):
-        known = np.isfinite(labels[:, k])
-        y = labels[known, k]
-        if len(np.unique(y)) == 2:
-            model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=2000))
-            out[:, k] = model.fit(features[known], y).decision_function(test)
-    return out

@@ -73,15 +73,44 @@ def pareto_row(
 
 def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT, gates: GateThresholds | None = None) -> Path:
     """Distil every size from the teachers in `OUT/cv`, record its INT8 logits and write `OUT/extras/pareto.json`."""
+    # A smoke test gives the student more than the one epoch of other rows, or no decision rule can be fitted.
+    epochs = QUICK[-1] if job.epochs else DISTILL.epochs
     points = []
     for size in sizes:
-        students = [_student(job, size, plan) for plan in job.plans]
-        bundles = [_exported(job, student, key, gates or SWEEP_GATES) for student in students]
+        students, bundles = [], []
+        for plan in job.plans:
+            student, teacher = job.out / "sizes" / size / plan.name, job.out / "cv" / plan.name / "finetune"
+            distill(
+                job.store,
+                teacher,
+                student,
+                plan.train,
+                student=student_for(job.store, teacher, size),
+                train=replace(DISTILL, epochs=epochs),
+                left_out=plan.left_out,
+            )
+            if not (student / "decision.json").is_file():
+                calibrate_run(student, job.store)
+            students.append(student)
+        for student in students:
+            bundle = student.with_name(student.name + "-bundle")
+            if not (bundle / "manifest.json").is_file():
+                export_run(
+                    student,
+                    target="tflite",
+                    int8=True,
+                    out=bundle,
+                    data=job.store,
+                    key=key,
+                    gates=gates or SWEEP_GATES,
+                    progress=job.say,
+                )
+            bundles.append(bundle)
         rows, logits = int8_row(job.store, job.plans, bundles)
         about = {
             "group": "sizes",
             "title": f"Student `{size}` on I and II, INT8",
-            "budget": f"{_epochs(job)} epochs of distillation from the full-size teacher",
+            "budget": f"{epochs} epochs of distillation from the full-size teacher",
             "git_revision": git_revision(),
             "versions": versions(),
         }
@@ -89,31 +118,7 @@ def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT, gates: G
         record_logits(path, job.store, rows, logits[None], seeds=(0,), about=about)
         points.append(pareto_row(size, job.store, rows, logits, bundles, students[0]))
         job.say(f"size {size}: {points[-1]['int8_kib']} KiB, {points[-1]['latency_ms']} ms")
-    (job.out / "extras").mkdir(parents=True, exist_ok=True)
-    write_json(job.out / "extras/pareto.json", points)
-    return job.out / "extras/pareto.json"
-
-
-def _epochs(job: TableJob) -> int:
-    """A smoke test gives the student more than the one epoch of other rows, or no decision rule can be fitted."""
-    return QUICK[-1] if job.epochs else DISTILL.epochs
-
-
-def _student(job: TableJob, size: str, plan: FoldPlan) -> Path:
-    out, teacher = job.out / "sizes" / size / plan.name, job.out / "cv" / plan.name / "finetune"
-    distill(
-        job.store, teacher, out, plan.train, student=student_for(job.store, teacher, size),
-        train=replace(DISTILL, epochs=_epochs(job)), left_out=plan.left_out,
-    )  # fmt: skip
-    if not (out / "decision.json").is_file():
-        calibrate_run(out, job.store)
-    return out
-
-
-def _exported(job: TableJob, student: Path, key: str, gates: GateThresholds) -> Path:
-    bundle = student.with_name(student.name + "-bundle")
-    if not (bundle / "manifest.json").is_file():
-        export_run(
-            student, target="tflite", int8=True, out=bundle, data=job.store, key=key, gates=gates, progress=job.say
-        )
-    return bundle
+    path = job.out / "extras" / "pareto.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, points)
+    return path

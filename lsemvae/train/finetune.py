@@ -59,8 +59,12 @@ def finetune(
     net, before = fresh_model(Path(pretrained))
     model = net.config
     config = {
-        "kind": before["kind"], "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
-    }  # fmt: skip
+        "kind": before["kind"],
+        "stage": "finetune",
+        "model": to_json(model),
+        "train": to_json(train),
+        "from": str(pretrained),
+    }
     check_labels(store.label_names, model.labels, of=str(store.root))
     config = as_begun(run_dir, config, model=type(model), train=TrainConfig)
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)

@@ -115,9 +115,12 @@ def quantization_aware(
     check_rows(rows)
     kept = {key: before[key] for key in ("kind", "model", "labels", "leads")}
     start_run(
-        run_dir, {**kept, "train": to_json(train), "student": str(student_dir), "stage": "qat"},
-        store=store, left_out=list(left_out), seed=train.seed,
-    )  # fmt: skip
+        run_dir,
+        {**kept, "train": to_json(train), "student": str(student_dir), "stage": "qat"},
+        store=store,
+        left_out=list(left_out),
+        seed=train.seed,
+    )
     torch.manual_seed(train.seed)
     ecg = calibration_ecg(store, rows, net.config.leads)
     prepare(net, ecg)

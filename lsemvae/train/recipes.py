@@ -10,9 +10,12 @@ from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import TrainConfig
 
 DISTILL: Final = TrainConfig(
-    epochs=30, batch=64, lr=3e-3, weight_decay=2e-2,
+    epochs=30,
+    batch=64,
+    lr=3e-3,
+    weight_decay=2e-2,
     extra={"soft": 0.5, "temperature": 2.0, "posterior": 0.01, "measuring": 0.3},
-)  # fmt: skip
+)
 
 # For a long run with `PATIENT_OPTIONS`. Set from the literature; no fold of any data chose it.
 #
@@ -20,9 +23,13 @@ DISTILL: Final = TrainConfig(
 # the student sees, and the schedule is long. Cho 2019: a larger teacher is no better one for a small student, so it
 # stays the teacher of the chain. The average of weights spans about ten epochs.
 PATIENT: Final = TrainConfig(
-    epochs=120, batch=64, lr=3e-3, weight_decay=2e-2, ema=0.998,
+    epochs=120,
+    batch=64,
+    lr=3e-3,
+    weight_decay=2e-2,
+    ema=0.998,
     extra={"bce": 0.3, "soft": 1.0, "temperature": 2.0, "posterior": 0.01, "feature": 0.3, "measuring": 0.3},
-)  # fmt: skip
+)
 
 _VIEWS: Final = ("cached", "augmented")
 _ADVICE: Final = "See DistillOptions in lsemvae/train/recipes.py for what may be combined."
@@ -89,6 +96,8 @@ def recipe_of(
         train = replace(train, extra={**train.extra, "feature": feature})
     on_views = views is not None or bool(feature)
     return train, replace(
-        options, unlabelled=unlabelled, views=options.views if views is None else views,
+        options,
+        unlabelled=unlabelled,
+        views=options.views if views is None else views,
         teacher_view="augmented" if on_views else options.teacher_view,
-    )  # fmt: skip
+    )

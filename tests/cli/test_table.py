@@ -92,10 +92,10 @@ def test_a_row_is_scored_on_what_its_models_have_not_seen_and_never_run_twice(
     assert found.about["n_parameters"] > 0
     assert len(found.about["seconds_per_fold"]) == 2
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(table_module, "_train", never)
+    monkeypatch.setattr(table_module, "pretrain", never)
     assert run_row(job, _row("small")) == path
 
 
@@ -108,14 +108,14 @@ def test_a_change_of_a_row_reaches_the_model_and_the_stage(job: TableJob) -> Non
 
 
 def test_a_row_that_fails_is_named_and_the_others_are_run(job: TableJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = table_module._one
+    real = table_module.run_row
 
-    def broken(job: TableJob, row: Row, plan: object, seed: int) -> object:
+    def broken(job: TableJob, row: Row) -> Path:
         if row.name == "bad":
             raise FormatError("found nothing")
-        return real(job, row, plan, seed)  # type: ignore[arg-type]
+        return real(job, row)
 
-    monkeypatch.setattr(table_module, "_one", broken)
+    monkeypatch.setattr(table_module, "run_row", broken)
     with pytest.raises(RuntimeError, match="rows that failed: bad"):
         run_table(job, [_row("bad"), _row("good")])
     assert (job.out / "predictions/good.npz").is_file()
