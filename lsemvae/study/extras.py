@@ -1,4 +1,4 @@
-"""What the report shows beside the table: reconstruction by lead, the shared latent, and rows of models trained elsewhere.
+"""What the report shows beside the table: reconstruction by lead, the latent space, and the shipped models.
 
 Everything here scores the cross-validated chains of `lsemvae reproduce` on the groups that they have not seen.
 """
@@ -31,7 +31,10 @@ _N_BOOTSTRAP: Final = 1000
 
 @torch.no_grad()
 def reconstruction_r2(model: LsEmvae, store: RecordStore, rows: np.ndarray) -> np.ndarray:
-    """R2 `[record, lead]` of each lead drawn from the mean of the posterior of all leads: 1 - residual / variance about the mean."""
+    """Return R2 `[record, lead]` of each lead, drawn from the mean of the posterior of all leads.
+
+    R2 is 1 - residual / variance about the lead's mean; NaN for a lead without signal.
+    """
     parts = []
     leads = torch.arange(len(LEADS))
     for k in range(0, len(rows), _BATCH):
@@ -44,7 +47,7 @@ def reconstruction_r2(model: LsEmvae, store: RecordStore, rows: np.ndarray) -> n
 
 
 def median_interval(values: np.ndarray, patients: np.ndarray) -> list[float]:
-    """Median over recordings and its 95 % percentile interval over resampled patients."""
+    """Return the median over recordings and its 95 % percentile interval over resampled patients."""
     known = np.isfinite(values)
     counts = patient_weights(patients[known], n=_N_BOOTSTRAP).astype(int)
     draws = [float(np.median(np.repeat(values[known], count))) for count in counts]
@@ -53,7 +56,7 @@ def median_interval(values: np.ndarray, patients: np.ndarray) -> list[float]:
 
 
 def decoder_row(name: str, store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> dict[str, Any]:
-    """The row of decoder.json for the pre-trained models in `root/<group>/pretrain`, each on the group it has not seen."""
+    """Return the row of decoder.json for the models in `root/<group>/pretrain`, each on the group it has not seen."""
     values, patients = [], []
     for plan in plans:
         rows = scored_rows(store, plan)
@@ -69,7 +72,7 @@ def decoder_row(name: str, store: RecordStore, plans: Sequence[FoldPlan], root: 
 
 @torch.no_grad()
 def latent_arrays(store: RecordStore, plan: FoldPlan, root: Path) -> dict[str, np.ndarray]:
-    """uid and the summary means float32 `[record, summary]` under twelve and under six leads, of one group (one model, one space)."""
+    """Return uid and summary means float32 `[record, summary]` under twelve and six leads, from one group's model."""
     model, _ = load_lsemvae(root / plan.name / "finetune")
     rows = scored_rows(store, plan)
     out: dict[str, np.ndarray] = {"uid": store.uid[rows]}
@@ -84,7 +87,7 @@ def latent_arrays(store: RecordStore, plan: FoldPlan, root: Path) -> dict[str, n
 
 
 def teacher_row(store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of the cross-validated LS-EMVAE in `root/<group>/finetune`."""
+    """Return rows of the store and logits `[lead_set, record, label]` of the LS-EMVAEs in `root/<group>/finetune`."""
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     parts = []
     for plan in plans:
@@ -95,7 +98,7 @@ def teacher_row(store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> tu
 
 
 def student_row(store: RecordStore, plans: Sequence[FoldPlan], runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of students on I and II, fp32.
+    """Return rows of the store and logits `[lead_set, record, label]` of float32 students on leads I and II.
 
     Six limb leads are sums of I and II, so the column of six leads is that of two; twelve and one are NaN: a student has no such input.
     """

@@ -1,4 +1,4 @@
-"""The floor's row of the evidence table: logistic regression on hand features, once for limb leads and once for twelve."""
+"""The floor of the evidence table: logistic regression on hand-made features, for limb leads and for twelve."""
 
 from __future__ import annotations
 

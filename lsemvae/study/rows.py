@@ -1,4 +1,4 @@
-"""Rows of the evidence table, as data: which model, which change, in which group. One budget for all of them."""
+"""Rows of the evidence table, as data: model, change and group of each; one training budget for all."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ NEEDS_A_GPU: Final = (
 
 
 def expected() -> list[dict[str, str]]:
-    """Every row that the table should hold, for the report: one that is not recorded is printed as not run."""
+    """Return every row that the table should hold, for the report: one that is not recorded is printed as not run."""
     return [{"name": row.name, "group": row.group, "title": row.title} for row in ROWS] + list(NEEDS_A_GPU)
 
 
 def chosen_rows(names: Sequence[str] | None) -> tuple[Row, ...]:
-    """The rows of these names in the table's order, or all; FormatError for a name that no row has."""
+    """Return the rows of these names in the table's order, or all; FormatError for a name that no row has."""
     known = {row.name: row for row in ROWS}
     if names is None:
         return ROWS

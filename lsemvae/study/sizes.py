@@ -1,4 +1,4 @@
-"""Student sizes: distil, export and score each size on each group, and what the Pareto plot shows of them.
+"""Student sizes: distil, export and score each size on each group, and write the points of the Pareto plot.
 
 The files behind the plot come from the exporter itself: INT8 bytes, and the median latency that its gate measured on this machine.
 """
@@ -35,7 +35,7 @@ PARETO_LABELS: Final = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 
 
 def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of INT8 `.tflite` models on I and II, each on its own group."""
+    """Return rows of the store and logits `[lead_set, record, label]` of INT8 models on I and II, each on its group."""
     rows = np.concatenate([scored_rows(store, plan) for plan in plans])
     parts = []
     for plan, bundle in zip(plans, bundles, strict=True):
@@ -51,7 +51,7 @@ def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Pa
 def pareto_row(
     name: str, store: RecordStore, rows: np.ndarray, logits: np.ndarray, bundles: Sequence[Path], student: Path
 ) -> dict[str, Any]:
-    """One point of the plot: parameters, INT8 KiB and milliseconds (medians over the groups), AUROC with intervals of `PARETO_LABELS`."""
+    """Return one point of the plot: parameters, INT8 KiB and ms (medians over groups), AUROC with intervals."""
     reports = [read_object(bundle / "report.json") for bundle in bundles]
     scores = logits[LEAD_SETS.index("6")]
     auc = {}

@@ -1,4 +1,4 @@
-"""The evidence table: train each row on each cross-validation group, score what it has not seen, record the logits.
+"""The evidence table: train each row on each group of folds, score it on the others, and record the logits.
 
 `OUT/table/<row>/<group>/` holds the runs, `OUT/table/<row>/<group>.npz` the logits of one group, and
 `OUT/predictions/<row>.npz` all of them. What is there is not done again.
@@ -50,7 +50,7 @@ class TableJob:
     epochs: int | None = None
 
     def budget(self, row: Row, seed: int) -> tuple[TrainConfig, TrainConfig]:
-        """Pre-training and fine-tuning of a row, the same for all but for what the row changes by name."""
+        """Return pre-training and fine-tuning of a row: the same for all but for what the row changes by name."""
         first, second = (
             replace(stage, seed=seed, epochs=self.epochs or stage.epochs, **row.train)
             for stage in (PRETRAIN_BUDGET, FINETUNE_BUDGET)
@@ -61,19 +61,19 @@ class TableJob:
 
 
 def complete(store: RecordStore, rows: np.ndarray) -> np.ndarray:
-    """The part of `rows` whose gain is known and that has all twelve leads: lead sets and models then compare on the same recordings."""
+    """Return the part of `rows` with known gain and twelve leads, so that all lead sets compare on the same recordings."""
     counts: np.ndarray = store.gain_known[rows].astype(bool) & store.present[rows].all(1)
     return np.asarray(rows[counts])
 
 
 def scored_rows(store: RecordStore, plan: FoldPlan) -> np.ndarray:
-    """Held-out recordings of a group that count in the table."""
+    """Return the held-out recordings of a group that count in the table."""
     return complete(store, plan.test)
 
 
 @torch.no_grad()
 def lead_set_logits(net: nn.Module, store: RecordStore, rows: np.ndarray) -> np.ndarray:
-    """Logits float32 `[lead_set, record, label]` of a model that is shown each lead set of `LEAD_SETS` in turn."""
+    """Return logits float32 `[lead_set, record, label]` of a model shown each lead set of `LEAD_SETS` in turn."""
     net.eval()
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     out = []

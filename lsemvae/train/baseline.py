@@ -1,4 +1,4 @@
-"""Train a baseline in the loop of LS-EMVAE: the same batches, augmentation, lead subsets, schedule and weight averaging."""
+"""Train a baseline as LS-EMVAE is trained: same batches, augmentation, lead subsets, schedule and averaging."""
 
 from __future__ import annotations
 

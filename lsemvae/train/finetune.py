@@ -1,4 +1,4 @@
-"""Fine-tuning: labels on the fused posterior, encoders included, one model for 12, 6, two or one leads."""
+"""Fine-tuning on labels: encoders and head learn together, and one model reads 12, 6, two leads or one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_POSITIVE_WEIGHT: Final = 5.0
 
 
 def positive_weight(labels: np.ndarray) -> Tensor:
-    """Square root of negatives per positive for each label, capped: float32 `[label]`."""
+    """Return each label's weight of positives: the root of negatives per positive, capped; float32 `[label]`."""
     positives = np.maximum((labels == 1).sum(0), 1)
     negatives = (labels == 0).sum(0)
     return torch.from_numpy(np.clip(np.sqrt(negatives / positives), 1.0, MAX_POSITIVE_WEIGHT).astype(np.float32))
@@ -50,7 +50,7 @@ def finetune(
     report: Report | None = None,
     device: str = "cpu",
 ) -> Model:
-    """Fine-tune the run `pretrained` on the labelled `rows`; of `paper`, train its probe.
+    """Fine-tune the pre-trained run `pretrained` on the labelled `rows`; of a `paper` run only the probe is trained.
 
     Each recording of a batch is seen through a lead subset of its own. `device` is `cpu`, or `cuda` (bfloat16 autocast).
     """

@@ -34,13 +34,13 @@ class MapScale:
     sd: Tensor
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """`[batch, latent, steps]` in standard deviations."""
+        """Return a map `[batch, latent, steps]` in standard deviations."""
         return (latent - self.mean) / self.sd
 
 
 @torch.no_grad()
 def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray, batch: int = 64) -> MapScale:
-    """Scale of the teacher's map over at most `SCALE_RECORDS` of `rows`, evenly spread."""
+    """Return mean and sd of the channels of the teacher's map over at most `SCALE_RECORDS` of `rows`, evenly spread."""
     few = rows[np.unique(np.linspace(0, len(rows) - 1, min(SCALE_RECORDS, len(rows))).astype(int))]
     maps = []
     for k in range(0, len(few), batch):
@@ -51,7 +51,7 @@ def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray, batch: int
 
 
 def feature_stage(student: StudentConfig) -> int:
-    """The first convolution of a student after which a step is as long as the teacher's, or longer."""
+    """Return the first convolution of a student after which a step is as long as the teacher's, or longer."""
     strides = np.cumprod(student.strides)
     fitting = np.flatnonzero(strides >= TEACHER_STRIDE)
     if not len(fitting):
@@ -63,7 +63,7 @@ def feature_stage(student: StudentConfig) -> int:
 
 
 def pooled_to(latent: Tensor, steps: int) -> Tensor:
-    """`[batch, latent, T]` averaged to `steps`; each window is centred on the sample that a strided convolution is.
+    """Average `[batch, latent, T]` to `steps`, each window centred where a strided convolution is centred.
 
     Convolutions with symmetric padding put step j of a map with r times fewer steps at step r * j.
     """
@@ -78,7 +78,7 @@ def pooled_to(latent: Tensor, steps: int) -> Tensor:
 
 
 def feature_loss(projected: Tensor, target: Tensor, *, match: str) -> Tensor:
-    """Distance of a projected student map to the scaled teacher map, both `[batch, latent, steps]`, the latter pooled.
+    """Return the distance of a projected student map to the scaled teacher map, both `[batch, latent, steps]`.
 
     `cosine`: 1 - cosine over channels at each step, 0 to 2. `standardized`: half the mean square difference.
     """

@@ -112,7 +112,14 @@ class Loop:
         if (self.run_dir / "model.safetensors").is_file():
             load_weights(self.model, self.run_dir / "model.safetensors")
             return
-        self._resume()
+        complete = [folder for folder in self.run_dir.glob(f"{_RESUME}*") if (folder / "state.json").is_file()]
+        if complete:
+            folder = max(complete)
+            load_weights(self.model, folder / "raw.safetensors")
+            load_weights(self.average, folder / "average.safetensors")
+            restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))
+            self.epoch = int(read_object(folder / "state.json")["epoch"])
+        keep_metrics(self.run_dir, self.epoch)
         while self.epoch < config.epochs:
             g = torch.Generator().manual_seed(config.seed * 100_003 + self.epoch)
             torch.manual_seed(config.seed * 100_003 + self.epoch)  # dropout has no generator of its own
@@ -187,13 +194,3 @@ class Loop:
         for folder in self.run_dir.glob(f"{_RESUME}*"):
             if folder != keep:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _resume(self) -> None:
-        complete = [folder for folder in self.run_dir.glob(f"{_RESUME}*") if (folder / "state.json").is_file()]
-        if complete:
-            folder = max(complete)
-            load_weights(self.model, folder / "raw.safetensors")
-            load_weights(self.average, folder / "average.safetensors")
-            restore_optimizer(self.optimizer, load_tensors(folder / "optimizer.safetensors"))
-            self.epoch = int(read_object(folder / "state.json")["epoch"])
-        keep_metrics(self.run_dir, self.epoch)

@@ -1,4 +1,4 @@
-"""Pre-training: the evidence lower bound on recordings without labels, under the lead subsets met in use."""
+"""Pre-training on recordings without labels: maximize the evidence lower bound under the lead subsets of use."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pretrain(
     device: str = "cpu",
     compiled: bool = False,
 ) -> Model:
-    """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
+    """Pre-train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
 
     `model` is the configuration of `base` or of `paper`; `device` is `cpu`, or `cuda` (bfloat16 autocast);
     `compiled` puts torch.compile to encoders and decoder, which pays on a GPU.

@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning: a trained student learns to say in INT8 what it says in float.
+"""Quantization-aware fine-tuning: teach a trained student to give in INT8 the answers that it gives in float.
 
 Only for a student whose static INT8 form loses AUROC (`needs_qat`): for the others it costs time and gains nothing. Its
 target is the float student itself, so labels and teachers play no part. The run folder it leaves holds a student like any
@@ -79,7 +79,7 @@ class Parity(Protocol):
 
 
 def needs_qat(parity: Parity, *, max_loss: float = MAX_AUROC_LOSS, min_positives: int = 5) -> list[str]:
-    """Outputs whose AUROC an INT8 file loses more than `max_loss` of, against the float student; sorted names.
+    """Return the outputs, by name, whose AUROC an INT8 file loses more than `max_loss` of against the float student.
 
     An AUROC over fewer than `min_positives` positives moves by more than that on one recording, and is passed over.
     """
@@ -130,7 +130,7 @@ def quantization_aware(
 
 
 def calibration_ecg(store: RecordStore, rows: np.ndarray, leads: tuple[str, ...]) -> Tensor:
-    """At most `CALIBRATION_RECORDS` of `rows` with a known gain, evenly spread: float32 `[n, lead, time]` in mV."""
+    """Return at most `CALIBRATION_RECORDS` of `rows` with a known gain, evenly spread: `[n, lead, time]` in mV."""
     known = rows[store.gain_known[rows].astype(bool)]
     if not len(known):
         raise SampleError(
@@ -166,7 +166,7 @@ class Objective:
         self._epoch = -1
 
     def __call__(self, batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """`loss` and its terms; ranges are taken anew at the first step of an epoch."""
+        """Return `loss` and its terms; ranges are taken anew at the first step of an epoch."""
         epoch = int(progress * self.train.epochs + 1e-6)  # progress is a quotient: 3 may read 2.9999999
         if epoch != self._epoch:
             self._ranges, self._epoch = observed(self.net, self.ecg).ranges, epoch
@@ -183,7 +183,7 @@ class Objective:
 
 @torch.no_grad()
 def int8_gap(net: StudentNet, ecg: Tensor, *, calibration: Tensor) -> float:
-    """Mean |logit in INT8 - logit in float| of a student over `ecg` `[n, lead, time]`, ranges from `calibration`.
+    """Return the mean |logit in INT8 - logit in float| over `ecg` `[n, lead, time]` in mV, ranges from `calibration`.
 
     The student is left as it is. The exporter's parity report says the same of the file that ships.
     """

@@ -1,4 +1,4 @@
-"""How a student is taught: weights of the terms, schedule, and what the teacher is shown. Two recipes by name."""
+"""Two named recipes for teaching a student: weights of the loss terms, schedule, and what the teacher is shown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ADVICE: Final = "See DistillOptions in lsemvae/train/recipes.py for what may be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillOptions:
-    """What of a distillation is no number.
+    """Choices of a distillation that are not numbers.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ _RECIPES: Final = {"quick": (DISTILL, DistillOptions()), "patient": (PATIENT, PA
 def recipe_of(
     name: str, *, views: int | None = None, feature: float | None = None, unlabelled: bool = False
 ) -> tuple[TrainConfig, DistillOptions]:
-    """A recipe by name, `quick` or `patient`, with what is asked for otherwise.
+    """Return the recipe `quick` or `patient`, with what is asked for in place of its own.
 
     Views or a feature weight put the teacher on the augmented view.
     """

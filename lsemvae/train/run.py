@@ -1,4 +1,4 @@
-"""A run folder: what was asked, what came out, and from which code and data.
+"""The run folder of a training: its configuration, its weights, and which code and data they came from.
 
 ::
 

@@ -1,4 +1,4 @@
-"""What a student is taught on beside its own recordings: augmented views with the teachers' answers, and unlabelled recordings.
+"""What else a student learns from: augmented views with the teachers' answers, and unlabelled recordings.
 
 A teacher that answers on every fresh view runs as long as the training does. A bank of n views of each recording asks it
 n times in all, and student and teacher still see the same samples.
@@ -56,16 +56,10 @@ class ViewBank:
 
     def pick(self, view: int, places: Tensor) -> dict[str, Tensor]:
         """Return `x` `[batch, lead, time]` mV and what the teachers say, for positions in `rows`."""
-        if view not in self._views:
-            self._views[view] = self._draw(view)
-        return {name: values[places].float() for name, values in self._views[view].items()}
-
-    def _draw(self, view: int) -> dict[str, Tensor]:
-        """Draw one view of all recordings.
-
-        One call of `augment` shifts all its recordings alike, so recordings go through it in a random order: otherwise
-        those that follow each other in the store would share their shift in every view.
-        """
+        if view in self._views:
+            return {name: values[places].float() for name, values in self._views[view].items()}
+        # One call of `augment` shifts all its recordings alike, so recordings go through it in a random order: otherwise
+        # those that follow each other in the store would share their shift in every view.
         g = torch.Generator().manual_seed(self.seed * 100_003 + view)
         order = torch.randperm(len(self.rows), generator=g)
         columns = [LEADS.index(lead) for lead in self.leads]
@@ -77,7 +71,8 @@ class ViewBank:
                 if name != "latent" or self.with_map:
                     parts.setdefault(name, []).append(values.half() if name in _HALF else values)
         back = torch.argsort(order)
-        return {name: torch.cat(values)[back] for name, values in parts.items()}
+        self._views[view] = {name: torch.cat(values)[back] for name, values in parts.items()}
+        return self.pick(view, places)
 
 
 def unlabelled_rows(store: RecordStore, labelled: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ class _Fit:
 
     def step(self, rows: np.ndarray, _g: torch.Generator, _progress: float) -> dict[str, Tensor]:
         self.seen.append(int(rows[0]))
-        self.weights.append(float(self.net.weight))
+        self.weights.append(self.net.weight.item())
         return {"loss": (self.net.weight - float(rows[0])).square().sum()}
 
 
@@ -153,7 +153,7 @@ def test_lost_gradients_is_training_on_every_second_batch(tmp_path: Path) -> Non
 def test_lost_gradients_of_an_odd_epoch_loses_its_last_batch_too(tmp_path: Path) -> None:
     fit = _Fit(TrainConfig(epochs=2, batch=1, lr=0.1, ema=0.0, lost_gradients=True), tmp_path, n=3)
     fit.loop.run()
-    lost = [before == after for before, after in pairwise([*fit.weights, float(fit.net.weight)])]
+    lost = [before == after for before, after in pairwise([*fit.weights, fit.net.weight.item()])]
     assert lost == [True, False, True, True, False, True]
 
 
