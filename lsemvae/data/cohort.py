@@ -31,7 +31,8 @@ _KEYS: Final = (
     "name", "licence", "statement", "csv", "signals", "tasks", "uid", "patient", "fold", "folds", "split", "age", "sex",
     "sex_male", "sex_female", "gain_known", "missing",
 )  # fmt: skip
-_MALE, _FEMALE = ("m", "male"), ("f", "female")
+_MALE: Final = ("m", "male")
+_FEMALE: Final = ("f", "female")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

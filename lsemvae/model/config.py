@@ -165,7 +165,7 @@ class TrainConfig:
 
 
 def to_json(config: DataclassInstance) -> dict[str, Any]:
-    """A configuration as JSON-able data."""
+    """Return a configuration as JSON-able data."""
     return json.loads(json.dumps(asdict(config)))
 
 
@@ -174,7 +174,7 @@ def _tuples(value: Any) -> Any:
 
 
 def from_json(kind: type[_T], data: dict[str, Any]) -> _T:
-    """The reverse of `to_json`; unknown keys are refused with the known ones listed."""
+    """Return the configuration that `to_json` wrote; unknown keys are refused with the known ones listed."""
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     unknown = set(data) - known
     if unknown:

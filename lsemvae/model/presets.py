@@ -68,7 +68,7 @@ def preset(
 def preset(
     name: str, *, labels: tuple[str, ...], measures: tuple[str, ...] = (), size: float = 1.0
 ) -> LsEmvaeConfig | PaperConfig:
-    """`base` or `paper`, with all widths scaled by `size` (0.5: small).
+    """Return the configuration `base` or `paper`, with all widths scaled by `size` (0.5: small).
 
     `base`: channels, latent and trunk; the summary posterior keeps its 32 dimensions, which students are distilled to. `paper`:
     convolution channels and latent; it has labels only, `measures` are for `base`.
@@ -86,7 +86,7 @@ def preset(
 
 
 def scaled(width: int, size: float) -> int:
-    """A width times `size`, to the nearest even number, 2 at least."""
+    """Return a width times `size`, to the nearest even number, 2 at least."""
     return max(_STEP, _STEP * math.floor(width * size / _STEP + 0.5))
 
 

@@ -37,7 +37,7 @@ DEFAULT_SIZE: Final = "m"
 def student_config(
     size: str, labels: tuple[str, ...], measures: tuple[str, ...] = (), summary: int = 32
 ) -> StudentConfig:
-    """The student of a size (`xs`, `s`, `m`, `l`, `xl`) for these labels and measures; `summary` is the teacher's."""
+    """Return the student of a size (`xs`, `s`, `m`, `l`, `xl`) for these labels and measures; `summary` is the teacher's."""
     if size not in _SIZES:
         raise FormatError(
             f"found the student size {size!r}, expected one of {', '.join(SIZES)}",

@@ -1,7 +1,7 @@
-"""The evidence table: train each row on each group of folds, score it on the others, and record the logits.
+"""The evidence table: leave each group of folds out in turn, train each row on the others, score it on that group.
 
-`OUT/table/<row>/<group>/` holds the runs, `OUT/table/<row>/<group>.npz` the logits of one group, and
-`OUT/predictions/<row>.npz` all of them. What is there is not done again.
+`OUT/table/<row>/<group>-<seed>/` holds the runs and `OUT/predictions/<row>.npz` the logits. What is there is not done
+again.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ BASELINES: Final[Mapping[str, Callable[..., nn.Module]]] = MappingProxyType(
 def build_baseline(
     name: str, labels: tuple[str, ...], measures: tuple[str, ...] = (), *, config: LsEmvaeConfig | None = None
 ) -> nn.Module:
-    """A baseline with fresh weights; it answers the calls of `TrainableScreen`.
+    """Return a baseline with fresh weights; it answers the calls of `TrainableScreen`.
 
     `config` is that of the LS-EMVAE it is compared with. Those that share its parts take their sizes from it, the others scale
     their widths as it does; the KL of the variational ones rises as its own does.

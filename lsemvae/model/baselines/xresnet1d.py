@@ -36,7 +36,7 @@ class XBlock(nn.Module):
         self.shortcut = nn.Sequential(pool, widen)
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[batch, c_in, step]` -> `[batch, c_out, step / stride]`."""
+        """Return `[batch, c_out, step / stride]` of `[batch, c_in, step]`."""
         return torch.relu(self.body(h) + self.shortcut(h))
 
 
@@ -58,5 +58,5 @@ class XResNet1d(SupervisedScreen):
         self.blocks = nn.Sequential(*(XBlock(widths[k], widths[k + 1], 1 if k == 0 else 2) for k in range(len(stages))))
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """625 steps after the stem, 79 after the last stage."""
+        """Return the last map `[batch, channel, step]`: 625 steps after the stem, 79 after the last stage."""
         return self.blocks(self.stem(x))
