@@ -1,4 +1,4 @@
-"""A task set: the labels, the measures, which label leads, and what all of them are. Stored with the records.
+"""A task set: the labels and measures of a cohort, which label is primary, and what each means. Stored with the records.
 
 The built-in one is the reader statements of the development folder. A cohort file brings another
 (`lsemvae.data.task_toml`); training needs no code for it, because it reads names and columns from the store.
@@ -90,7 +90,7 @@ class TaskSet:
         return tuple(dict.fromkeys(column for columns in read for column in columns))
 
     def ancestors(self, name: str) -> tuple[str, ...]:
-        """The labels among whose positives this one is defined, nearest first; a cycle or unknown name is refused."""
+        """Return the labels among whose positives this one is defined, nearest first; a cycle or unknown name is refused."""
         found: list[str] = []
         label = self.labels[self._place[name]]
         while label.among:
@@ -109,7 +109,7 @@ class TaskSet:
         return tuple(found)
 
     def label_values(self, row: Row) -> np.ndarray:
-        """One row as float32 `[label]`: 1, 0, or NaN where unknown or where a label of `among` is not 1."""
+        """Return one row as float32 `[label]`: 1, 0, or NaN where unknown or where a label of `among` is not 1."""
         own = [label.own_value(row) for label in self.labels]
         values = [
             y if all(own[self._place[name]] == 1.0 for name in self.ancestors(label.name)) else math.nan
@@ -118,11 +118,11 @@ class TaskSet:
         return np.array(values, np.float32)
 
     def measure_values(self, row: Row, *, gain_known: bool) -> np.ndarray:
-        """One row as float32 `[measure]`, NaN where not measured."""
+        """Return one row as float32 `[measure]`, NaN where not measured."""
         return np.array([m.value(row, gain_known=gain_known) for m in self.measures], np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able data, for the index of a record store."""
+        """Return the task set as JSON-able data, for the index of a record store."""
         return {
             "name": self.name,
             "statement": self.statement,
@@ -134,7 +134,7 @@ class TaskSet:
 
 
 def task_set_from_json(data: Mapping[str, Any], *, of: str) -> TaskSet:
-    """The reverse of `TaskSet.to_json`; `of` names the file for errors."""
+    """Return the task set that `TaskSet.to_json` wrote; `of` names the file for errors."""
     try:
         tasks = TaskSet(
             name=str(data["name"]),
@@ -172,7 +172,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_columns(tasks: TaskSet, labels: Sequence[str], measures: Sequence[str], *, of: str) -> TaskSet:
-    """The task set itself, where it names exactly these columns in this order; else FormatError."""
+    """Return the task set itself, where it names exactly these columns in this order; else FormatError."""
     for kind, found, expected in (("labels", labels, tasks.label_names), ("measures", measures, tasks.measure_names)):
         if tuple(found) != expected:
             raise FormatError(
@@ -183,7 +183,7 @@ def check_columns(tasks: TaskSet, labels: Sequence[str], measures: Sequence[str]
 
 
 def ordered(labels: Sequence[Label], primary: str) -> tuple[Label, ...]:
-    """The labels with the primary one first, the others in their order."""
+    """Return the labels with the primary one first, the others in their order."""
     return tuple(sorted(labels, key=lambda label: label.name != primary))
 
 
