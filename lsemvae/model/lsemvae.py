@@ -93,18 +93,22 @@ class LsEmvae(nn.Module):
         return Posterior(*leads, *self.fusion(*leads, present))
 
     def elbo_terms(
-        self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None
+        self,
+        x: Tensor,
+        present: Tensor,
+        target: Tensor,
+        g: torch.Generator | None = None,
+        *,
+        q: Posterior | None = None,
     ) -> dict[str, Tensor]:
         """Return terms per sample: the nats of `target` leads seen through `present` leads, KL, alignment.
 
-        The KL is that of the posterior that is sampled. `alignment` is KL(fused || lead), averaged over present leads:
-        each lead alone should already cover what all leads say (Hwang 2021, MVTCAE).
+        `q` is the posterior under `present`, where it is known already. The KL is that of the posterior that is sampled.
+        `alignment` is KL(fused || lead), averaged over present leads: each lead alone should already cover what all leads say
+        (Hwang 2021, MVTCAE).
         """
-        return self._bound(self.prepared(x), self.posterior(x, present), present, target, g)
-
-    def _bound(
-        self, x: Tensor, q: Posterior, present: Tensor, target: Tensor, g: torch.Generator | None
-    ) -> dict[str, Tensor]:
+        q = self.posterior(x, present) if q is None else q
+        x = self.prepared(x)
         experts = self.fusion.experts(present)
         sd = self.decoder.sd_for(x) if self.config.noise == "relative" else self.decoder.sd().view(1, -1, 1)
         if self.config.mixture == "stratified":
@@ -137,7 +141,7 @@ class LsEmvae(nn.Module):
         matched = bool(self.config.latent_matching) and not torch.equal(present, target)
         leads = self.encode(x, present | target if matched else present)
         q = self.fuse(leads, present)
-        terms = self._bound(self.prepared(x), q, present, target, g)
+        terms = self.elbo_terms(x, present, target, g, q=q)
         rise = min(1.0, progress / self.config.anneal) if self.config.anneal else 1.0
         penalty = self.config.beta * terms["kl"] + self.config.alignment * terms["alignment"]
         if matched:

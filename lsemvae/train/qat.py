@@ -179,15 +179,3 @@ class Objective:
         found, _, found_logvar = quantized(self.net, x, self._ranges)
         terms = {"logit": (found - logits).square().mean(), "logvar": (found_logvar - logvar).square().mean()}
         return {"loss": terms["logit"] + terms["logvar"], **terms}
-
-
-@torch.no_grad()
-def int8_gap(net: StudentNet, ecg: Tensor, *, calibration: Tensor) -> float:
-    """Return the mean |logit in INT8 - logit in float| over `ecg` `[n, lead, time]` in mV, ranges from `calibration`.
-
-    The student is left as it is. The exporter's parity report says the same of the file that ships.
-    """
-    flat = folded(copy.deepcopy(net).eval())
-    ranges = observed(flat, calibration).ranges
-    logits, _ = flat(ecg)
-    return float((quantized(flat, ecg, ranges)[0] - logits).abs().mean())
