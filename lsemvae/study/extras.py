@@ -19,13 +19,12 @@ from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.evaluate.resampling import patient_weights
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.study.sizes import int8_row
-from lsemvae.study.table import TableJob, record_logits, scored_rows
-from lsemvae.train.batches import LEAD_SUBSETS, load_batch, subset_mask
+from lsemvae.study.table import TableJob, record_logits, scored_rows, two_lead_row
+from lsemvae.train.batches import LEAD_SUBSETS, in_batches, subset_mask
 from lsemvae.train.checkpoint import load_lsemvae
 from lsemvae.train.pipeline import FoldPlan
 from lsemvae.train.run import git_revision, write_json
 
-_BATCH: Final = 64
 _N_BOOTSTRAP: Final = 1000
 
 
@@ -37,8 +36,7 @@ def reconstruction_r2(model: LsEmvae, store: RecordStore, rows: np.ndarray) -> n
     """
     parts = []
     leads = torch.arange(len(LEADS))
-    for k in range(0, len(rows), _BATCH):
-        batch = load_batch(store, rows[k : k + _BATCH])
+    for batch in in_batches(store, rows):
         drawn = model.decoder(model.posterior(batch.x, batch.present).mean, leads)
         residual = (batch.x - drawn).square().sum(-1)
         total = (batch.x - batch.x.mean(-1, keepdim=True)).square().sum(-1)
@@ -78,10 +76,8 @@ def latent_arrays(store: RecordStore, plan: FoldPlan, root: Path) -> dict[str, n
     out: dict[str, np.ndarray] = {"uid": store.uid[rows]}
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     for key, name in (("twelve", "12"), ("six", "6")):
-        mask, parts = subset_mask(chosen[name]), []
-        for k in range(0, len(rows), _BATCH):
-            batch = load_batch(store, rows[k : k + _BATCH])
-            parts.append(model.screen(batch.x, batch.present & mask).summary_mean.numpy())
+        mask = subset_mask(chosen[name])
+        parts = [model.screen(batch.x, batch.present & mask).summary_mean.numpy() for batch in in_batches(store, rows)]
         out[key] = np.concatenate(parts).astype(np.float32)
     return out
 
@@ -98,18 +94,9 @@ def teacher_row(store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> tu
 
 
 def student_row(store: RecordStore, plans: Sequence[FoldPlan], runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of the store and logits `[lead_set, record, label]` of float32 students on leads I and II.
-
-    Six limb leads are sums of I and II, so the column of six leads is that of two; twelve and one are NaN: a student has no such input.
-    """
-    rows = np.concatenate([scored_rows(store, plan) for plan in plans])
-    logits = np.concatenate(
-        [student_logits(run, store, scored_rows(store, plan))[0] for run, plan in zip(runs, plans, strict=True)]
-    )
-    out = np.full((len(LEAD_SETS), *logits.shape), np.nan)
-    for name in ("6", "I+II"):
-        out[LEAD_SETS.index(name)] = logits
-    return rows, out
+    """Return rows of the store and logits `[lead_set, record, label]` of float32 students on leads I and II."""
+    parts = [student_logits(run, store, scored_rows(store, plan))[0] for run, plan in zip(runs, plans, strict=True)]
+    return two_lead_row(store, plans, parts)
 
 
 def record_chain(job: TableJob, bundles: Sequence[Path]) -> None:

@@ -20,7 +20,7 @@ from lsemvae.evaluate.heldout import calibrate_run
 from lsemvae.evaluate.metrics import auroc, bootstrap
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.model.student_sizes import SIZES, student_cost
-from lsemvae.study.table import TableJob, record_logits, scored_rows
+from lsemvae.study.table import TableJob, record_logits, scored_rows, two_lead_row
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.distill import distill, student_for
 from lsemvae.train.pipeline import QUICK, FoldPlan
@@ -36,16 +36,11 @@ PARETO_LABELS: Final = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 
 def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     """Return rows of the store and logits `[lead_set, record, label]` of INT8 models on I and II, each on its group."""
-    rows = np.concatenate([scored_rows(store, plan) for plan in plans])
     parts = []
     for plan, bundle in zip(plans, bundles, strict=True):
         ecg = store.millivolts(scored_rows(store, plan), leads=("I", "II"))
         parts.append(run_all(tflite_run(bundle / "model.tflite"), ecg).logits)
-    logits = np.concatenate(parts)
-    out = np.full((len(LEAD_SETS), *logits.shape), np.nan)
-    for name in ("6", "I+II"):
-        out[LEAD_SETS.index(name)] = logits
-    return rows, out
+    return two_lead_row(store, plans, parts)
 
 
 def pareto_row(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,14 +27,13 @@ from lsemvae.model.presets import preset
 from lsemvae.study.floor_row import floor_logits
 from lsemvae.study.rows import FINETUNE_BUDGET, PRETRAIN_BUDGET, Row
 from lsemvae.train.baseline import train_baseline
-from lsemvae.train.batches import LEAD_SUBSETS, load_batch, subset_mask
+from lsemvae.train.batches import LEAD_SUBSETS, in_batches, subset_mask
 from lsemvae.train.finetune import finetune
 from lsemvae.train.pipeline import FoldPlan
 from lsemvae.train.pretrain import pretrain
 from lsemvae.train.run import git_revision, versions, write_json
 
 Say = Callable[[str], None]
-_BATCH: Final = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,21 @@ def scored_rows(store: RecordStore, plan: FoldPlan) -> np.ndarray:
     return complete(store, plan.test)
 
 
+def two_lead_row(
+    store: RecordStore, plans: Sequence[FoldPlan], parts: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the store and logits `[lead_set, record, label]` of students on I and II, from those of each group.
+
+    Six limb leads are sums of I and II, so the column of six leads is that of two; twelve and one are NaN: a student has no
+    such input.
+    """
+    logits = np.concatenate(parts)
+    out = np.full((len(LEAD_SETS), *logits.shape), np.nan)
+    for name in ("6", "I+II"):
+        out[LEAD_SETS.index(name)] = logits
+    return np.concatenate([scored_rows(store, plan) for plan in plans]), out
+
+
 @torch.no_grad()
 def lead_set_logits(net: nn.Module, store: RecordStore, rows: np.ndarray) -> np.ndarray:
     """Return logits float32 `[lead_set, record, label]` of a model shown each lead set of `LEAD_SETS` in turn."""
@@ -78,10 +92,8 @@ def lead_set_logits(net: nn.Module, store: RecordStore, rows: np.ndarray) -> np.
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     out = []
     for name in LEAD_SETS:
-        mask, parts = subset_mask(chosen[name]), []
-        for k in range(0, len(rows), _BATCH):
-            batch = load_batch(store, rows[k : k + _BATCH])
-            parts.append(net(batch.x, batch.present & mask).numpy())
+        mask = subset_mask(chosen[name])
+        parts = [net(batch.x, batch.present & mask).numpy() for batch in in_batches(store, rows)]
         out.append(np.concatenate(parts))
     return np.stack(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -46,6 +47,12 @@ def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] =
         torch.from_numpy(store.measures[rows]),
         torch.from_numpy(store.gain_known[rows].astype(bool)),
     )
+
+
+def in_batches(store: RecordStore, rows: np.ndarray, *, size: int = 64) -> Iterator[Batch]:
+    """Yield rows of the store as batches of `size`, in their order."""
+    for k in range(0, len(rows), size):
+        yield load_batch(store, rows[k : k + size])
 
 
 def draw_subset(g: torch.Generator, leads: tuple[str, ...] = LEADS) -> Tensor:

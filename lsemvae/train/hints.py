@@ -17,7 +17,7 @@ from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import StudentConfig
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import load_batch
+from lsemvae.train.batches import in_batches
 
 # Samples of 4 ms in one step of the teacher's map.
 TEACHER_STRIDE: Final = 16
@@ -39,14 +39,10 @@ class MapScale:
 
 
 @torch.no_grad()
-def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray, batch: int = 64) -> MapScale:
+def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray) -> MapScale:
     """Return mean and sd of the channels of the teacher's map over at most `SCALE_RECORDS` of `rows`, evenly spread."""
     few = rows[np.unique(np.linspace(0, len(rows) - 1, min(SCALE_RECORDS, len(rows))).astype(int))]
-    maps = []
-    for k in range(0, len(few), batch):
-        b = load_batch(store, few[k : k + batch])
-        maps.append(teacher.posterior(b.x, b.present).mean)
-    every = torch.cat(maps)
+    every = torch.cat([teacher.posterior(batch.x, batch.present).mean for batch in in_batches(store, few)])
     return MapScale(every.mean((0, 2), keepdim=True), every.std((0, 2), keepdim=True).clamp(min=_MIN_SD))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsemvae.data.store import RecordStore
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import load_batch
+from lsemvae.train.batches import in_batches
 from lsemvae.train.checkpoint import load_lsemvae, read_config
 from lsemvae.train.run import check_labels, check_parent
 
@@ -57,14 +57,11 @@ def ask(teachers: Sequence[LsEmvae], x: Tensor, present: Tensor) -> Told:
     return Told(logits, seen.summary_mean, seen.summary_logvar, q.mean)
 
 
-def teacher_targets(
-    teachers: Sequence[LsEmvae], store: RecordStore, rows: np.ndarray, batch: int = 64
-) -> dict[str, Tensor]:
+def teacher_targets(teachers: Sequence[LsEmvae], store: RecordStore, rows: np.ndarray) -> dict[str, Tensor]:
     """Return logits and summary posterior of the teachers for `rows`, each recording with all leads it has."""
     parts: dict[str, list[Tensor]] = {"logits": [], "mean": [], "logvar": []}
-    for k in range(0, len(rows), batch):
-        b = load_batch(store, rows[k : k + batch])
-        told = ask(teachers, b.x, b.present)
+    for batch in in_batches(store, rows):
+        told = ask(teachers, batch.x, batch.present)
         for name, values in parts.items():
             values.append(getattr(told, name))
     return {name: torch.cat(values) for name, values in parts.items()}
