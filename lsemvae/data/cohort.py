@@ -20,7 +20,7 @@ from lsemvae.data.mask_check import check_masks, mask_notes
 from lsemvae.data.signals import Signals, parse_signals
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import RecordStore
-from lsemvae.data.table import Table, read_table
+from lsemvae.data.table import CsvTable, read_table
 from lsemvae.data.task_toml import ParsedTasks, parse_tasks
 from lsemvae.data.tasks import BUILT_IN, TaskSet
 from lsemvae.data.tomlfile import TomlTable, read_toml
@@ -37,7 +37,7 @@ _FEMALE: Final = ("f", "female")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
-    """A cohort file.
+    """What a cohort file says.
 
     Attributes
     ----------
@@ -88,10 +88,10 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class CheckedCohort:
-    """A cohort whose table was read and found good: values of each row, and what is worth saying about its masks."""
+    """A cohort whose table was read and found good: the values of each row, and notes on what its masks take out."""
 
     cohort: Cohort
-    table: Table
+    table: CsvTable
     values: list[RowValues]
     notes: tuple[str, ...]
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from lsemvae.data.labels import Label
-from lsemvae.data.table import Table
+from lsemvae.data.table import CsvTable
 from lsemvae.data.task_toml import TRAP, ParsedTasks
 from lsemvae.data.tasks import TaskSet
 from lsemvae.ecg.errors import FormatError
@@ -24,7 +24,7 @@ CHANCE: Final = 1e-6
 _TRUTHS: Final = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
 
-def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) -> None:
+def check_masks(parsed: ParsedTasks, table: CsvTable, *, rows_only: Sequence[str]) -> None:
     """Refuse a mask column that masks nothing, and a trusted flag whose zeros follow the gaps of a measurement."""
     for label in parsed.tasks.labels:
         place = parsed.places.get(label.name)
@@ -46,7 +46,7 @@ def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) 
                 raise place.error("complete", *error)
 
 
-def _trap(label: Label, table: Table, columns: Sequence[str]) -> tuple[str, str, str] | None:
+def _trap(label: Label, table: CsvTable, columns: Sequence[str]) -> tuple[str, str, str] | None:
     """Return an error's parts (found, expected, advice) where a column is empty exactly where the label has no positive.
 
     The column must be filled for positives and negatives alike: one that is filled for positives only describes the
@@ -73,7 +73,7 @@ def _trap(label: Label, table: Table, columns: Sequence[str]) -> tuple[str, str,
     return found, "positives in both", f'{TRAP} If {column} has nothing to do with the task: unrelated = ["{column}"].'
 
 
-def mask_notes(tasks: TaskSet, table: Table) -> tuple[str, ...]:
+def mask_notes(tasks: TaskSet, table: CsvTable) -> tuple[str, ...]:
     """Return what the masks take out: a sentence for each flag that holds values in rows where nothing was measured."""
     notes = []
     for label in tasks.labels:

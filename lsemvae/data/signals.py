@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from lsemvae.data.folder import EcgFolder, by_shard
-from lsemvae.data.table import Table
+from lsemvae.data.table import CsvTable
 from lsemvae.data.tomlfile import TomlTable
 from lsemvae.ecg.errors import EcgError, FormatError, TruncatedError
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_leads
@@ -45,7 +45,7 @@ class WfdbSignals:
         """Columns of the table that it reads."""
         return (self.column,)
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
         """Return readers of the records; a row without a path is refused."""
         for k, row in enumerate(table.rows):
             if not row[self.column]:
@@ -64,7 +64,7 @@ class FolderSignals:
     root: Path
     columns: tuple[str, ...] = ()
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
         """Return readers in the order of the shards; a uid that metadata.csv does not have is refused."""
         folder = EcgFolder(self.root)
         known = {row["uid"]: row for row in folder.rows}
@@ -120,7 +120,7 @@ class ArraySignals:
         """Columns of the table that it reads."""
         return (self.part,) if self.part else ()
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
         """Open the arrays as memory maps; one whose length is not that of its part of the table is refused."""
         seen = dict.fromkeys(self.files, 0)
         places: list[tuple[str, int]] = []  # for each row of the table its part, and its row in that part's array

@@ -20,7 +20,7 @@ _SHOWN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CsvTable:
     """Rows with the columns that are wanted; `filled` and `numeric` speak of every column of the file.
 
     Attributes
@@ -64,7 +64,7 @@ class Table:
         return values
 
 
-def read_table(path: Path, columns: Sequence[str], *, missing: Sequence[str] = ()) -> Table:
+def read_table(path: Path, columns: Sequence[str], *, missing: Sequence[str] = ()) -> CsvTable:
     """Read a CSV in UTF-8; cells that hold one of the texts `missing` become empty.
 
     Refused: a file that cannot be read, a column that is not there or stands twice, a row with another number of cells.
@@ -116,4 +116,4 @@ def read_table(path: Path, columns: Sequence[str], *, missing: Sequence[str] = (
         raise FormatError(
             f"{path}: found a header and 0 recordings, expected at least 1", advice="Give a table with rows."
         )
-    return Table(path, rows, lines, {name: np.array(has, bool) for name, has in filled.items()}, frozenset(numeric))
+    return CsvTable(path, rows, lines, {name: np.array(has, bool) for name, has in filled.items()}, frozenset(numeric))

@@ -1,4 +1,4 @@
-"""Embed recordings: the mean of a model's summary posterior, a few numbers that say of an ECG what the model reads in it."""
+"""Embed recordings as the mean of a model's summary posterior: the few numbers that its answers are computed from."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def student_config(
 
 @dataclass(frozen=True, slots=True)
 class StudentCost:
-    """What one student costs where it runs.
+    """What one student costs at run time.
 
     Attributes
     ----------

@@ -57,7 +57,7 @@ CARD_CURVES: Final = ("RHS", "RBBB_any", "AFIB", "LVH")
 
 @dataclass(frozen=True)
 class Job:
-    """Where things lie, what is said on the way, and how bundles are opened and signed."""
+    """One reproduction: its folders and training budget, the signing key, who hears of progress, how bundles are opened."""
 
     data: Path
     out: Path

@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TableJob:
-    """What a table is made from. `epochs` overrides both stages' budget (a smoke test)."""
+    """What a table is made from; `epochs` replaces both stages' budget (a smoke test)."""
 
     data: Path
     out: Path

@@ -115,7 +115,7 @@ def distill(
     net = StudentNet(student)
     if net.measure is not None:
         net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
-    step = Objective(
+    step = DistillObjective(
         net=net,
         teachers=teachers,
         store=without_truth(store, extra_rows),
@@ -129,8 +129,8 @@ def distill(
 
 
 @dataclass(kw_only=True)
-class Objective:
-    """The terms of one batch. Called by the loop with row indices, a generator and the share of steps done."""
+class DistillObjective:
+    """The terms of a distillation. The loop calls it with row indices, a generator and the share of steps done."""
 
     net: StudentNet
     teachers: Sequence[LsEmvae]

@@ -124,7 +124,7 @@ def quantization_aware(
     torch.manual_seed(train.seed)
     ecg = calibration_ecg(store, rows, net.config.leads)
     prepare(net, ecg)
-    step = Objective(net=net, store=store, ecg=ecg, train=train)
+    step = Int8Objective(net=net, store=store, ecg=ecg, train=train)
     Loop(net, train, run_dir, rows, step, report).run()
     return net.eval()
 
@@ -152,7 +152,7 @@ def prepare(net: StudentNet, ecg: Tensor, *, equalize: bool = True) -> StudentNe
 
 
 @dataclass(kw_only=True)
-class Objective:
+class Int8Objective:
     """Squared difference of INT8 and float student in logits and in the summary's log-variance, on augmented recordings."""
 
     net: StudentNet

@@ -37,7 +37,7 @@ _ADVICE: Final = "See DistillOptions in lsemvae/train/recipes.py for what may be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillOptions:
-    """Choices of a distillation that are not numbers.
+    """How a distillation is done beside its weights and schedule: what the teacher sees, and which recordings join.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
 from lsemvae.train.batches import load_batch
 from lsemvae.train.checkpoint import load_lsemvae, load_student, save_tensors
-from lsemvae.train.distill import Objective, distill, student_for
+from lsemvae.train.distill import DistillObjective, distill, student_for
 from lsemvae.train.recipes import DISTILL, PATIENT, PATIENT_OPTIONS, DistillOptions, recipe_of
 from lsemvae.train.run import start_run
 from lsemvae.train.teachers import ask, teacher_targets
@@ -71,13 +71,15 @@ def _few(preset: TrainConfig, epochs: int) -> TrainConfig:
     return dataclasses.replace(preset, epochs=epochs, batch=4)
 
 
-def _objective(store: RecordStore, run: Path, options: DistillOptions, train: TrainConfig = DISTILL) -> Objective:
+def _objective(
+    store: RecordStore, run: Path, options: DistillOptions, train: TrainConfig = DISTILL
+) -> DistillObjective:
     teacher, _ = load_lsemvae(run)
     student = _student(store)
     if train.extra.get("feature"):
         student = dataclasses.replace(student, hint=4)
     torch.manual_seed(0)
-    return Objective(
+    return DistillObjective(
         net=StudentNet(student), teachers=[teacher], store=store, rows=LABELLED, options=options, train=train,
         label_weight=torch.ones(len(store.label_names)),
     )  # fmt: skip

@@ -29,7 +29,7 @@ from lsemvae.train.fake_quant import (
     quantized,
 )
 from lsemvae.train.loop import learning_rate
-from lsemvae.train.qat import QAT, Objective, calibration_ecg, needs_qat, prepare, quantization_aware
+from lsemvae.train.qat import QAT, Int8Objective, calibration_ecg, needs_qat, prepare, quantization_aware
 from lsemvae.train.run import start_run
 
 PLAIN = StudentConfig(channels=(8, 8, 12), kernels=(15, 9, 5), strides=(4, 4, 2), summary=6)
@@ -181,7 +181,7 @@ def test_fine_tuning_brings_int8_closer_to_the_float_student(
 
 def _train(net: StudentNet, store: RecordStore, rows: np.ndarray, calibration: torch.Tensor) -> None:
     train, n_steps = TrainConfig(epochs=8, batch=12, lr=1e-4), 40
-    step = Objective(net=net, store=store, ecg=calibration, train=train)
+    step = Int8Objective(net=net, store=store, ecg=calibration, train=train)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=train.lr)
     g = torch.Generator().manual_seed(0)
     for k in range(n_steps):

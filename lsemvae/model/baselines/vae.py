@@ -1,4 +1,4 @@
-"""What the variational baselines share: encoders, decoder, head and likelihood of LS-EMVAE, so that only fusion and objective differ.
+"""What the variational baselines share with LS-EMVAE: encoders, decoder, head and likelihood. Only fusion and objective differ.
 
 Objectives are in nats per observed sample, as in LS-EMVAE: each bound is divided by the number of target samples. The KL rises from
 0 over the same share of the steps (Bowman 2016), so that no model collapses for want of it.
@@ -57,7 +57,7 @@ def pick(parameters: Tensor, component: Tensor) -> Tensor:
 
 
 class VaeScreen(BaselineScreen):
-    """An encoder to be given, the lead-conditioned decoder, and the screening head on a deterministic map."""
+    """The lead-conditioned decoder and the screening head on a deterministic map; subclasses bring the encoder."""
 
     pretrains = True
     # Names of parameters that pre-training alone uses, beyond those of decoder and summary width.
@@ -105,7 +105,7 @@ class VaeScreen(BaselineScreen):
 
 
 class MultimodalVae(VaeScreen):
-    """One encoder a lead, shared weights with nothing: `LeadEncoders` of LS-EMVAE."""
+    """One encoder for each lead, no weights shared: `LeadEncoders` of LS-EMVAE."""
 
     def __init__(
         self, labels: tuple[str, ...], measures: tuple[str, ...], config: LsEmvaeConfig, *, private: int = 0
