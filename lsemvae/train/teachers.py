@@ -57,11 +57,13 @@ def ask(teachers: Sequence[LsEmvae], x: Tensor, present: Tensor) -> Told:
     return Told(logits, seen.summary_mean, seen.summary_logvar, q.mean)
 
 
-def teacher_targets(teachers: Sequence[LsEmvae], store: RecordStore, rows: np.ndarray) -> dict[str, Tensor]:
+def teacher_targets(
+    teachers: Sequence[LsEmvae], store: RecordStore, rows: np.ndarray, batch: int = 64
+) -> dict[str, Tensor]:
     """Return logits and summary posterior of the teachers for `rows`, each recording with all leads it has."""
     parts: dict[str, list[Tensor]] = {"logits": [], "mean": [], "logvar": []}
-    for batch in in_batches(store, rows):
-        told = ask(teachers, batch.x, batch.present)
+    for part in in_batches(store, rows, size=batch):
+        told = ask(teachers, part.x, part.present)
         for name, values in parts.items():
             values.append(getattr(told, name))
     return {name: torch.cat(values) for name, values in parts.items()}
