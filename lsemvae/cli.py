@@ -9,15 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lsemvae.commands import benchmark as cli_benchmark
-from lsemvae.commands import bundle as cli_bundles
-from lsemvae.commands import evaluate as cli_bundle
-from lsemvae.commands import explain as cli_explain
-from lsemvae.commands import export as cli_export
-from lsemvae.commands import extract as cli_extract
-from lsemvae.commands import report as cli_report
-from lsemvae.commands import reproduce as cli_reproduce
-from lsemvae.commands import train as cli_train
+from lsemvae.commands import benchmark, bundle, evaluate, explain, export, extract, report, reproduce, train
 from lsemvae.terminal.console import ExitCode, say
 
 _HELP = """Train, evaluate and export lead-specific ECG models, and screen recordings with the result.
@@ -35,22 +27,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("convert")(cli_train.convert)
-app.command("extract")(cli_extract.extract)
-app.command("pretrain")(cli_train.pretrain)
-app.command("finetune")(cli_train.finetune)
-app.command("distill")(cli_train.distill)
-app.command("calibrate")(cli_train.calibrate)
-app.command("reproduce")(cli_reproduce.reproduce)
-app.command("evaluate")(cli_bundle.evaluate)
-app.command("report")(cli_report.report)
-app.command("card")(cli_report.card)
-app.command("explain")(cli_explain.explain)
-app.command("export")(cli_export.export)
-app.command("benchmark")(cli_benchmark.benchmark)
-app.command("screen")(cli_bundle.screen)
-app.command("doctor")(cli_bundle.doctor)
-app.add_typer(cli_bundles.app, name="bundle")
+app.command("convert")(train.convert)
+app.command("extract")(extract.extract)
+app.command("pretrain")(train.pretrain)
+app.command("finetune")(train.finetune)
+app.command("distill")(train.distill)
+app.command("calibrate")(train.calibrate)
+app.command("reproduce")(reproduce.reproduce)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("card")(report.card)
+app.command("explain")(explain.explain)
+app.command("export")(export.export)
+app.command("benchmark")(benchmark.benchmark)
+app.command("screen")(evaluate.screen)
+app.command("doctor")(evaluate.doctor)
+app.add_typer(bundle.app, name="bundle")
 
 
 def _version(wanted: bool) -> None:

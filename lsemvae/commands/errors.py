@@ -1,4 +1,4 @@
-"""What the laboratory's commands add to the clinic's way of ending with an error: files that cannot be read or written."""
+"""How the laboratory's commands end with an error: as the clinic's do, and also where a file cannot be read or written."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`lsemvae extract`: one recording of a data folder as a file that the clinic, the simulator and other tools read."""
+"""`lsemvae extract`: write one recording of a data folder to a file that the clinic and the simulated device read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,10 +11,8 @@ from lsemvae.commands.errors import ends_well
 from lsemvae.terminal.console import say, say_json
 from lsemvae.terminal.options import Json
 
-if TYPE_CHECKING:
-    from lsemvae.data.folder import EcgFolder
-
-_SHOWN = 5
+# Recordings that the error for an unknown uid lists, so that its spelling can be seen.
+_SHOWN: Final = 5
 
 
 @ends_well
@@ -28,28 +26,22 @@ def extract(
 ) -> None:
     """Write one recording of a data folder to a file, for `edge_app screen` and `edge_app devices simulate`."""
     from lsemvae.data.folder import EcgFolder
-    from lsemvae.ecg.errors import StoreError
+    from lsemvae.ecg.errors import FormatError, StoreError
     from lsemvae.formats.npz import write_npz
 
     if out.exists():
         raise StoreError(f"found {out} already, expected no such file", advice="Choose another name with --out.")
     folder = EcgFolder(data)
-    record = folder.record(_row(folder, uid))
+    row = next((row for row in folder.rows if row["uid"] == uid), None)
+    if row is None:
+        some = ", ".join(row["uid"] for row in folder.rows[:_SHOWN])
+        raise FormatError(
+            f"found no recording {uid!r}, expected one of {len(folder.rows)} in the column uid: {some}, ...",
+            advice="Look the uid up in metadata.csv.",
+        )
+    record = folder.record(row)
     write_npz(out, record)
     if as_json:
         say_json({"uid": uid, "file": str(out), "leads": list(record.leads), "fs_hz": record.fs_hz})
     else:
         say(f"Wrote {out}: {record.duration_s:g} s, {record.fs_hz:g} Hz, leads {', '.join(record.leads)}")
-
-
-def _row(folder: EcgFolder, uid: str) -> dict[str, str]:
-    from lsemvae.ecg.errors import FormatError
-
-    for row in folder.rows:
-        if row["uid"] == uid:
-            return row
-    some = ", ".join(row["uid"] for row in folder.rows[:_SHOWN])
-    raise FormatError(
-        f"found no recording {uid!r}, expected one of {len(folder.rows)} in the column uid: {some}, ...",
-        advice="Look the uid up in metadata.csv.",
-    )

@@ -1,9 +1,9 @@
-"""`lsemvae reproduce`: the shipped bundle and the evidence table from the development recordings, resuming what was begun."""
+"""`lsemvae reproduce`: make the shipped bundle and the evidence table from the development recordings; it may be stopped and resumed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Final, Optional
 
 import typer
 
@@ -11,7 +11,7 @@ from lsemvae.commands.errors import ends_well
 from lsemvae.terminal.console import say, say_json, say_progress
 from lsemvae.terminal.options import Json
 
-_PARTS = ("all", "bundle", "table")
+_PARTS: Final = ("all", "bundle", "table")
 
 
 @ends_well

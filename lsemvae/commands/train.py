@@ -1,4 +1,4 @@
-"""Commands that make models: convert, pretrain, finetune, distill, calibrate, reproduce."""
+"""Commands that make models: convert, pretrain, finetune, distill, calibrate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
@@ -26,49 +26,11 @@ Out = Annotated[
 ]
 Epochs = Annotated[Optional[int], typer.Option(help="Epochs, fixed beforehand [default: the preset's].", min=1)]  # noqa: UP045
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")]
-Device = Annotated[str, typer.Option(help="cpu, or cuda: bfloat16 where it is safe.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda (with bfloat16 where that is safe).")]
 LeftOut = Annotated[str, typer.Option("--leave-out", help="Folds that this run must not see, as 1,2,3.")]
 
-
-LOST_GRADIENTS = "lost_gradients"
-"""The one defect of the reference that belongs to the optimizer, not to the model."""
-
-
-def _folds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
-    except ValueError as error:
-        raise typer.BadParameter(f"found {text!r}, expected fold numbers such as 1,2,3") from error
-
-
-def _rows(store: RecordStore, left_out: tuple[int, ...]) -> np.ndarray:
-    import numpy as np
-
-    from lsemvae.data.splits import check_disjoint
-    from lsemvae.ecg.errors import FormatError
-
-    known = sorted({int(fold) for fold in store.fold if fold > 0})
-    if unknown := sorted(set(left_out) - set(known)):
-        raise FormatError(
-            f"found folds {unknown} to leave out, expected some of {known}, which the store has",
-            advice="Correct --leave-out: a fold that is not there leaves nothing out.",
-        )
-    rows = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
-    if not len(rows):
-        raise FormatError(
-            f"found no recording outside folds {list(left_out)}, expected some to train on",
-            advice="Leave fewer folds out. Recordings without a fold (strat_fold) are never trained on.",
-        )
-    check_disjoint([str(p) for p in store.patient], rows, np.flatnonzero(np.isin(store.fold, list(left_out))))
-    return rows
-
-
-def _train_config(preset: TrainConfig, epochs: int | None, seed: int) -> TrainConfig:
-    return replace(preset, epochs=epochs or preset.epochs, seed=seed)
-
-
-def _say_epoch(row: dict[str, float | int | str]) -> None:
-    say_progress(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+# The one defect of the reference that belongs to the optimizer, not to the model.
+LOST_GRADIENTS: Final = "lost_gradients"
 
 
 @dataclass(frozen=True)
@@ -84,22 +46,49 @@ class _Asked:
 
 
 def _train(asked: _Asked, stage: Callable[..., object], preset: TrainConfig, *, parent: Path | None = None) -> None:
-    """Open the store, leave the folds out, run the stage in its run folder (after `parent`) and say where it lies."""
+    """Run `stage` on the recordings outside the folds left out (after the run `parent`), and say where its run lies.
+
+    `stage(store, [parent,] out, rows, *, train, left_out, report)` is one of the functions of `lsemvae.train`.
+    """
+    # Wrong usage is said before anything heavy is loaded or opened.
+    try:
+        left_out = tuple(sorted({int(part) for part in asked.leave_out.split(",") if part.strip()}))
+    except ValueError as error:
+        raise typer.BadParameter(f"found {asked.leave_out!r}, expected fold numbers such as 1,2,3") from error
+
+    import numpy as np
+
+    from lsemvae.data.splits import check_disjoint
     from lsemvae.data.store import open_store
+    from lsemvae.ecg.errors import FormatError
+    from lsemvae.train.loop import epoch_text
 
-    left_out = _folds(asked.leave_out)
     store = open_store(asked.data)
+    known = sorted({int(fold) for fold in store.fold if fold > 0})
+    if unknown := sorted(set(left_out) - set(known)):
+        raise FormatError(
+            f"found folds {unknown} to leave out, expected some of {known}, which the store has",
+            advice="Correct --leave-out: a fold that is not there leaves nothing out.",
+        )
+    held = np.isin(store.fold, list(left_out))
+    rows = np.flatnonzero((store.fold > 0) & ~held)
+    if not len(rows):
+        raise FormatError(
+            f"found no recording outside folds {list(left_out)}, expected some to train on",
+            advice="Leave fewer folds out. Recordings without a fold (strat_fold) are never trained on.",
+        )
+    check_disjoint([str(p) for p in store.patient], rows, np.flatnonzero(held))
     folders = (asked.out,) if parent is None else (parent, asked.out)
-    config = _train_config(preset, asked.epochs, asked.seed)
-    stage(store, *folders, _rows(store, left_out), train=config, left_out=left_out, report=_say_epoch)
-    _done(asked.out, as_json=asked.as_json)
+    config = replace(preset, epochs=asked.epochs or preset.epochs, seed=asked.seed)
 
+    def report(row: dict[str, float | int | str]) -> None:
+        say_progress(epoch_text(row))
 
-def _done(out: Path, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"run": str(out)})
+    stage(store, *folders, rows, train=config, left_out=left_out, report=report)
+    if asked.as_json:
+        say_json({"run": str(asked.out)})
     else:
-        say(f"run folder: {out}")
+        say(f"run folder: {asked.out}")
 
 
 @ends_well
@@ -117,7 +106,10 @@ def convert(
     ] = None,
     patients: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="CSV with columns record,patient: whose WFDB record is whose [MIMIC-IV-ECG: from the path]."),
+        typer.Option(
+            help="CSV with the columns record,patient: which patient each WFDB record belongs to "
+            "[default: MIMIC-IV-ECG's patient, from the path]."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -145,7 +137,7 @@ def convert(
 
 
 def _say_store(store: RecordStore, *, as_json: bool) -> None:
-    """What a conversion made: recordings, classes of each label, measured values, what was masked and what was refused."""
+    """Print what a conversion made: recordings, each label's classes, measured values, what was masked or refused."""
     refused, notes, tasks = store.index["refused"], store.index["notes"], store.tasks
     if as_json:
         say_json(
@@ -186,7 +178,7 @@ def pretrain(
     ] = 1.0,
     switch: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="A defect of the reference to switch on, for an ablation: its name; may be repeated."),
+        typer.Option(help="Switch one defect of the reference on, by name, for an ablation; may be repeated."),
     ] = None,
     epochs: Epochs = None,
     seed: Seed = 0,
@@ -194,23 +186,22 @@ def pretrain(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Pre-train LS-EMVAE on recordings without labels, under the lead sets met in use."""
-    from lsemvae.data.store import open_store
+    """Pre-train LS-EMVAE on recordings without labels, under the lead sets that occur in use (12, 6, two, one)."""
     from lsemvae.model.presets import PAPER_PRETRAIN
     from lsemvae.model.presets import preset as configured
     from lsemvae.model.switches import with_defects
     from lsemvae.train.pretrain import PRETRAIN
     from lsemvae.train.pretrain import pretrain as run
 
-    _folds(leave_out)  # wrong usage is said before anything is opened
-    store = open_store(data)
     wanted = switch or []
-    model = configured(preset, labels=store.label_names, measures=store.measure_names, size=size)
-    defects = [name for name in wanted if name != LOST_GRADIENTS]
-    model = with_defects(model, *defects)
+
+    def stage(store: RecordStore, out: Path, rows: np.ndarray, **common: Any) -> None:
+        model = configured(preset, labels=store.label_names, measures=store.measure_names, size=size)
+        model = with_defects(model, *(name for name in wanted if name != LOST_GRADIENTS))
+        run(store, out, rows, model=model, device=device, **common)
+
     train = replace(PAPER_PRETRAIN if preset == "paper" else PRETRAIN, lost_gradients=LOST_GRADIENTS in wanted)
-    asked = _Asked(data, out, epochs, seed, leave_out, as_json)
-    _train(asked, partial(run, model=model, device=device), train)
+    _train(_Asked(data, out, epochs, seed, leave_out, as_json), stage, train)
 
 
 @ends_well
@@ -224,7 +215,10 @@ def finetune(
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a pre-trained LS-EMVAE on labels, for 12, 6, two or one leads at once; of paper, train its probe."""
+    """Fine-tune a pre-trained LS-EMVAE on labels: one model that reads 12, 6, two leads or one.
+
+    A model of preset `paper` keeps its encoders as they are: only a small classifier on top of them is trained.
+    """
     from lsemvae.model.presets import PAPER_PROBE
     from lsemvae.train.finetune import FINETUNE
     from lsemvae.train.finetune import finetune as run
@@ -241,24 +235,36 @@ def distill(
     teacher: Annotated[
         list[Path],
         typer.Option(
-            "--teacher", help="Run folder of `lsemvae finetune`; of several, logits are averaged.", show_default=False
+            "--teacher",
+            help="Run folder of `lsemvae finetune`; given several times, the teachers' logits are averaged.",
+            show_default=False,
         ),
     ],
     out: Out,
     size: Annotated[str, typer.Option(help="Size of the student: xs, s, m, l or xl (20 k to 500 k parameters).")] = "m",
     recipe: Annotated[
-        str, typer.Option(help="quick: cached teacher. patient: four times the epochs, teacher on the student's views.")
+        str,
+        typer.Option(
+            help="quick: the teacher answers once per recording. patient: four times the epochs, and the teacher "
+            "answers on the same augmented recordings that the student sees."
+        ),
     ] = "quick",
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="Also learn from recordings that only the teacher speaks of.")
+        bool, typer.Option("--unlabelled", help="Also learn the teacher's answers on recordings without labels.")
     ] = False,
     views: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Augmented views the teacher answers on, 0: each anew [default: the recipe's].", min=0),
+        typer.Option(
+            help="Augmented views of each recording that the teacher answers on; 0: a new one every time "
+            "[default: the recipe's].",
+            min=0,
+        ),
     ] = None,
     feature: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Weight of the teacher's latent map, 0: not matched [default: the recipe's].", min=0.0),
+        typer.Option(
+            help="Weight of matching the teacher's latent map; 0: do not match it [default: the recipe's].", min=0.0
+        ),
     ] = None,
     epochs: Epochs = None,
     seed: Seed = 0,
@@ -267,7 +273,8 @@ def distill(
 ) -> None:
     """Distil one or more fine-tuned LS-EMVAEs into the edge student on leads I and II."""
     from lsemvae.train.distill import distill as run
-    from lsemvae.train.distill import recipe_of, student_for
+    from lsemvae.train.distill import student_for
+    from lsemvae.train.recipes import recipe_of
 
     train, options = recipe_of(recipe, views=views, feature=feature, unlabelled=unlabelled)
 

@@ -1,4 +1,4 @@
-"""Augmentation of front-end output, for training only: what a handheld device does to an ECG.
+"""Augmentation of front-end output, for training only: the disturbances that a handheld device adds to an ECG.
 
 Every function takes float32 `[batch, lead, time]` in mV at 250 Hz and a torch generator, and returns a new tensor.
 Gains and noise act on the two measured channels and are carried to the derived limb leads, so that Einthoven's and
@@ -8,14 +8,15 @@ Goldberger's relations hold after augmentation as they do on a device.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
 from lsemvae.ecg.leads import LIMB_LEADS
 
-FS_HZ = 250.0
-LIMB_FROM_I_II = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]])
-"""Rows: I, II, III, aVR, aVL, aVF as sums of I and II (Einthoven 1912, Goldberger 1942)."""
+FS_HZ: Final = 250.0
+# Rows: I, II, III, aVR, aVL, aVF as sums of I and II (Einthoven 1912, Goldberger 1942).
+LIMB_FROM_I_II: Final = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [-0.5, -0.5], [1.0, -0.5], [-0.5, 1.0]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class AugmentSpec:
 
 
 def random_gain(x: torch.Tensor, gain_known: torch.Tensor, spec: AugmentSpec, g: torch.Generator) -> torch.Tensor:
-    """One gain per recording; recordings whose overall gain is unknown get a wide one."""
+    """Multiply each recording by one random gain; recordings whose overall gain is unknown get a wide one."""
     sd = torch.where(gain_known, spec.gain_sd, spec.unknown_gain_sd)
     gain = torch.exp(torch.randn(len(x), generator=g) * sd)
     return x * gain[:, None, None]
@@ -46,7 +47,7 @@ def random_shift(x: torch.Tensor, spec: AugmentSpec, g: torch.Generator) -> torc
 
 
 def _noise_channels(n: int, channels: int, time: int, spec: AugmentSpec, g: torch.Generator) -> torch.Tensor:
-    """White noise plus a slow sinusoid per channel, each with its own random strength: mV `[n, channels, time]`."""
+    """Draw white noise plus a slow sinusoid per channel, each of its own strength: mV `[n, channels, time]`."""
     strength = torch.rand(n, channels, 2, generator=g) ** 2
     noise = torch.randn(n, channels, time, generator=g) * (strength[..., :1] * spec.noise_mv)
     f_hz = 0.5 + torch.rand(n, channels, 1, generator=g)
@@ -58,7 +59,7 @@ def _noise_channels(n: int, channels: int, time: int, spec: AugmentSpec, g: torc
 def add_noise(
     x: torch.Tensor, limb: list[int], chest: list[int], spec: AugmentSpec, g: torch.Generator
 ) -> torch.Tensor:
-    """Noise on I and II carried to the limb leads at `limb` (positions of I..aVF present in x), own noise on the chest."""
+    """Add noise on I and II, carried to the limb leads at `limb` (positions of I..aVF, -1: absent), and own noise on the chest."""
     n, _, time = x.shape
     out = x.clone()
     two = _noise_channels(n, 2, time, spec, g)
@@ -80,7 +81,7 @@ def time_mask(x: torch.Tensor, spec: AugmentSpec, g: torch.Generator) -> torch.T
 def augment(
     x: torch.Tensor, *, leads: tuple[str, ...], gain_known: torch.Tensor, spec: AugmentSpec, g: torch.Generator
 ) -> torch.Tensor:
-    """The whole chain on `[batch, lead, time]`; leads that are all zero (absent) stay zero."""
+    """Run the whole chain on `[batch, lead, time]` in mV; leads that are all zero (absent) stay zero."""
     absent = (x == 0).all(-1, keepdim=True)
     limb = [leads.index(lead) if lead in leads else -1 for lead in LIMB_LEADS]
     chest = [k for k, lead in enumerate(leads) if lead not in LIMB_LEADS]

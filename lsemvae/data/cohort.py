@@ -1,4 +1,4 @@
-"""A cohort file (TOML) and its table (CSV) -> a record store. No code for a new cohort, threshold or mask.
+"""Convert a cohort file (TOML) and its table (CSV) to a record store: a new cohort, threshold or mask needs no code.
 
 Everything that the table can get wrong is found before the first recording is read. docs/how-to/cohorts.md describes the file.
 """
@@ -6,7 +6,7 @@ Everything that the table can get wrong is found before the first recording is r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 from lsemvae.data.cells import is_missing, number, whole
 from lsemvae.data.convert import N_FOLDS_WITHOUT_OWN, Progress, RowValues, write_store
 from lsemvae.data.mask_check import check_masks, mask_notes
-from lsemvae.data.signals import OpenSignals, Signals, parse_signals
+from lsemvae.data.signals import Signals, parse_signals
 from lsemvae.data.splits import patient_fold
 from lsemvae.data.store import RecordStore
-from lsemvae.data.table import Table, read_table
+from lsemvae.data.table import CsvTable, read_table
 from lsemvae.data.task_toml import ParsedTasks, parse_tasks
 from lsemvae.data.tasks import BUILT_IN, TaskSet
 from lsemvae.data.tomlfile import TomlTable, read_toml
@@ -31,12 +31,13 @@ _KEYS: Final = (
     "name", "licence", "statement", "csv", "signals", "tasks", "uid", "patient", "fold", "folds", "split", "age", "sex",
     "sex_male", "sex_female", "gain_known", "missing",
 )  # fmt: skip
-_MALE, _FEMALE = ("m", "male"), ("f", "female")
+_MALE: Final = ("m", "male")
+_FEMALE: Final = ("f", "female")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cohort:
-    """A cohort file.
+    """What a cohort file says.
 
     Attributes
     ----------
@@ -87,10 +88,10 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class CheckedCohort:
-    """A cohort whose table was read and found good: values of each row, and what is worth saying about its masks."""
+    """A cohort whose table was read and found good: the values of each row, and notes on what its masks take out."""
 
     cohort: Cohort
-    table: Table
+    table: CsvTable
     values: list[RowValues]
     notes: tuple[str, ...]
 
@@ -103,121 +104,58 @@ def read_cohort(path: Path, *, data: Path | None = None) -> Cohort:
     table.check_keys(_KEYS)
     base = Path(path).parent if data is None else Path(data)
     texts = {key: table.text_of(key, "") for key in ("fold", "split", "age", "sex")}
+    csv = base / table.text_of("csv")
+
+    # The `[[task]]` tables, or the built-in reader statements.
+    name, statement, licence = (table.text_of(key) for key in ("name", "statement", "licence"))
+    tables = document.tables("task")
+    if "tasks" in table.values:
+        if table.text_of("tasks") != "built-in" or tables:
+            found = f"tasks = {table.values['tasks']!r}" + (f" beside {len(tables)} [[task]]" if tables else "")
+            raise table.error("tasks", found, '"built-in" and no [[task]], or [[task]] alone')
+        parsed = ParsedTasks(replace(BUILT_IN, name=name, statement=statement, licence=licence))
+    elif not tables:
+        raise table.error("", "no [[task]]", 'at least one, or tasks = "built-in" for columns y_RHS, y_RVH ...')
+    else:
+        parsed = parse_tasks(tables, name=name, statement=statement, licence=licence)
+
+    signals = parse_signals(table.table("signals"), base)
+    uid, patient = table.text_of("uid"), table.text_of("patient")
+    folds: dict[str, int] = {}
+    if "folds" in table.values:
+        if "fold" not in table.values:
+            raise table.error("folds", "folds without fold", "fold, the name of the column that holds these texts")
+        numbers = table.factors("folds")
+        if wrong := {text: n for text, n in numbers.items() if n < 0 or n != int(n)}:
+            raise table.error("folds", repr(wrong), "whole numbers from 0; fold 0 is never trained on")
+        folds = {text: int(n) for text, n in numbers.items()}
+    gain_known = table.values.get("gain_known")
+    if gain_known is not None and not isinstance(gain_known, bool | str):
+        raise table.error("gain_known", repr(gain_known), "true, false or the name of a column")
     return Cohort(
         path=Path(path),
-        csv=base / table.text_of("csv"),
-        parsed=_tasks(document, table),
-        signals=parse_signals(table.table("signals"), base),
-        uid=table.text_of("uid"),
-        patient=table.text_of("patient"),
-        folds=_folds(table),
+        csv=csv,
+        parsed=parsed,
+        signals=signals,
+        uid=uid,
+        patient=patient,
+        folds=folds,
         sex_male=_folded(table, "sex_male") or _MALE,
         sex_female=_folded(table, "sex_female") or _FEMALE,
-        gain_known=_gain(table),
+        gain_known=gain_known,
         missing=table.texts("missing"),
         **texts,
     )
-
-
-def _tasks(document: TomlTable, table: TomlTable) -> ParsedTasks:
-    """The `[[task]]` tables, or the built-in reader statements."""
-    name, statement, licence = (table.text_of(key) for key in ("name", "statement", "licence"))
-    tables = document.tables("task")
-    if "tasks" not in table.values:
-        if not tables:
-            raise table.error("", "no [[task]]", 'at least one, or tasks = "built-in" for columns y_RHS, y_RVH ...')
-        return parse_tasks(tables, name=name, statement=statement, licence=licence)
-    if table.text_of("tasks") != "built-in" or tables:
-        found = f"tasks = {table.values['tasks']!r}" + (f" beside {len(tables)} [[task]]" if tables else "")
-        raise table.error("tasks", found, '"built-in" and no [[task]], or [[task]] alone')
-    return ParsedTasks(replace(BUILT_IN, name=name, statement=statement, licence=licence))
-
-
-def _folds(table: TomlTable) -> dict[str, int]:
-    if "folds" not in table.values:
-        return {}
-    if "fold" not in table.values:
-        raise table.error("folds", "folds without fold", "fold, the name of the column that holds these texts")
-    numbers = table.factors("folds")
-    if wrong := {text: n for text, n in numbers.items() if n < 0 or n != int(n)}:
-        raise table.error("folds", repr(wrong), "whole numbers from 0; fold 0 is never trained on")
-    return {text: int(n) for text, n in numbers.items()}
 
 
 def _folded(table: TomlTable, key: str) -> tuple[str, ...]:
     return tuple(text.casefold() for text in table.texts(key))
 
 
-def _gain(table: TomlTable) -> bool | str | None:
-    value = table.values.get("gain_known")
-    if value is not None and not isinstance(value, bool | str):
-        raise table.error("gain_known", repr(value), "true, false or the name of a column")
-    return value
-
-
 def check_cohort(cohort: Cohort) -> CheckedCohort:
-    """Read the table and refuse whatever would make a wrong store: cells, patients, folds, masks, tasks without a class."""
+    """Read the table and refuse what would make a wrong store: cells, patients, folds, masks, tasks without a class."""
     table = read_table(cohort.csv, (*cohort.row_columns, *cohort.tasks.columns), missing=cohort.missing)
     values = table.each(partial(_row_values, cohort))
-    _check_uids(cohort, table, values)
-    _check_folds(table, values)
-    labels = np.stack([row.labels for row in values])
-    check_masks(cohort.parsed, table, rows_only=cohort.row_columns)
-    _check_classes(cohort, labels)
-    return CheckedCohort(cohort, table, values, mask_notes(cohort.tasks, table))
-
-
-def _row_values(cohort: Cohort, row: dict[str, str]) -> RowValues:
-    for key in ("uid", "patient"):
-        column = getattr(cohort, key)
-        if is_missing(row, column):
-            raise FormatError(f"found {column} {row[column]!r}, expected a {key}: splits never cut a patient")
-    _known_gain(cohort, row)
-    return RowValues(
-        uid=row[cohort.uid],
-        patient=row[cohort.patient],
-        split=row[cohort.split] if cohort.split else "",
-        source=cohort.tasks.name,
-        fold=_fold(cohort, row),
-        labels=cohort.tasks.label_values(row),
-        measures=cohort.tasks.measure_values(row, gain_known=True),
-        age=number(row, cohort.age) if cohort.age else math.nan,
-        sex_male=_sex_male(cohort, row),
-    )
-
-
-def _fold(cohort: Cohort, row: Mapping[str, str]) -> int:
-    if not cohort.fold:
-        return patient_fold(row[cohort.patient], n_folds=N_FOLDS_WITHOUT_OWN)
-    text = row[cohort.fold]
-    if not cohort.folds:
-        return whole(row, cohort.fold)
-    if text not in cohort.folds:
-        raise FormatError(f"found {cohort.fold} {text!r}, expected one of {', '.join(cohort.folds)} as in `folds`")
-    return cohort.folds[text]
-
-
-def _sex_male(cohort: Cohort, row: Mapping[str, str]) -> float:
-    if not cohort.sex or is_missing(row, cohort.sex):
-        return math.nan
-    text = row[cohort.sex].casefold()
-    if text not in (*cohort.sex_male, *cohort.sex_female):
-        expected = f"one of {', '.join((*cohort.sex_male, *cohort.sex_female))} or nothing"
-        raise FormatError(f"found {cohort.sex} {row[cohort.sex]!r}, expected {expected} (sex_male, sex_female)")
-    return float(text in cohort.sex_male)
-
-
-def _known_gain(cohort: Cohort, row: Mapping[str, str]) -> bool | None:
-    """Whether the gain of a recording is known, or None where the recording itself says so."""
-    if not isinstance(cohort.gain_known, str):
-        return cohort.gain_known
-    truth = {"1": True, "true": True, "0": False, "false": False}.get(row[cohort.gain_known].lower())
-    if truth is None:
-        raise FormatError(f"found {cohort.gain_known} {row[cohort.gain_known]!r}, expected 1 or 0 (gain_known)")
-    return truth
-
-
-def _check_uids(cohort: Cohort, table: Table, values: Sequence[RowValues]) -> None:
     first: dict[str, int] = {}
     for k, row in enumerate(values):
         if row.uid in first:
@@ -229,14 +167,10 @@ def _check_uids(cohort: Cohort, table: Table, values: Sequence[RowValues]) -> No
             )
         first[row.uid] = k
 
-
-def _check_folds(table: Table, values: Sequence[RowValues]) -> None:
-    """A patient may stand in fold 0, which nothing is trained or tested on, and in one more."""
-    first: dict[str, int] = {}
+    # A patient may stand in fold 0, which nothing is trained or tested on, and in one more.
+    first = {}
     for k, row in enumerate(values):
-        if row.fold == 0:
-            continue
-        before = first.setdefault(row.patient, k)
+        before = first.setdefault(row.patient, k) if row.fold else k
         if values[before].fold != row.fold:
             raise table.error(
                 k,
@@ -244,39 +178,84 @@ def _check_folds(table: Table, values: Sequence[RowValues]) -> None:
                 f"fold {values[before].fold} as in line {table.lines[before]}",
                 "Split by patient, not by recording; or leave `fold` out: the fold then follows from the patient.",
             )
+    check_masks(cohort.parsed, table, rows_only=cohort.row_columns)
 
-
-def _check_classes(cohort: Cohort, labels: np.ndarray) -> None:
-    """Refuse a task of a cohort file that has no positive or no negative: it cannot be learned, and a rule may be wrong."""
+    # A task of the file without a positive or a negative cannot be learned, and its rule may be wrong.
+    labels = np.stack([row.labels for row in values])
     for k, name in enumerate(cohort.tasks.label_names):
-        table = cohort.parsed.places.get(name)
+        place = cohort.parsed.places.get(name)
         n_pos, n_neg = int((labels[:, k] == 1).sum()), int((labels[:, k] == 0).sum())
-        if table is not None and not (n_pos and n_neg):
+        if place is not None and not (n_pos and n_neg):
             unknown = len(labels) - n_pos - n_neg
-            raise table.error(
+            raise place.error(
                 "positive",
                 f"{n_pos} positive, {n_neg} negative and {unknown} unknown recordings for {name}",
                 "both positives and negatives",
                 "Look at the rule, at `measured` and at `among`; take the task out where the table does not have it.",
             )
+    return CheckedCohort(cohort, table, values, mask_notes(cohort.tasks, table))
+
+
+def _row_values(cohort: Cohort, row: dict[str, str]) -> RowValues:
+    for key in ("uid", "patient"):
+        column = getattr(cohort, key)
+        if is_missing(row, column):
+            raise FormatError(f"found {column} {row[column]!r}, expected a {key}: splits never cut a patient")
+    _known_gain(cohort, row)
+    if not cohort.fold:
+        fold = patient_fold(row[cohort.patient], n_folds=N_FOLDS_WITHOUT_OWN)
+    elif not cohort.folds:
+        fold = whole(row, cohort.fold)
+    elif row[cohort.fold] in cohort.folds:
+        fold = cohort.folds[row[cohort.fold]]
+    else:
+        expected = f"one of {', '.join(cohort.folds)} as in `folds`"
+        raise FormatError(f"found {cohort.fold} {row[cohort.fold]!r}, expected {expected}")
+    labels, measures = cohort.tasks.label_values(row), cohort.tasks.measure_values(row, gain_known=True)
+    age = number(row, cohort.age) if cohort.age else math.nan
+    sex_male, sexes = math.nan, (*cohort.sex_male, *cohort.sex_female)
+    if cohort.sex and not is_missing(row, cohort.sex):
+        if row[cohort.sex].casefold() not in sexes:
+            expected = f"one of {', '.join(sexes)} or nothing"
+            raise FormatError(f"found {cohort.sex} {row[cohort.sex]!r}, expected {expected} (sex_male, sex_female)")
+        sex_male = float(row[cohort.sex].casefold() in cohort.sex_male)
+    return RowValues(
+        uid=row[cohort.uid],
+        patient=row[cohort.patient],
+        split=row[cohort.split] if cohort.split else "",
+        source=cohort.tasks.name,
+        fold=fold,
+        labels=labels,
+        measures=measures,
+        age=age,
+        sex_male=sex_male,
+    )
+
+
+def _known_gain(cohort: Cohort, row: Mapping[str, str]) -> bool | None:
+    """Return whether the gain of a recording is known, or None where the recording itself says so."""
+    if not isinstance(cohort.gain_known, str):
+        return cohort.gain_known
+    truth = {"1": True, "true": True, "0": False, "false": False}.get(row[cohort.gain_known].lower())
+    if truth is None:
+        raise FormatError(f"found {cohort.gain_known} {row[cohort.gain_known]!r}, expected 1 or 0 (gain_known)")
+    return truth
 
 
 def convert_cohort(path: Path, out: Path, *, data: Path | None = None, progress: Progress | None = None) -> RecordStore:
     """Convert the recordings of a cohort file into a record store that training reads."""
     checked = check_cohort(read_cohort(path, data=data))
-    signals = checked.cohort.signals.open(checked.table, [row.uid for row in checked.values])
-    items = ((checked.values[k].uid, partial(_load, checked, signals, k)) for k in signals.order)
-    return write_store(
-        items, out, tasks=checked.cohort.tasks, notes=checked.notes, n_total=len(checked.values), progress=progress
-    )
+    cohort, values = checked.cohort, checked.values
+    signals = cohort.signals.open(checked.table, [row.uid for row in values])
+    amplitudes = [measure.amplitude for measure in cohort.tasks.measures]
 
+    def load(k: int) -> tuple[RowValues, EcgRecord]:
+        known, record = _known_gain(cohort, checked.table.rows[k]), signals.read(k)
+        record = record if known is None else record.with_(gain_known=known)
+        if record.gain_known:
+            return values[k], record
+        measures = np.where(amplitudes, np.nan, values[k].measures).astype(np.float32)  # no gain, no amplitude
+        return replace(values[k], measures=measures), record
 
-def _load(checked: CheckedCohort, signals: OpenSignals, k: int) -> tuple[RowValues, EcgRecord]:
-    """Values and recording of a row; amplitudes are unknown where the gain is."""
-    known, record = _known_gain(checked.cohort, checked.table.rows[k]), signals.read(k)
-    record = record if known is None else record.with_(gain_known=known)
-    if record.gain_known:
-        return checked.values[k], record
-    amplitudes = [measure.amplitude for measure in checked.cohort.tasks.measures]
-    measures = np.where(amplitudes, np.nan, checked.values[k].measures).astype(np.float32)
-    return replace(checked.values[k], measures=measures), record
+    items = ((values[k].uid, partial(load, k)) for k in signals.order)
+    return write_store(items, out, tasks=cohort.tasks, notes=checked.notes, n_total=len(values), progress=progress)

@@ -1,4 +1,4 @@
-"""From a folder of recordings to a record store, through the one front-end."""
+"""Convert a folder of recordings to a record store, through the one front-end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
 import numpy as np
 
@@ -28,14 +28,14 @@ from lsemvae.ecg.leads import LEADS, LIMB_LEADS, select_leads
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.wfdb import find_wfdb, read_wfdb
 
-_LOGGER = logging.getLogger(__name__)
-N_FOLDS_WITHOUT_OWN = 10
+_LOGGER: Final = logging.getLogger(__name__)
+N_FOLDS_WITHOUT_OWN: Final = 10
 Progress = Callable[[int, int], None]
 Item = tuple[str, Callable[[], "tuple[RowValues, EcgRecord]"]]
 
 
 def twelve_leads_mv(record: EcgRecord, spec: FrontendSpec = BASE) -> tuple[np.ndarray, np.ndarray]:
-    """Front-end output float32 `[12, time]` in mV and presence `[12]`; leads that were not recorded are zero."""
+    """Return front-end output float32 `[12, time]` in mV and presence `[12]`; leads that were not recorded are zero."""
     available = set(record.leads)
     if {"I", "II"} <= available:
         available |= set(LIMB_LEADS)
@@ -63,7 +63,7 @@ class RowValues:
 
 
 def row_values(row: Mapping[str, str], tasks: TaskSet, *, gain_known: bool) -> RowValues:
-    """The values of a row in the columns of `metadata.csv`."""
+    """Return the values of a row in the columns of `metadata.csv`."""
     return RowValues(
         uid=row["uid"],
         patient=row.get("patient") or row["uid"],
@@ -75,53 +75,6 @@ def row_values(row: Mapping[str, str], tasks: TaskSet, *, gain_known: bool) -> R
         age=number(row, "age"),
         sex_male={"M": 1.0, "F": 0.0}.get(row.get("sex", ""), math.nan),
     )
-
-
-@dataclass
-class _Writer:
-    """Collects rows while samples go to disk."""
-
-    root: Path
-    tasks: TaskSet
-    notes: Sequence[str]
-    lists: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in ROW_ARRAYS})
-    refused: list[dict[str, str]] = field(default_factory=list)
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-
-    def add(self, handle: BinaryIO, values: RowValues, record: EcgRecord) -> None:
-        x, present = twelve_leads_mv(record)
-        units = np.round(x * (1e3 / STORE_LSB_UV)).astype("<i2")
-        # Only a row that is whole may leave samples: from here on nothing is refused.
-        handle.write(units.tobytes())
-        self.digest.update(values.uid.encode() + units.tobytes())
-        kept = {"gain_known": record.gain_known, "present": present}
-        for name in ROW_ARRAYS:
-            self.lists[name].append(kept[name] if name in kept else getattr(values, name))
-
-    def finish(self, spec: FrontendSpec) -> None:
-        if not self.lists["uid"]:
-            first = f"; the first: {self.refused[0]['uid']}: {self.refused[0]['message']}" if self.refused else ""
-            raise FormatError(
-                f"found 0 usable recordings ({len(self.refused)} refused{first}), expected at least 1",
-                advice="Look at the reason of the first one; every recording was refused.",
-            )
-        np.savez(self.root / "rows.npz", **{k: np.asarray(v) for k, v in self.lists.items()})  # type: ignore[arg-type]
-        index = {
-            "schema": SCHEMA,
-            "n_records": len(self.lists["uid"]),
-            "leads": list(LEADS),
-            "fs_hz": spec.fs_hz,
-            "n_samples": spec.n_samples,
-            "lsb_uv": STORE_LSB_UV,
-            "frontend_sha256": spec.sha256(),
-            "labels": list(self.tasks.label_names),
-            "measures": list(self.tasks.measure_names),
-            "tasks": self.tasks.to_json(),
-            "notes": list(self.notes),
-            "source_sha256": self.digest.hexdigest(),
-            "refused": self.refused,
-        }
-        (self.root / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def write_store(
@@ -143,26 +96,56 @@ def write_store(
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    rows: dict[str, list[object]] = {name: [] for name in ROW_ARRAYS}
+    refused: list[dict[str, str]] = []
+    digest = hashlib.sha256()
     try:
-        _fill(_Writer(part, tasks, notes), items, n_total, progress)
+        with (part / "samples.i16").open("wb") as handle:
+            for done, (uid, load) in enumerate(items, 1):
+                try:
+                    values, record = load()
+                    x, present = twelve_leads_mv(record)
+                except EcgError as error:
+                    refused.append({"uid": uid, "code": error.code, "message": str(error)})
+                    _LOGGER.debug("refused %s: %s", uid, error)
+                else:
+                    # Only a row that is whole may leave samples: from here on nothing is refused.
+                    units = np.round(x * (1e3 / STORE_LSB_UV)).astype("<i2").tobytes()
+                    handle.write(units)
+                    digest.update(values.uid.encode() + units)
+                    kept = {"gain_known": record.gain_known, "present": present}
+                    for name, column in rows.items():
+                        column.append(kept[name] if name in kept else getattr(values, name))
+                if progress:
+                    progress(done, n_total)
+        if not rows["uid"]:
+            first = f"; the first: {refused[0]['uid']}: {refused[0]['message']}" if refused else ""
+            raise FormatError(
+                f"found 0 usable recordings ({len(refused)} refused{first}), expected at least 1",
+                advice="Look at the reason of the first one; every recording was refused.",
+            )
+        np.savez(part / "rows.npz", **{name: np.asarray(column) for name, column in rows.items()})  # type: ignore[arg-type]
+        index = {
+            "schema": SCHEMA,
+            "n_records": len(rows["uid"]),
+            "leads": list(LEADS),
+            "fs_hz": BASE.fs_hz,
+            "n_samples": BASE.n_samples,
+            "lsb_uv": STORE_LSB_UV,
+            "frontend_sha256": BASE.sha256(),
+            "labels": list(tasks.label_names),
+            "measures": list(tasks.measure_names),
+            "tasks": tasks.to_json(),
+            "notes": list(notes),
+            "source_sha256": digest.hexdigest(),
+            "refused": refused,
+        }
+        (part / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         part.replace(out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
     return open_store(out)
-
-
-def _fill(writer: _Writer, items: Iterable[Item], n_total: int, progress: Progress | None) -> None:
-    with (writer.root / "samples.i16").open("wb") as handle:
-        for done, (uid, load) in enumerate(items, 1):
-            try:
-                writer.add(handle, *load())
-            except EcgError as error:
-                writer.refused.append({"uid": uid, "code": error.code, "message": str(error)})
-                _LOGGER.debug("refused %s: %s", uid, error)
-            if progress:
-                progress(done, n_total)
-    writer.finish(BASE)
 
 
 def _with_values(row: Mapping[str, str], read: Callable[[], EcgRecord]) -> tuple[RowValues, EcgRecord]:
@@ -178,23 +161,8 @@ def convert_folder(data: Path, out: Path, *, source: str = "", progress: Progres
     return write_store(items, out, n_total=len(rows), progress=progress)
 
 
-def _mimic_patient(path: Path) -> str | None:
-    """MIMIC-IV-ECG keeps a patient's studies below a folder `p` + eight digits (the subject id)."""
-    return next((part for part in reversed(path.parts) if re.fullmatch(r"p\d{8}", part)), None)
-
-
-def _patient_of(path: Path, patients: Mapping[str, str]) -> str:
-    patient = patients.get(path.stem) or _mimic_patient(path)
-    if patient is None:
-        raise FormatError(
-            f"{path}: found no patient for this record, expected one in --patients or a MIMIC-IV-ECG folder p########",
-            advice="Give a CSV with the columns record,patient: splits must never cut a patient.",
-        )
-    return patient
-
-
 def read_patients(path: Path) -> dict[str, str]:
-    """A CSV with the columns `record` (file stem) and `patient` as a mapping."""
+    """Read a CSV with the columns `record` (file stem) and `patient` as a mapping."""
     advice = "Give a CSV in UTF-8 with the columns record,patient: splits must never cut a patient."
     patients: dict[str, str] = {}
     try:
@@ -217,10 +185,22 @@ def read_patients(path: Path) -> dict[str, str]:
     return patients
 
 
-def _check_names(headers: Sequence[Path]) -> None:
-    """Refuse two records of one name: it is their uid, and the key by which --patients tells whose they are."""
+def convert_wfdb(
+    data: Path, out: Path, *, patients: Mapping[str, str] | None = None, progress: Progress | None = None
+) -> RecordStore:
+    """Convert every WFDB record below `data`; the fold of a record follows from the hash of its patient.
+
+    `patients` tells by file stem whose a record is; MIMIC-IV-ECG keeps a patient's studies below a folder `p` + eight
+    digits (the subject id).
+    """
+    headers = list(find_wfdb(data))
+    if not headers:
+        raise FormatError(
+            f"{data}: found neither metadata.csv nor a .hea file, expected a data folder or WFDB records",
+            advice="Point --data to the folder that holds metadata.csv and signals/, or to a tree of WFDB records.",
+        )
     seen: dict[str, Path] = {}
-    for path in headers:
+    for path in headers:  # the name is the uid, and the key by which --patients tells whose the record is
         if path.stem in seen:
             raise FormatError(
                 f"found record {path.stem!r} twice ({seen[path.stem]} and {path}), expected each name once",
@@ -228,21 +208,14 @@ def _check_names(headers: Sequence[Path]) -> None:
             )
         seen[path.stem] = path
 
-
-def convert_wfdb(
-    data: Path, out: Path, *, patients: Mapping[str, str] | None = None, progress: Progress | None = None
-) -> RecordStore:
-    """Convert every WFDB record below `data`; the fold of a record follows from the hash of its patient."""
-    headers = list(find_wfdb(data))
-    if not headers:
-        raise FormatError(
-            f"{data}: found neither metadata.csv nor a .hea file, expected a data folder or WFDB records",
-            advice="Point --data to the folder that holds metadata.csv and signals/, or to a tree of WFDB records.",
-        )
-    _check_names(headers)
-
     def row(path: Path) -> dict[str, str]:
-        patient = _patient_of(path, patients or {})
+        of_mimic = next((part for part in reversed(path.parts) if re.fullmatch(r"p\d{8}", part)), None)
+        patient = (patients or {}).get(path.stem) or of_mimic
+        if patient is None:
+            raise FormatError(
+                f"{path}: found no patient for this record, expected one in --patients or a MIMIC-IV-ECG folder p########",
+                advice="Give a CSV with the columns record,patient: splits must never cut a patient.",
+            )
         fold = patient_fold(patient, n_folds=N_FOLDS_WITHOUT_OWN)
         return {"uid": path.stem, "patient": patient, "strat_fold": str(fold), "source": "wfdb", "split": "all"}
 

@@ -1,4 +1,4 @@
-"""What is called: binary labels, their rules, and where a missing value is not a negative.
+"""Binary labels: the findings that a model learns to call, the rule behind each, and when an empty cell is no negative.
 
 `LABELS` are the built-in ones, the reader statements of the development recordings. None of them is pulmonary
 hypertension: each is a statement that a reader made from the same ECG. A cohort (`lsemvae.data.cohort`) brings its own.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from lsemvae.data.cells import is_missing, number, refused
 from lsemvae.data.rules import Flag, Quantity, Range, Row, Rule, rule_from_json, rule_to_json
 
-PRIMARY_LABEL = "RHS"
-"""RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`."""
-PRIMARY_NAME = "right_heart_strain"
+# RVH or RAE or right axis deviation, stated by a reader: the output `right_heart_strain`.
+PRIMARY_LABEL: Final = "RHS"
+PRIMARY_NAME: Final = "right_heart_strain"
 
-LABELS: tuple[str, ...] = (
+LABELS: Final[tuple[str, ...]] = (
     "RHS",
     "RVH",
     "RAE",
@@ -36,7 +36,7 @@ LABELS: tuple[str, ...] = (
     "NORM",
 )
 
-DESCRIPTIONS: Mapping[str, str] = {
+DESCRIPTIONS: Final[Mapping[str, str]] = {
     "RHS": "right-heart-strain statement of an ECG reader: RVH, or right atrial enlargement, or right axis deviation",
     "RVH": "right ventricular hypertrophy statement",
     "RAE": "right atrial enlargement or overload statement",
@@ -52,8 +52,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "NORM": "normal ECG statement",
 }
 
-NEEDS_STATED_AXIS = frozenset({"RHS"})
-"""A right-heart negative counts only where the reader stated an axis: elsewhere nobody looked (the data's README)."""
+# A right-heart negative counts only where the reader stated an axis: elsewhere nobody looked (the data's README).
+NEEDS_STATED_AXIS: Final = frozenset({"RHS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Label:
         return (*self.quantity.columns, *filter(None, (self.measured, self.negative_needs)))
 
     def own_value(self, row: Row) -> float:
-        """1, 0 or NaN by its own columns; `among` is looked after by the task set."""
+        """Return 1, 0 or NaN by its own columns; the task set applies `among`."""
         if self.measured and is_missing(row, self.measured):
             return math.nan
         if self.limits is not None:
@@ -104,14 +104,14 @@ class Label:
         return math.nan if unread else found
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """Return the label as JSON-able data."""
         limits = None if self.limits is None else [self.limits.low, self.limits.high, self.limits.unit]
         texts = {key: getattr(self, key) for key in _TEXTS}
         return texts | {"quantity": self.quantity.to_json(), "rule": rule_to_json(self.rule), "range": limits}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Label:
-        """The reverse of `to_json`."""
+        """Return the label that `to_json` wrote."""
         low_high_unit = data["range"]
         return cls(
             quantity=Quantity.from_json(data["quantity"]),
@@ -121,21 +121,21 @@ class Label:
         )
 
 
-_TEXTS = ("name", "description", "measured", "negative_needs", "among", "threshold_of")
+_TEXTS: Final = ("name", "description", "measured", "negative_needs", "among", "threshold_of")
 
 
 def metadata_column(label: str) -> str:
-    """The column of a label in a folder's metadata: `RHS` -> `y_RHS`."""
+    """Return the column of a label in a folder's metadata: `RHS` -> `y_RHS`."""
     return "y_" + label
 
 
 def prediction_column(label: str) -> str:
-    """The column of a label's probability in a table of predictions: `RHS` -> `p_RHS`."""
+    """Return the column of a label's probability in a table of predictions: `RHS` -> `p_RHS`."""
     return "p_" + label
 
 
 def statement(name: str) -> Label:
-    """A built-in reader statement as a task on a folder's metadata."""
+    """Return a built-in reader statement as a task on a folder's metadata."""
     return Label(
         name=name,
         quantity=Quantity.of(metadata_column(name)),
@@ -146,12 +146,12 @@ def statement(name: str) -> Label:
 
 
 def label_values(row: Mapping[str, str], labels: tuple[str, ...] = LABELS) -> np.ndarray:
-    """One metadata row as float32 `[label]`: 1, 0, or NaN where the statement is missing or was never looked for."""
+    """Return one metadata row as float32 `[label]`: 1, 0, or NaN where nobody stated the finding or looked for it."""
     return np.array([statement(name).own_value(row) for name in labels], np.float32)
 
 
 def stated(row: Mapping[str, str], label: str) -> float:
-    """What the column of a label says: 1, 0, or NaN where it is empty; anything else is a FormatError."""
+    """Return what the column of a label says: 1, 0, or NaN where it is empty; anything else is a FormatError."""
     value = number(row, metadata_column(label))
     if not math.isnan(value) and value not in (0.0, 1.0):
         raise refused(row, metadata_column(label), "1, 0 or nothing")

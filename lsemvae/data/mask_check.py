@@ -1,4 +1,4 @@
-"""Zeros that stand where nobody measured: the check that refuses them, and the counts that show what a mask takes out.
+"""Zeros that stand where nobody measured: refuse them, and count what a mask takes out.
 
 EchoNext is the pattern: `pasp_gte_45_flag` is 0 in 43,424 of 100,000 rows because no pressure was measured. Taken at
 their word these zeros more than halve the prevalence (0.190 instead of 0.336) and teach that an unmeasured heart is healthy.
@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
 
 from lsemvae.data.labels import Label
-from lsemvae.data.table import Table
+from lsemvae.data.table import CsvTable
 from lsemvae.data.task_toml import TRAP, ParsedTasks
 from lsemvae.data.tasks import TaskSet
 from lsemvae.ecg.errors import FormatError
 
+# Rows without a measurement hold no positive: where chance alone would do that less often than this, it is no chance.
 CHANCE: Final = 1e-6
-"""No positive among the rows without a measurement, where chance would leave so few less often than this: not chance."""
 _TRUTHS: Final = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
 
-def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) -> None:
+def check_masks(parsed: ParsedTasks, table: CsvTable, *, rows_only: Sequence[str]) -> None:
     """Refuse a mask column that masks nothing, and a trusted flag whose zeros follow the gaps of a measurement."""
     for label in parsed.tasks.labels:
         place = parsed.places.get(label.name)
@@ -31,7 +32,8 @@ def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) 
             continue
         for key in ("measured", "negative_needs"):
             column = getattr(label, key)
-            if column and table.filled[column].all() and _only_truths(table, column):
+            cells = {row[column].lower() for row in table.rows} if column else set()
+            if column and table.filled[column].all() and cells <= _TRUTHS and len(cells) > 1:
                 raise place.error(
                     key,
                     f"the column {column}, which holds 1 and 0 and is nowhere empty",
@@ -44,13 +46,8 @@ def check_masks(parsed: ParsedTasks, table: Table, *, rows_only: Sequence[str]) 
                 raise place.error("complete", *error)
 
 
-def _only_truths(table: Table, column: str) -> bool:
-    found = {row[column].lower() for row in table.rows}
-    return found <= _TRUTHS and len(found) > 1
-
-
-def _trap(label: Label, table: Table, columns: Sequence[str]) -> tuple[str, str, str] | None:
-    """Found, expected and advice, where a column of numbers is empty exactly where the label has no positive.
+def _trap(label: Label, table: CsvTable, columns: Sequence[str]) -> tuple[str, str, str] | None:
+    """Return an error's parts (found, expected, advice) where a column is empty exactly where the label has no positive.
 
     The column must be filled for positives and negatives alike: one that is filled for positives only describes the
     finding (a date, a grade), it does not measure it.
@@ -76,28 +73,22 @@ def _trap(label: Label, table: Table, columns: Sequence[str]) -> tuple[str, str,
     return found, "positives in both", f'{TRAP} If {column} has nothing to do with the task: unrelated = ["{column}"].'
 
 
-def mask_notes(tasks: TaskSet, table: Table) -> tuple[str, ...]:
-    """What the masks take out: for each masked flag its prevalence in all rows and in the measured ones."""
-    notes = (_note(label, table) for label in tasks.labels if label.measured)
-    return tuple(note for note in notes if note)
-
-
-def _note(label: Label, table: Table) -> str:
-    """A sentence on the rows of one label that hold a value although nothing was measured; empty where there are none."""
-    filled = table.filled[label.measured]
-    at_its_word = np.array([_unmasked(label, row) for row in table.rows])
-    zeros, ones = (int((at_its_word[~filled] == y).sum()) for y in (0.0, 1.0))
-    if not zeros and not ones:
-        return ""
-    return (
-        f"{label.name}: {zeros} rows hold a 0 and {ones} a 1 where {label.measured} is empty; they are left out as unknown. "
-        f"Prevalence {float(np.nanmean(at_its_word)):.3f} with them, {float(np.nanmean(at_its_word[filled])):.3f} without."
-    )
-
-
-def _unmasked(label: Label, row: dict[str, str]) -> float:
-    """The label's value as if there were no mask; NaN where a cell cannot be read, which a mask may hide."""
-    try:
-        return label.rule.value(row, label.quantity)
-    except FormatError:
-        return math.nan
+def mask_notes(tasks: TaskSet, table: CsvTable) -> tuple[str, ...]:
+    """Return what the masks take out: a sentence for each flag that holds values in rows where nothing was measured."""
+    notes = []
+    for label in tasks.labels:
+        if not label.measured:
+            continue
+        at_its_word = np.full(len(table.rows), math.nan)  # the flag as if there were no mask
+        for k, row in enumerate(table.rows):
+            with suppress(FormatError):  # a cell that cannot be read may be what the mask hides
+                at_its_word[k] = label.rule.value(row, label.quantity)
+        filled = table.filled[label.measured]
+        zeros, ones = (int((at_its_word[~filled] == y).sum()) for y in (0.0, 1.0))
+        if zeros or ones:
+            notes.append(
+                f"{label.name}: {zeros} rows hold a 0 and {ones} a 1 where {label.measured} is empty; they are left out as "
+                f"unknown. Prevalence {float(np.nanmean(at_its_word)):.3f} with them, "
+                f"{float(np.nanmean(at_its_word[filled])):.3f} without."
+            )
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""Continuous values that a model may learn beside its labels, with a mask: a value nobody measured is not a zero.
+"""Measured values that a model may learn beside its labels; a value that nobody measured is unknown, never zero.
 
 Those of the development recordings are automatic measurements of the median beat (columns `m_*`). They are the features of the
 logistic floor, and a network that has learned to measure them starts from what the floor knows. Those of a cohort
@@ -18,10 +18,10 @@ import numpy as np
 from lsemvae.data.cells import is_missing
 from lsemvae.data.rules import Quantity, Range, Row
 
+# An angle enters as sine and cosine: 179 and -179 degrees are neighbours.
 TRANSFORMS: Final[Mapping[str, Callable[[float], float]]] = MappingProxyType(
     {"": lambda x: x, "sin_deg": lambda x: math.sin(math.radians(x)), "cos_deg": lambda x: math.cos(math.radians(x))}
 )
-"""An angle enters as sine and cosine: 179 and -179 degrees are neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +57,20 @@ class Measure:
         return (*self.quantity.columns, *filter(None, [self.measured]))
 
     def raw(self, row: Row) -> float:
-        """The value before its transform, in its own unit; NaN where not measured, refused where not plausible."""
+        """Return the value before its transform, in its own unit; NaN where not measured, refused where not plausible."""
         if self.measured and is_missing(row, self.measured):
             return math.nan
         found = self.quantity.value(row)
         return found if self.limits is None else self.limits.check(row, self.quantity, found)
 
     def value(self, row: Row, *, gain_known: bool) -> float:
-        """The value in a row, NaN where it was not measured or means nothing without a gain."""
+        """Return the value in a row, NaN where it was not measured or means nothing without a gain."""
         if self.amplitude and not gain_known:
             return math.nan
         return TRANSFORMS[self.transform](self.raw(row))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """Return the measure as JSON-able data."""
         return {
             "name": self.name,
             "quantity": self.quantity.to_json(),
@@ -84,7 +84,7 @@ class Measure:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measure:
-        """The reverse of `to_json`."""
+        """Return the measure that `to_json` wrote."""
         limits = (
             None if data["range"] is None else Range(float(data["range"][0]), float(data["range"][1]), data["unit"])
         )
@@ -98,7 +98,7 @@ def _own(name: str, column: str, unit: str, transform: str = "", *, amplitude: b
     return Measure(name=name, quantity=Quantity.of(column), unit=unit, transform=transform, amplitude=amplitude)
 
 
-MEASURES: Mapping[str, Measure] = {
+MEASURES: Final[Mapping[str, Measure]] = {
     measure.name: measure
     for measure in (
         _own("heart_rate", "m_hr", "bpm"),
@@ -114,5 +114,5 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measure_values(row: Row, *, gain_known: bool) -> np.ndarray:
-    """One metadata row as float32 `[measure]`, NaN where not measured."""
+    """Return one metadata row as float32 `[measure]`, NaN where not measured."""
     return np.array([m.value(row, gain_known=gain_known) for m in MEASURES.values()], np.float32)

@@ -10,7 +10,7 @@ rate), and a strip that is shorter than 10 s is refused (there it is filled with
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,35 +21,31 @@ from lsemvae.ecg.leads import LEADS
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.resample import resample
 
-FS_HZ = 500.0
-N_SAMPLES = 5000
-HIGH_PASS_HZ = 0.5
-ORDER = 5
-BOXCAR = 10  # samples: one period of 50 Hz
-FLAT_MV = 1e-6  # an sd below it is a lead without signal: no scale can be found
+FS_HZ: Final = 500.0
+N_SAMPLES: Final = 5000
+HIGH_PASS_HZ: Final = 0.5
+ORDER: Final = 5
+BOXCAR: Final = 10  # samples: one period of 50 Hz
+FLAT_MV: Final = 1e-6  # an sd below it is a lead without signal: no scale can be found
 
 FloatArray = npt.NDArray[np.float64]
 
 
-@lru_cache(maxsize=1)
-def _high_pass() -> FloatArray:
-    return np.asarray(signal.butter(ORDER, HIGH_PASS_HZ, "highpass", fs=FS_HZ, output="sos"))
-
-
 def cleaned(x_mv: npt.ArrayLike, *, fs_hz: float) -> FloatArray:
-    """`[lead, time]` mV at any rate -> the first 10 s at 500 Hz, high-passed and smoothed, in mV."""
+    """Return the first 10 s of `[lead, time]` mV at 500 Hz, high-passed and smoothed, in mV."""
     x = resample(x_mv, fs_in_hz=fs_hz, fs_out_hz=FS_HZ)
     if x.shape[-1] < N_SAMPLES:
         raise LengthError(
             f"found {x.shape[-1] / FS_HZ:g} s, expected at least {N_SAMPLES / FS_HZ:g} s",
             advice="Leave strips out that are shorter than 10 s.",
         )
-    x = signal.sosfiltfilt(_high_pass(), x[..., :N_SAMPLES])
+    high_pass = signal.butter(ORDER, HIGH_PASS_HZ, "highpass", fs=FS_HZ, output="sos")
+    x = signal.sosfiltfilt(high_pass, x[..., :N_SAMPLES])
     return np.asarray(signal.filtfilt(np.full(BOXCAR, 1 / BOXCAR), [1.0], x))
 
 
 def paper_input(x_mv: npt.ArrayLike, *, fs_hz: float) -> npt.NDArray[np.float32]:
-    """`[lead, time]` mV -> float32 `[lead, 5000]`, each lead with mean 0 and sd 1 (n - 1 in the divisor).
+    """Return float32 `[lead, 5000]` of `[lead, time]` mV, each lead with mean 0 and sd 1 (n - 1 in the divisor).
 
     A lead without signal is an error, as the published preparation drops such recordings.
     """
@@ -67,7 +63,7 @@ def paper_input(x_mv: npt.ArrayLike, *, fs_hz: float) -> npt.NDArray[np.float32]
 def paper_input_of(
     record: EcgRecord, *, leads: tuple[str, ...] = LEADS
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """A recording as input `[lead, 5000]` in the order of `leads`, chosen by name, and which of them it has.
+    """Return a recording as input `[lead, 5000]` in the order of `leads`, chosen by name, and which of them it has.
 
     An absent lead is zero. Gaps are bridged by a straight line, as the published preparation does with missing samples.
     """
@@ -75,22 +71,15 @@ def paper_input_of(
     mine = [lead for lead in leads if lead in record.leads]
     if not mine:
         raise SampleError(f"found leads {', '.join(record.leads)}, expected one of {', '.join(leads)}")
-    x = _bridged(record)[[record.leads.index(lead) for lead in mine]]
-    out = np.zeros((len(leads), N_SAMPLES), np.float32)
-    out[present] = paper_input(x, fs_hz=record.fs_hz)
-    return out, present
-
-
-def _bridged(record: EcgRecord) -> FloatArray:
     x = np.asarray(record.to_mv(np.float64))
     received = np.ones(record.n_samples, dtype=bool)
     for gap in record.gaps:
         received[gap.start : gap.stop] = False
-    if received.all():
-        return x
     if not received.any():
         raise SampleError("found no received sample, expected a recording")
     where, missing = np.flatnonzero(received), np.flatnonzero(~received)
     for row in x:
         row[missing] = np.interp(missing, where, row[where])
-    return x
+    out = np.zeros((len(leads), N_SAMPLES), np.float32)
+    out[present] = paper_input(x[[record.leads.index(lead) for lead in mine]], fs_hz=record.fs_hz)
+    return out, present

@@ -1,4 +1,4 @@
-"""How the cells of one row become a number or a class: quantities, and the rules that make 1, 0 or NaN of them.
+"""How the cells of one row become a number (a quantity) or a class: the rules that give 1, 0 or NaN.
 
 A cell that is empty is NaN in every rule. No rule turns what is missing into a negative.
 """
@@ -20,12 +20,12 @@ Row = Mapping[str, str]
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = MappingProxyType(
     {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 )
-_BOUND = re.compile(r"\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
+_BOUND: Final = re.compile(r"\s*(>=|<=|>|<)\s*([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*")
 _TRUTHS: Final[Mapping[str, float]] = MappingProxyType(
     {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 )
+# In place of a list of negatives: every text that is not among the positives.
 OTHERS: Final = "others"
-"""In place of a list of negatives: every text that is not among the positives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Quantity:
 
     @classmethod
     def of(cls, column: str) -> Quantity:
-        """One column as it stands."""
+        """Return the quantity that is one column as it stands."""
         return cls(((column, 1.0),))
 
     @property
@@ -62,18 +62,18 @@ class Quantity:
         return len(self.terms) == 1 and self.intercept == 0.0 and self.terms[0][1] == 1.0
 
     def value(self, row: Row) -> float:
-        """The value in a row, or NaN."""
+        """Return the value in a row, or NaN."""
         if self.is_column:
             return number(row, self.columns[0])
         return self.intercept + math.fsum(factor * number(row, column) for column, factor in self.terms)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """Return the quantity as JSON-able data."""
         return {"terms": [list(term) for term in self.terms], "intercept": self.intercept}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Quantity:
-        """The reverse of `to_json`."""
+        """Return the quantity that `to_json` wrote."""
         return cls(tuple((str(column), float(factor)) for column, factor in data["terms"]), float(data["intercept"]))
 
 
@@ -86,7 +86,7 @@ class Range:
     unit: str = ""
 
     def check(self, row: Row, quantity: Quantity, value: float) -> float:
-        """The value itself (NaN passes); FormatError where it is not plausible."""
+        """Return the value itself (NaN passes); FormatError where it is not plausible."""
         if math.isnan(value) or self.low <= value <= self.high:
             return value
         expected = f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
@@ -102,7 +102,7 @@ class Flag:
     text = "1"
 
     def value(self, row: Row, quantity: Quantity) -> float:
-        """1, 0, or NaN where the cell is empty; anything else is refused."""
+        """Return 1, 0, or NaN where the cell is empty; anything else is refused."""
         column = quantity.columns[0]
         if is_missing(row, column):
             return math.nan
@@ -125,7 +125,7 @@ class Bound:
         return f"{self.sign}{self.limit:.15g}"
 
     def value(self, row: Row, quantity: Quantity) -> float:
-        """1 where the comparison holds, 0 where not, NaN where there is nothing to compare."""
+        """Return 1 where the comparison holds, 0 where not, NaN where there is nothing to compare."""
         found = quantity.value(row)
         return math.nan if math.isnan(found) else float(_COMPARE[self.sign](found, self.limit))
 
@@ -143,7 +143,7 @@ class Words:
         return f"{', '.join(self.positive)} against {', '.join(self.negative) or 'every other value'}"
 
     def value(self, row: Row, quantity: Quantity) -> float:
-        """1, 0, NaN where the cell is empty; a text in neither list is refused."""
+        """Return 1, 0, or NaN where the cell is empty; a text in neither list is refused."""
         column = quantity.columns[0]
         cell = (row.get(column) or "").strip()
         if cell in self.positive:
@@ -172,7 +172,7 @@ def bound(text: str) -> Bound:
 
 
 def rule_to_json(rule: Rule) -> dict[str, Any]:
-    """As JSON-able data."""
+    """Return a rule as JSON-able data."""
     if isinstance(rule, Flag):
         return {"kind": "flag"}
     if isinstance(rule, Bound):
@@ -181,7 +181,7 @@ def rule_to_json(rule: Rule) -> dict[str, Any]:
 
 
 def rule_from_json(data: Mapping[str, Any]) -> Rule:
-    """The reverse of `rule_to_json`."""
+    """Return the rule that `rule_to_json` wrote."""
     if data["kind"] == "flag":
         return Flag()
     if data["kind"] == "bound":

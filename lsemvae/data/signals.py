@@ -13,15 +13,16 @@ from typing import Final
 import numpy as np
 
 from lsemvae.data.folder import EcgFolder, by_shard
-from lsemvae.data.table import Table
+from lsemvae.data.table import CsvTable
 from lsemvae.data.tomlfile import TomlTable
 from lsemvae.ecg.errors import EcgError, FormatError, TruncatedError
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, canonical_leads, derive_limb_leads
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.formats.wfdb import read_wfdb
 
+# Recordings over which the constants of an array are checked: the relation of the limb leads is a property of all of
+# them.
 _CHECKED_ROWS: Final = 64
-"""Recordings over which the constants of an array are checked: the relation of the limb leads is a property of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class WfdbSignals:
         """Columns of the table that it reads."""
         return (self.column,)
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
-        """Readers of the records; a row without a path is refused."""
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
+        """Return readers of the records; a row without a path is refused."""
         for k, row in enumerate(table.rows):
             if not row[self.column]:
                 raise table.error(k, f"no path in {self.column}", "the path of a WFDB record", "Fill the cell.")
@@ -63,8 +64,8 @@ class FolderSignals:
     root: Path
     columns: tuple[str, ...] = ()
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
-        """Readers in the order of the shards; a uid that metadata.csv does not have is refused."""
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
+        """Return readers in the order of the shards; a uid that metadata.csv does not have is refused."""
         folder = EcgFolder(self.root)
         known = {row["uid"]: row for row in folder.rows}
         for k, uid in enumerate(uids):
@@ -119,12 +120,21 @@ class ArraySignals:
         """Columns of the table that it reads."""
         return (self.part,) if self.part else ()
 
-    def open(self, table: Table, uids: Sequence[str]) -> OpenSignals:
-        """Memory maps of the arrays; one whose length is not that of its part of the table is refused."""
-        places = self._places(table)
+    def open(self, table: CsvTable, uids: Sequence[str]) -> OpenSignals:
+        """Open the arrays as memory maps; one whose length is not that of its part of the table is refused."""
+        seen = dict.fromkeys(self.files, 0)
+        places: list[tuple[str, int]] = []  # for each row of the table its part, and its row in that part's array
+        for k, row in enumerate(table.rows):
+            part = row[self.part] if self.part else next(iter(self.files))
+            if part not in seen:
+                raise table.error(
+                    k, f"{self.part} {part!r}", f"one of {', '.join(seen)}", "Name a file for each part in `files`."
+                )
+            places.append((part, seen[part]))
+            seen[part] += 1
         arrays = {part: _memory_map(path, len(self.leads)) for part, path in self.files.items()}
         for part, array in arrays.items():
-            found, expected = len(array), sum(name == part for name, _ in places)
+            found, expected = len(array), seen[part]
             if found != expected:
                 raise FormatError(
                     f"{self.files[part]}: found {found} recordings, expected {expected}, the rows of {table.path}"
@@ -140,27 +150,13 @@ class ArraySignals:
 
         return OpenSignals(read, range(len(table.rows)))
 
-    def _places(self, table: Table) -> list[tuple[str, int]]:
-        """For each row of the table, its part and its row in that part's array."""
-        seen = dict.fromkeys(self.files, 0)
-        places: list[tuple[str, int]] = []
-        for k, row in enumerate(table.rows):
-            part = row[self.part] if self.part else next(iter(self.files))
-            if part not in seen:
-                raise table.error(
-                    k, f"{self.part} {part!r}", f"one of {', '.join(seen)}", "Name a file for each part in `files`."
-                )
-            places.append((part, seen[part]))
-            seen[part] += 1
-        return places
-
     def microvolts(self, z: np.ndarray) -> np.ndarray:
-        """Z-scores `[..., time, lead]` as float64 `[..., lead, time]` in uV."""
+        """Return z-scores `[..., time, lead]` as float64 `[..., lead, time]` in uV."""
         counts = np.asarray(z, np.float64) * np.array(self.std) + np.array(self.mean)
         return np.moveaxis(counts * self.lsb_uv, -1, -2)
 
     def record(self, z: np.ndarray, *, uid: str) -> EcgRecord:
-        """One recording of z-scores `[time, lead]`."""
+        """Return one recording of z-scores `[time, lead]`."""
         x, leads = self.microvolts(z), self.leads
         if self.derive_limb:
             limb = derive_limb_leads(x[leads.index("I")], x[leads.index("II")])
@@ -172,8 +168,14 @@ class ArraySignals:
         """Refuse constants that do not bring III closer to II - I than the z-scores are: they belong to other data."""
         if not {"I", "II", "III"} <= set(self.leads) or len({*self.std}) == 1:
             return
+
+        def residual(x: np.ndarray) -> float:
+            """Return the sd of III - (II - I) as a share of III's, for `[record, lead, time]`."""
+            i, ii, iii = (x[:, self.leads.index(lead)] for lead in ("I", "II", "III"))
+            return float(np.std(iii - (ii - i), axis=-1).mean() / max(float(np.std(iii, axis=-1).mean()), 1e-12))
+
         z = np.nan_to_num(np.asarray(array[:_CHECKED_ROWS], np.float64))
-        before, after = (self._residual(x) for x in (np.moveaxis(z, -1, -2), self.microvolts(z)))
+        before, after = residual(np.moveaxis(z, -1, -2)), residual(self.microvolts(z))
         if not after < before:
             raise FormatError(
                 f"{of}: found III further from II - I with the constants mean and std ({after:.3f} of its sd) than without "
@@ -182,17 +184,12 @@ class ArraySignals:
                 "them to be right, write check = false in `signals`.",
             )
 
-    def _residual(self, x: np.ndarray) -> float:
-        """Standard deviation of III - (II - I) as a share of III's, for `[record, lead, time]`."""
-        i, ii, iii = (x[:, self.leads.index(lead)] for lead in ("I", "II", "III"))
-        return float(np.std(iii - (ii - i), axis=-1).mean() / max(float(np.std(iii, axis=-1).mean()), 1e-12))
-
 
 Signals = WfdbSignals | FolderSignals | ArraySignals
 
 
 def _memory_map(path: Path, n_leads: int) -> np.ndarray:
-    """A .npy file as a memory map `[record, time, lead]`."""
+    """Open a .npy file as a memory map `[record, time, lead]`."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
@@ -224,7 +221,7 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def parse_signals(table: TomlTable, base: Path) -> Signals:
-    """`signals = { kind = "wfdb" | "folder" | "npy", ... }`; paths are relative to `base`."""
+    """Read `signals = { kind = "wfdb" | "folder" | "npy", ... }`; paths are relative to `base`."""
     kind = table.text_of("kind")
     if kind not in _KEYS:
         raise table.error("kind", repr(kind), f"one of {', '.join(_KEYS)}")
@@ -232,17 +229,19 @@ def parse_signals(table: TomlTable, base: Path) -> Signals:
     root = base / table.text_of("root", ".")
     if kind == "wfdb":
         return WfdbSignals(root, table.text_of("column", "path"))
-    return FolderSignals(root) if kind == "folder" else _array_signals(table, root)
-
-
-def _array_signals(table: TomlTable, root: Path) -> ArraySignals:
+    if kind == "folder":
+        return FolderSignals(root)
     files = table.values.get("files")
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise table.error("files", repr(files), '{ part = "file.npy" } for each part of the table')
     part = table.text_of("part", "")
     if not part and len(files) != 1:
         raise table.error("part", f"nothing beside {len(files)} files", "the column that names the part of a row")
-    leads = _leads(table)
+    names = table.texts("leads")
+    try:
+        leads = canonical_leads(names) if names else LEADS
+    except EcgError as error:
+        raise table.error("leads", ", ".join(names), "known lead names, each once", error.advice) from error
     std, lsb_uv, fs_hz = table.numbers("std", count=len(leads)), table.number("lsb_uv"), table.number("fs_hz")
     for key, values in (("std", std), ("lsb_uv", (lsb_uv,)), ("fs_hz", (fs_hz,))):
         if min(values) <= 0:
@@ -261,11 +260,3 @@ def _array_signals(table: TomlTable, root: Path) -> ArraySignals:
         derive_limb=derive_limb,
         check=table.truth("check", default=True),
     )
-
-
-def _leads(table: TomlTable) -> tuple[str, ...]:
-    names = table.texts("leads")
-    try:
-        return canonical_leads(names) if names else LEADS
-    except EcgError as error:
-        raise table.error("leads", ", ".join(names), "known lead names, each once", error.advice) from error

@@ -24,7 +24,7 @@ def check_disjoint(patients: Sequence[str], *parts: np.ndarray) -> None:
 
 
 def patient_fold(patient: str, *, n_folds: int, salt: str = "lsemvae") -> int:
-    """A fold 1..n_folds for a patient key, the same on every machine (SHA-256, no random state)."""
+    """Return a fold 1..n_folds for a patient key, the same on every machine (SHA-256, no random state)."""
     digest = hashlib.sha256(f"{salt}:{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % n_folds + 1
 
@@ -38,7 +38,7 @@ def group_folds(folds: Sequence[int], n_groups: int) -> list[tuple[int, ...]]:
 
 
 def held_out(folds: np.ndarray, patients: Sequence[str], test_folds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, test) for one group of test folds; fold 0 (none stated) is in neither. Patients are disjoint."""
+    """Return row indices (train, test) for one group of test folds; fold 0 (none stated) is in neither."""
     is_test = np.isin(folds, list(test_folds))
     train, test = np.flatnonzero((folds > 0) & ~is_test), np.flatnonzero(is_test)
     check_disjoint(patients, train, test)

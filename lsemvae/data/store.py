@@ -15,10 +15,10 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,11 +27,11 @@ from lsemvae.ecg.errors import FormatError, LeadError, TruncatedError
 from lsemvae.ecg.frontend import BASE, FrontendSpec
 from lsemvae.ecg.leads import LEADS
 
-SCHEMA = "lsemvae-store/2"
-STORE_LSB_UV = 0.25
-"""The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding."""
+SCHEMA: Final = "lsemvae-store/2"
+# The front-end clips at 5 mV: 0.25 uV spans 8.19 mV in int16 and adds 0.07 uV rms of rounding.
+STORE_LSB_UV: Final = 0.25
 
-ROW_ARRAYS = (
+ROW_ARRAYS: Final = (
     "uid",
     "patient",
     "split",
@@ -45,7 +45,7 @@ ROW_ARRAYS = (
     "present",
 )
 
-INDEX_KEYS = (
+INDEX_KEYS: Final = (
     "n_records",
     "leads",
     "fs_hz",
@@ -91,7 +91,7 @@ class RecordStore:
         return tuple(self.index["measures"])
 
     def label_counts(self) -> dict[str, dict[str, int]]:
-        """For each label, how many recordings are positive, negative and unknown."""
+        """Return for each label how many recordings are positive, negative and unknown."""
         kinds = {"positive": self.labels == 1, "negative": self.labels == 0, "unknown": np.isnan(self.labels)}
         return {
             name: {kind: int(mask[:, k].sum()) for kind, mask in kinds.items()}
@@ -99,7 +99,7 @@ class RecordStore:
         }
 
     def measure_counts(self) -> dict[str, int]:
-        """For each measure, in how many recordings it is known."""
+        """Return for each measure in how many recordings it is known."""
         known = (~np.isnan(self.measures)).sum(0)
         return {name: int(n) for name, n in zip(self.measure_names, known, strict=True)}
 
@@ -137,7 +137,7 @@ class RecordStore:
         return digest.hexdigest()
 
     def check_frontend(self, spec: FrontendSpec = BASE) -> None:
-        """FormatError if the store was made by another front-end: a model trained on it would meet other inputs in use."""
+        """Refuse a store of another front-end: a model trained on it would meet other inputs in use."""
         found, expected = self.index["frontend_sha256"], spec.sha256()
         if found != expected:
             raise FormatError(
@@ -146,15 +146,13 @@ class RecordStore:
             )
 
     def millivolts(self, rows: Sequence[int] | np.ndarray, *, leads: Sequence[str] = LEADS) -> np.ndarray:
-        """Front-end output of `rows` as float32 `[record, lead, time]` in mV, leads by name; absent leads are zero."""
-        columns = [self._column(lead) for lead in leads]
+        """Return front-end output of `rows` as float32 `[record, lead, time]` in mV, leads by name; absent leads are zero."""
+        for lead in leads:
+            if lead not in self.index["leads"]:
+                raise LeadError(f"found leads {self.index['leads']}, expected {lead}")
+        columns = [self.index["leads"].index(lead) for lead in leads]
         picked = self.samples[np.asarray(rows)][:, columns]
         return picked.astype(np.float32) * np.float32(self.index["lsb_uv"] * 1e-3)
-
-    def _column(self, lead: str) -> int:
-        if lead not in self.index["leads"]:
-            raise LeadError(f"found leads {self.index['leads']}, expected {lead}")
-        return int(self.index["leads"].index(lead))
 
 
 def open_store(root: Path) -> RecordStore:
@@ -166,18 +164,50 @@ def open_store(root: Path) -> RecordStore:
             f"{root}: found no index.json, expected a record store",
             advice="Make one with `lsemvae convert --data DIR --out STORE`.",
         )
-    index = _read_index(index_path)
-    shape = (int(index["n_records"]), len(index["leads"]), int(index["n_samples"]))
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise FormatError(f"{index_path}: cannot be read as JSON ({error})", advice="Convert again.") from error
+    schema = index.get("schema") if isinstance(index, dict) else None
+    if schema != SCHEMA:
+        raise FormatError(f"{root}: found schema {schema!r}, expected {SCHEMA!r}", advice="Convert again.")
+    if missing := [key for key in INDEX_KEYS if key not in index]:
+        raise FormatError(
+            f"{index_path}: found an index without {missing}, expected {INDEX_KEYS}", advice="Convert again."
+        )
+
+    n, n_leads = int(index["n_records"]), len(index["leads"])
+    shape = (n, n_leads, int(index["n_samples"]))
     path = root / "samples.i16"
     expected, found = 2 * int(np.prod(shape)), path.stat().st_size if path.is_file() else 0
     if found != expected:
         raise TruncatedError(f"{path}: found {found} bytes, expected {expected}", advice="Convert again.")
     samples = np.memmap(path, dtype="<i2", mode="r", shape=shape)
-    return RecordStore(root=root, index=index, samples=samples, **_read_rows(root / "rows.npz", index))
+
+    path = root / "rows.npz"
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as rows:
+            arrays = {name: rows[name] for name in ROW_ARRAYS}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(
+            f"{path}: cannot be read ({error}), expected the arrays {', '.join(ROW_ARRAYS)}", advice="Convert again."
+        ) from error
+    shapes = dict.fromkeys(ROW_ARRAYS, (n,)) | {
+        "labels": (n, len(index["labels"])),
+        "measures": (n, len(index["measures"])),
+        "present": (n, n_leads),
+    }
+    for name, values in arrays.items():
+        if values.shape != shapes[name]:
+            raise FormatError(
+                f"{path}: found {name} {values.shape}, expected {shapes[name]} as in index.json",
+                advice="Convert again.",
+            )
+    return RecordStore(root=root, index=dict(index), samples=samples, **arrays)
 
 
 def thinned(store: RecordStore, *, per_fold: int) -> RecordStore:
-    """A store for smoke tests: of each fold (and of those without one) the first `per_fold` recordings with all leads.
+    """Return a store for smoke tests: of each fold, and of rows without one, the first `per_fold` recordings with all leads.
 
     Beside them, of each label, the first positive recording of the fold: every label then has both answers somewhere.
     """
@@ -189,39 +219,3 @@ def thinned(store: RecordStore, *, per_fold: int) -> RecordStore:
     rows = np.unique(np.concatenate(keep))
     arrays = {name: getattr(store, name)[rows] for name in (*ROW_ARRAYS, "samples")}
     return replace(store, index={**store.index, "n_records": len(rows)}, **arrays)
-
-
-def _read_index(path: Path) -> dict[str, Any]:
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or no JSON
-        raise FormatError(f"{path}: cannot be read as JSON ({error})", advice="Convert again.") from error
-    schema = index.get("schema") if isinstance(index, dict) else None
-    if schema != SCHEMA:
-        raise FormatError(f"{path.parent}: found schema {schema!r}, expected {SCHEMA!r}", advice="Convert again.")
-    if missing := [key for key in INDEX_KEYS if key not in index]:
-        raise FormatError(f"{path}: found an index without {missing}, expected {INDEX_KEYS}", advice="Convert again.")
-    return dict(index)
-
-
-def _read_rows(path: Path, index: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as rows:
-            arrays = {name: rows[name] for name in ROW_ARRAYS}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(
-            f"{path}: cannot be read ({error}), expected the arrays {', '.join(ROW_ARRAYS)}", advice="Convert again."
-        ) from error
-    n = int(index["n_records"])
-    shapes = dict.fromkeys(ROW_ARRAYS, (n,)) | {
-        "labels": (n, len(index["labels"])),
-        "measures": (n, len(index["measures"])),
-        "present": (n, len(index["leads"])),
-    }
-    for name, values in arrays.items():
-        if values.shape != shapes[name]:
-            raise FormatError(
-                f"{path}: found {name} {values.shape}, expected {shapes[name]} as in index.json",
-                advice="Convert again.",
-            )
-    return arrays

@@ -1,4 +1,4 @@
-"""The `[[task]]` tables of a cohort file as labels and measures. docs/cohorts.md describes each key."""
+"""Read the `[[task]]` tables of a cohort file as labels and measures. docs/cohorts.md describes each key."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "regression": (*_BOTH, "transform", "amplitude"),
 }  # fmt: skip
 TRAP: Final = (
-    "A 0 that stands where nobody measured is no negative. Name the column that is empty there (measured = \"...\"), "
-    "derive the task from the measurement (threshold_of = \"...\"), or, if each row was looked at, write complete = true."
-)  # fmt: skip
+    'A 0 that stands where nobody measured is no negative. Name the column that is empty there (measured = "..."), '
+    'derive the task from the measurement (threshold_of = "..."), or, if each row was looked at, write complete = true.'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,45 +36,75 @@ class ParsedTasks:
 
 
 def parse_tasks(tables: Sequence[TomlTable], *, name: str, statement: str, licence: str) -> ParsedTasks:
-    """The task set of a cohort; `tables` are its `[[task]]` entries."""
+    """Read the task set of a cohort from `tables`, its `[[task]]` entries."""
     places: dict[str, TomlTable] = {}
     for table in tables:
-        _check_head(table, places)
-    measures = {n: _measure(table, n) for n, table in places.items() if table.values["kind"] == "regression"}
-    binary = {n: table for n, table in places.items() if table.values["kind"] == "binary"}
-    labels = [_label(table, n, measures) for n, table in binary.items()]
-    _check_among(binary)
+        kind, task = table.text_of("kind"), table.text_of("name")
+        if kind not in _KEYS:
+            raise table.error("kind", repr(kind), f"one of {', '.join(_KEYS)}")
+        table.check_keys(_KEYS[kind])
+        if task in places:
+            raise table.error("name", f"{task!r} a second time (first in line {places[task].line()})", "each name once")
+        if task in (*LABELS, PRIMARY_NAME):
+            raise table.error(
+                "name",
+                f"{task!r}, the name of a built-in reader statement",
+                "another name",
+                "A label of that name would be described as what ECG readers stated. To use the built-in ones: "
+                'tasks = "built-in".',
+            )
+        try:
+            check_names([task])
+        except FormatError as error:
+            expected = "letters, digits and underscores, a letter first"
+            raise table.error("name", repr(task), expected, error.advice) from None
+        places[task] = table
+
+    measures: dict[str, Measure] = {}
+    for task, table in places.items():
+        if table.values["kind"] != "regression":
+            continue
+        transform = table.text_of("transform", "") if "transform" in table.values else ""
+        if transform not in TRANSFORMS:
+            raise table.error("transform", repr(transform), f"one of {', '.join(filter(None, TRANSFORMS))}")
+        measures[task] = Measure(
+            name=task,
+            quantity=_quantity(table),
+            unit=table.text_of("unit"),
+            transform=transform,
+            amplitude=table.truth("amplitude", default=False),
+            limits=_range(table),
+            measured=table.text_of("measured", ""),
+            description=table.text_of("description"),
+        )
+    binary = {task: table for task, table in places.items() if table.values["kind"] == "binary"}
+    labels = [_label(table, task, measures) for task, table in binary.items()]
+
+    # Each `among` names a binary task, and no chain of them closes.
+    for task, table in binary.items():
+        chain = [task]
+        while (among := binary[chain[-1]].values.get("among")) is not None:
+            if among not in binary:
+                raise binary[chain[-1]].error("among", repr(among), f"a binary task of this file ({', '.join(binary)})")
+            chain.append(among)
+            if among in chain[:-1]:
+                raise table.error("among", f"a circle ({' -> '.join(chain)})", "it to end at a task without among")
+
+    # The primary task is the one that is marked, or the only one.
+    marked = [task for task, table in binary.items() if table.truth("primary", default=False)]
+    if len(marked) != 1 and len(binary) > 1:
+        table = binary[marked[1]] if marked else next(iter(binary.values()))
+        found = f"{len(marked)} of {len(binary)} binary tasks marked"
+        raise table.error("primary", found, "primary = true on exactly one")
     tasks = TaskSet(
         name=name,
         statement=statement,
         licence=licence,
-        labels=ordered(labels, _primary(binary)),
+        labels=ordered(labels, next(iter(marked or binary), "")),
         measures=tuple(measures.values()),
     )
-    trusted = {n: table.texts("unrelated") for n, table in binary.items() if table.values.get("complete") is True}
+    trusted = {task: t.texts("unrelated") for task, t in binary.items() if t.values.get("complete") is True}
     return ParsedTasks(tasks, trusted, places)
-
-
-def _check_head(table: TomlTable, places: dict[str, TomlTable]) -> None:
-    """Name and kind of a task, and that no key is unknown."""
-    kind, name = table.text_of("kind"), table.text_of("name")
-    if kind not in _KEYS:
-        raise table.error("kind", repr(kind), f"one of {', '.join(_KEYS)}")
-    table.check_keys(_KEYS[kind])
-    if name in places:
-        raise table.error("name", f"{name!r} a second time (first in line {places[name].line()})", "each name once")
-    if name in (*LABELS, PRIMARY_NAME):
-        raise table.error(
-            "name",
-            f"{name!r}, the name of a built-in reader statement",
-            "another name",
-            'A label of that name would be described as what ECG readers stated. To use the built-in ones: tasks = "built-in".',
-        )
-    try:
-        check_names([name])
-    except FormatError as error:
-        raise table.error("name", repr(name), "letters, digits and underscores, a letter first", error.advice) from None
-    places[name] = table
 
 
 def _quantity(table: TomlTable) -> Quantity:
@@ -97,26 +127,22 @@ def _range(table: TomlTable) -> Range:
     return Range(low, high, table.text_of("unit"))
 
 
-def _measure(table: TomlTable, name: str) -> Measure:
-    transform = table.text_of("transform", "") if "transform" in table.values else ""
-    if transform not in TRANSFORMS:
-        raise table.error("transform", repr(transform), f"one of {', '.join(filter(None, TRANSFORMS))}")
-    return Measure(
-        name=name,
-        quantity=_quantity(table),
-        unit=table.text_of("unit"),
-        transform=transform,
-        amplitude=table.truth("amplitude", default=False),
-        limits=_range(table),
-        measured=table.text_of("measured", ""),
-        description=table.text_of("description"),
-    )
-
-
 def _label(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> Label:
     texts = {key: table.text_of(key, "") for key in ("measured", "negative_needs", "among", "threshold_of")}
-    if texts["threshold_of"]:
-        quantity, limits, texts["measured"] = _threshold_of(table, texts["threshold_of"], measures)
+    limits: Range | None
+    if of := texts["threshold_of"]:
+        # Quantity, range and mask are those of the regression that the label is a threshold of.
+        for key in ("column", "linear", "measured", "range", "unit"):
+            if key in table.values:
+                raise table.error(key, f"{key} beside threshold_of", f"neither: {key} is that of the regression {of}")
+        if of not in measures:
+            expected = f"a regression of this file ({', '.join(measures) or 'there is none'})"
+            raise table.error("threshold_of", repr(of), expected)
+        measure = measures[of]
+        if measure.transform:
+            found = f"{of!r}, which is transformed ({measure.transform})"
+            raise table.error("threshold_of", found, "one without transform")
+        quantity, limits, texts["measured"] = measure.quantity, measure.limits, measure.measured
     else:
         if "unit" in table.values and "range" not in table.values:
             raise table.error("unit", "unit without range", "both, or neither")
@@ -126,27 +152,23 @@ def _label(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> Labe
         raise table.error("positive", f"the rule {rule.text!r}", 'a comparison such as ">20" for a computed quantity')
     if not isinstance(rule, Bound) and limits is not None:
         raise table.error("range", "a range", "one only where positive is a comparison")
-    _check_zeros(table, rule, texts["measured"])
+
+    # A column whose 0 may mean "nobody looked" has to say where somebody did.
+    measured, complete, open_zero = texts["measured"], table.truth("complete", default=False), zero_is_open(rule)
+    if not open_zero and (complete or "unrelated" in table.values):
+        key = "complete" if complete else "unrelated"
+        raise table.error(key, key, 'it only beside a column of 1 and 0 or negative = "others"')
+    if open_zero and not (measured or complete or "negative_needs" in table.values):
+        raise table.error(
+            "", "neither measured nor complete for a column whose 0 may be unmeasured", "one of them", TRAP
+        )
+    if complete and measured:
+        raise table.error("complete", "both measured and complete", "one of them", TRAP)
+    if "unrelated" in table.values and not complete:
+        raise table.error("unrelated", "unrelated without complete", "complete = true beside it")
     return Label(
         name=name, quantity=quantity, rule=rule, limits=limits, description=table.text_of("description"), **texts
     )
-
-
-def _threshold_of(table: TomlTable, name: str, measures: Mapping[str, Measure]) -> tuple[Quantity, Range | None, str]:
-    """Quantity, range and mask of the regression that a label is a threshold of."""
-    for key in ("column", "linear", "measured", "range", "unit"):
-        if key in table.values:
-            raise table.error(key, f"{key} beside threshold_of", f"neither: {key} is that of the regression {name}")
-    if name not in measures:
-        raise table.error(
-            "threshold_of", repr(name), f"a regression of this file ({', '.join(measures) or 'there is none'})"
-        )
-    measure = measures[name]
-    if measure.transform:
-        raise table.error(
-            "threshold_of", f"{name!r}, which is transformed ({measure.transform})", "one without transform"
-        )
-    return measure.quantity, measure.limits, measure.measured
 
 
 def _rule(table: TomlTable) -> Rule:
@@ -169,43 +191,6 @@ def _rule(table: TomlTable) -> Rule:
     return Words(words, negative)
 
 
-def _check_zeros(table: TomlTable, rule: Rule, measured: str) -> None:
-    """A column whose 0 may mean "nobody looked" has to say where somebody did."""
-    complete, open_zero = table.truth("complete", default=False), zero_is_open(rule)
-    if not open_zero and (complete or "unrelated" in table.values):
-        key = "complete" if complete else "unrelated"
-        raise table.error(key, key, 'it only beside a column of 1 and 0 or negative = "others"')
-    if open_zero and not (measured or complete or "negative_needs" in table.values):
-        raise table.error(
-            "", "neither measured nor complete for a column whose 0 may be unmeasured", "one of them", TRAP
-        )
-    if complete and measured:
-        raise table.error("complete", "both measured and complete", "one of them", TRAP)
-    if "unrelated" in table.values and not complete:
-        raise table.error("unrelated", "unrelated without complete", "complete = true beside it")
-
-
 def zero_is_open(rule: Rule) -> bool:
-    """Whether a 0 may mean that nobody looked: a column of 1 and 0, or every text outside a list."""
+    """Return whether a 0 may mean that nobody looked: a column of 1 and 0, or every text outside a list."""
     return isinstance(rule, Flag) or (isinstance(rule, Words) and not rule.negative)
-
-
-def _check_among(binary: Mapping[str, TomlTable]) -> None:
-    """Each `among` names a binary task, and no chain of them closes."""
-    for name, table in binary.items():
-        chain = [name]
-        while (among := binary[chain[-1]].values.get("among")) is not None:
-            if among not in binary:
-                raise binary[chain[-1]].error("among", repr(among), f"a binary task of this file ({', '.join(binary)})")
-            chain.append(among)
-            if among in chain[:-1]:
-                raise table.error("among", f"a circle ({' -> '.join(chain)})", "it to end at a task without among")
-
-
-def _primary(binary: Mapping[str, TomlTable]) -> str:
-    """The one task marked primary, or the only one."""
-    marked = [name for name, table in binary.items() if table.truth("primary", default=False)]
-    if len(marked) == 1 or len(binary) <= 1:
-        return next(iter(marked or binary), "")
-    table = binary[marked[1]] if marked else next(iter(binary.values()))
-    raise table.error("primary", f"{len(marked)} of {len(binary)} binary tasks marked", "primary = true on exactly one")

@@ -1,4 +1,4 @@
-"""A task set: the labels, the measures, which label leads, and what all of them are. Stored with the records.
+"""A task set: the labels and measures of a cohort, which label is primary, and what each means. Stored with the records.
 
 The built-in one is the reader statements of the development folder. A cohort file brings another
 (`lsemvae.data.task_toml`); training needs no code for it, because it reads names and columns from the store.
@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,12 +20,12 @@ from lsemvae.data.measures import MEASURES, Measure
 from lsemvae.data.rules import Row
 from lsemvae.ecg.errors import FormatError
 
-READER_STATEMENT = (
+READER_STATEMENT: Final = (
     "Every label is a statement that ECG readers made from the same ECG (PTB-XL). None is pulmonary hypertension, "
     "an echocardiogram finding or a catheter finding."
 )
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_BROKEN_ADVICE = "Convert the recordings again: lsemvae convert."
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_BROKEN_ADVICE: Final = "Convert the recordings again: lsemvae convert."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class TaskSet:
         return tuple(dict.fromkeys(column for columns in read for column in columns))
 
     def ancestors(self, name: str) -> tuple[str, ...]:
-        """The labels among whose positives this one is defined, nearest first; a cycle or unknown name is refused."""
+        """Return the labels among whose positives this one is defined, nearest first; a cycle or unknown name is refused."""
         found: list[str] = []
         label = self.labels[self._place[name]]
         while label.among:
@@ -109,7 +109,7 @@ class TaskSet:
         return tuple(found)
 
     def label_values(self, row: Row) -> np.ndarray:
-        """One row as float32 `[label]`: 1, 0, or NaN where unknown or where a label of `among` is not 1."""
+        """Return one row as float32 `[label]`: 1, 0, or NaN where unknown or where a label of `among` is not 1."""
         own = [label.own_value(row) for label in self.labels]
         values = [
             y if all(own[self._place[name]] == 1.0 for name in self.ancestors(label.name)) else math.nan
@@ -118,11 +118,11 @@ class TaskSet:
         return np.array(values, np.float32)
 
     def measure_values(self, row: Row, *, gain_known: bool) -> np.ndarray:
-        """One row as float32 `[measure]`, NaN where not measured."""
+        """Return one row as float32 `[measure]`, NaN where not measured."""
         return np.array([m.value(row, gain_known=gain_known) for m in self.measures], np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-able data, for the index of a record store."""
+        """Return the task set as JSON-able data, for the index of a record store."""
         return {
             "name": self.name,
             "statement": self.statement,
@@ -134,7 +134,7 @@ class TaskSet:
 
 
 def task_set_from_json(data: Mapping[str, Any], *, of: str) -> TaskSet:
-    """The reverse of `TaskSet.to_json`; `of` names the file for errors."""
+    """Return the task set that `TaskSet.to_json` wrote; `of` names the file for errors."""
     try:
         tasks = TaskSet(
             name=str(data["name"]),
@@ -172,7 +172,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_columns(tasks: TaskSet, labels: Sequence[str], measures: Sequence[str], *, of: str) -> TaskSet:
-    """The task set itself, where it names exactly these columns in this order; else FormatError."""
+    """Return the task set itself, where it names exactly these columns in this order; else FormatError."""
     for kind, found, expected in (("labels", labels, tasks.label_names), ("measures", measures, tasks.measure_names)):
         if tuple(found) != expected:
             raise FormatError(
@@ -183,15 +183,15 @@ def check_columns(tasks: TaskSet, labels: Sequence[str], measures: Sequence[str]
 
 
 def ordered(labels: Sequence[Label], primary: str) -> tuple[Label, ...]:
-    """The labels with the primary one first, the others in their order."""
+    """Return the labels with the primary one first, the others in their order."""
     return tuple(sorted(labels, key=lambda label: label.name != primary))
 
 
-BUILT_IN = TaskSet(
+# What a folder or WFDB tree without a cohort file is converted with: `LABELS` and `MEASURES`.
+BUILT_IN: Final = TaskSet(
     name="reader statements of the development folder",
     statement=READER_STATEMENT,
     labels=ordered([statement(name) for name in LABELS], PRIMARY_LABEL),
     measures=tuple(MEASURES.values()),
     licence="PTB-XL 1.0.3 and other PhysioNet sources: see the README beside the data",
 )
-"""What a folder or WFDB tree without a cohort file is converted with: `LABELS` and `MEASURES`."""

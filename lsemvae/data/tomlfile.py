@@ -7,15 +7,15 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lsemvae.ecg.errors import FormatError
 
-_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_HEADER: Final = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 
 
 def read_toml(path: Path) -> TomlTable:
-    """The whole file as a table; a file that is missing, not UTF-8 or not TOML is refused."""
+    """Read the whole file as a table; a file that is missing, not UTF-8 or not TOML is refused."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -44,7 +44,7 @@ class TomlTable:
     index: int = 0
 
     def error(self, key: str, found: str, expected: str, advice: str = "") -> FormatError:
-        """The error of one key, or of the table where `key` is empty or not there."""
+        """Return the error of one key, or of the table where `key` is empty or not there."""
         where = " ".join(filter(None, [f"[{self.header}]" if self.header else "", key]))
         advice = advice or f"Correct line {self.line(key)} of {self.path.name}; docs/how-to/cohorts.md lists the keys."
         return FormatError(
@@ -52,7 +52,7 @@ class TomlTable:
         )
 
     def line(self, key: str = "") -> int:
-        """Line of a key, else of the table's header, else of the key that holds the table."""
+        """Return the line of a key, else of the table's header, else of the key that holds the table."""
         wanted, count, begin = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]"""), -1, 0
         current = ""
         for number, line in enumerate(self.text.splitlines(), 1):
@@ -74,7 +74,7 @@ class TomlTable:
                 raise self.error(key, "an unknown key", f"one of {', '.join(known)}")
 
     def text_of(self, key: str, default: str | None = None) -> str:
-        """A text that is not empty; `default` where the key is not there."""
+        """Return a text that is not empty; `default` where the key is not there."""
         if key not in self.values:
             if default is None:
                 raise self.error(key, "nothing", "a text")
@@ -85,7 +85,7 @@ class TomlTable:
         return value.strip()
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, or one text; empty where the key is not there."""
+        """Return a list of texts, or one text as a list; empty where the key is not there."""
         value = self.values.get(key, [])
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
@@ -93,28 +93,28 @@ class TomlTable:
         return tuple(item.strip() for item in listed)
 
     def truth(self, key: str, *, default: bool) -> bool:
-        """A truth value."""
+        """Return true or false; `default` where the key is not there."""
         value = self.values.get(key, default)
         if not isinstance(value, bool):
             raise self.error(key, repr(value), "true or false")
         return value
 
     def number(self, key: str) -> float:
-        """A finite number; it has to be there."""
+        """Return a finite number; it has to be there."""
         value = self.values.get(key)
         if not _is_number(value):
             raise self.error(key, "nothing" if value is None else repr(value), "a finite number")
         return float(value)  # type: ignore[arg-type]
 
     def numbers(self, key: str, *, count: int) -> tuple[float, ...]:
-        """A list of `count` finite numbers."""
+        """Return a list of `count` finite numbers."""
         value = self.values.get(key)
         if not isinstance(value, list) or len(value) != count or not all(map(_is_number, value)):
             raise self.error(key, "nothing" if value is None else repr(value), f"a list of {count} finite numbers")
         return tuple(map(float, value))
 
     def factors(self, key: str) -> dict[str, float]:
-        """A table of names and finite numbers."""
+        """Return a table of names and finite numbers."""
         value = self.values.get(key)
         if not isinstance(value, dict) or not value or not all(map(_is_number, value.values())):
             raise self.error(
@@ -123,14 +123,14 @@ class TomlTable:
         return {name: float(number) for name, number in value.items()}
 
     def table(self, key: str) -> TomlTable:
-        """A table inside this one; it has to be there."""
+        """Return a table inside this one; it has to be there."""
         value = self.values.get(key)
         if not isinstance(value, dict):
             raise self.error(key, "nothing" if value is None else repr(value), "a table")
         return TomlTable(self.path, value, self.text, f"{self.header}.{key}".lstrip("."))
 
     def tables(self, key: str) -> list[TomlTable]:
-        """The tables of an array `[[key]]`; empty where there is none."""
+        """Return the tables of an array `[[key]]`; empty where there is none."""
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.error(key, repr(value), f"tables, each under [[{key}]]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import LsEmvae
@@ -10,17 +12,17 @@ from lsemvae.model.paper_config import PaperConfig
 
 ModelConfig = LsEmvaeConfig | PaperConfig
 Model = LsEmvae | LsEmvaePaper
-KINDS: dict[str, type[LsEmvaeConfig] | type[PaperConfig]] = {"lsemvae": LsEmvaeConfig, "paper": PaperConfig}
-"""What config.json of a run folder calls them."""
+# What config.json of a run folder calls them.
+KINDS: Final[dict[str, type[LsEmvaeConfig] | type[PaperConfig]]] = {"lsemvae": LsEmvaeConfig, "paper": PaperConfig}
 
 
 def kind_of(config: ModelConfig) -> str:
-    """`lsemvae` or `paper`."""
+    """Return the kind of a configuration: `lsemvae` or `paper`."""
     return next(name for name, kind in KINDS.items() if isinstance(config, kind))
 
 
 def config_kind(name: object, *, of: str) -> type[LsEmvaeConfig] | type[PaperConfig]:
-    """The configuration class of a run's kind; another kind is refused."""
+    """Return the configuration class of a run's kind; another kind is refused."""
     if name not in KINDS:
         raise FormatError(
             f"{of}: found a run of kind {name!r}, expected one of {', '.join(map(repr, KINDS))}",
@@ -40,5 +42,5 @@ def compile_parts(model: Model, *, backend: str = "inductor") -> None:
 
 
 def build_model(config: ModelConfig) -> Model:
-    """A model with fresh weights."""
+    """Return a model with fresh weights."""
     return LsEmvaePaper(config) if isinstance(config, PaperConfig) else LsEmvae(config)

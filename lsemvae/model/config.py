@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lsemvae.data.labels import LABELS
 from lsemvae.ecg.errors import FormatError
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-BASE_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+# Named by the heart's side they look at. The six limb leads share one group, for they are two physical channels.
+BASE_GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("frontal", LIMB_LEADS),
     ("right_precordial", CHEST_LEADS[:3]),
     ("left_precordial", CHEST_LEADS[3:]),
 )
-"""Named by the heart's side they look at. The six limb leads share one group, for they are two physical channels."""
 
 
-FUSION_CHOICES = {
+FUSION_CHOICES: Final = {
     "group_weights": ("learned", "uniform"),
     "hierarchy": ("hime", "poe", "moe"),
     "mixture": ("moments", "stratified", "parameter_average"),
@@ -132,7 +132,7 @@ class StudentConfig:
             raise FormatError(f"found kernels {self.kernels}, expected odd ones (symmetric padding)")
 
 
-_TRAIN_CHOICES = {
+_TRAIN_CHOICES: Final = {
     "subsets": ("in_use", "all_leads"),
     "schedule": ("cosine", "constant"),
     "optimizer": ("adamw", "adam", "fused_adamw", "fused_adam"),
@@ -165,7 +165,7 @@ class TrainConfig:
 
 
 def to_json(config: DataclassInstance) -> dict[str, Any]:
-    """A configuration as JSON-able data."""
+    """Return a configuration as JSON-able data."""
     return json.loads(json.dumps(asdict(config)))
 
 
@@ -174,7 +174,7 @@ def _tuples(value: Any) -> Any:
 
 
 def from_json(kind: type[_T], data: dict[str, Any]) -> _T:
-    """The reverse of `to_json`; unknown keys are refused with the known ones listed."""
+    """Return the configuration that `to_json` wrote; unknown keys are refused with the known ones listed."""
     known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     unknown = set(data) - known
     if unknown:

@@ -6,14 +6,16 @@ aVR and V1 point the other way and cancel.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-INITIAL_LOG_SD = -3.2
-"""0.04 mV: the likelihood starts sharper than the signal, or the decoder learns to draw nothing (posterior collapse)."""
-MIN_SD_MV = 0.02  # below it the model would fit amplifier noise
-TYPICAL_RMS_MV = 0.15  # of a limb lead of PTB-XL after the front-end
-MIN_RMS_MV = 0.03  # a lead with less is flat
+# 0.04 mV: the likelihood starts sharper than the signal, or the decoder learns to draw nothing (posterior collapse).
+INITIAL_LOG_SD: Final = -3.2
+MIN_SD_MV: Final = 0.02  # below it the model would fit amplifier noise
+TYPICAL_RMS_MV: Final = 0.15  # of a limb lead of PTB-XL after the front-end
+MIN_RMS_MV: Final = 0.03  # a lead with less is flat
 
 
 class FilmUp(nn.Module):
@@ -26,7 +28,7 @@ class FilmUp(nn.Module):
         self.film = nn.Linear(embedding, 2 * c_out)
 
     def forward(self, h: Tensor, lead: Tensor) -> Tensor:
-        """`h` `[batch, channel, time]`, `lead` `[batch, embedding]` -> `[batch, c_out, stride * time]`."""
+        """Return `[batch, c_out, stride * time]` of `h` `[batch, channel, time]` and `lead` `[batch, embedding]`."""
         h = self.conv(h)
         scale, shift = self.film(lead).unsqueeze(-1).chunk(2, 1)
         return torch.relu(torch.addcmul(shift, h, 1 + scale))
@@ -61,7 +63,7 @@ class LeadDecoder(nn.Module):
         return self.draw(z, leads)
 
     def draw(self, z: Tensor, leads: Tensor) -> Tensor:
-        """Each of `leads` through its own embedding."""
+        """Draw each of `leads` through its own embedding: `[batch, lead, time]` in mV."""
         n, count = len(z), len(leads)
         lead = self.leads(leads)
         mix = self.mix(lead).view(count, *self.shape)  # each lead looks at the latent from its own angle
@@ -72,11 +74,11 @@ class LeadDecoder(nn.Module):
         return self.last(h)[..., : self.n_samples].reshape(n, count, -1)
 
     def sd(self) -> Tensor:
-        """Standard deviation per lead `[lead]` in mV, for a lead of `TYPICAL_RMS_MV`; floored at `MIN_SD_MV`."""
+        """Return the sd per lead `[lead]` in mV, for a lead of `TYPICAL_RMS_MV`; floored at `MIN_SD_MV`."""
         return self.log_sd.exp().clamp(min=MIN_SD_MV)
 
     def sd_for(self, x: Tensor) -> Tensor:
-        """Standard deviation `[batch, lead, 1]` in mV for recordings `[batch, lead, time]`, in proportion to each lead's rms.
+        """Return the sd `[batch, lead, 1]` in mV for recordings `[batch, lead, time]`, in proportion to each lead's rms.
 
         A lead of small voltage (III, aVL) then counts as much as one of large voltage: what is explained is a share of its variance.
         """

@@ -9,7 +9,7 @@ from lsemvae.ecg.errors import LeadError
 
 
 def conv_block(c_in: int, c_out: int, kernel: int, stride: int) -> nn.Sequential:
-    """Conv1d (no bias) + BatchNorm1d + ReLU: the one block that folds and quantizes well."""
+    """Return Conv1d (no bias) + BatchNorm1d + ReLU: the one block that folds and quantizes well."""
     return nn.Sequential(
         nn.Conv1d(c_in, c_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(c_out), nn.ReLU(inplace=True)
     )
@@ -27,7 +27,7 @@ class LeadEncoder(nn.Module):
         self.logvar_bound = logvar_bound
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-variance is bounded smoothly, so that no expert can claim unlimited precision."""
+        """Return mean and log-variance; the latter is bounded smoothly, so that no expert claims unlimited precision."""
         h = self.body(x)
         return self.mean(h), self.logvar_bound * torch.tanh(self.logvar(h) / self.logvar_bound)
 
@@ -43,7 +43,7 @@ class LeadEncoders(nn.Module):
         self.per_lead = nn.ModuleList(LeadEncoder(channels, latent, logvar_bound) for _ in range(n_leads))
 
     def forward(self, x: Tensor, used: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`used` bool `[lead]`: encoders of leads that no recording of the batch has are not run; their output is zero."""
+        """Return means and log-variances; encoders of leads outside `used` bool `[lead]` are not run and give zeros."""
         pairs: list[tuple[Tensor, Tensor] | None] = []
         runs = [True] * len(self.per_lead) if used is None else used.tolist()
         for k, encoder in enumerate(self.per_lead):

@@ -31,14 +31,16 @@ from torch import Tensor, nn
 
 from lsemvae.ecg.leads import LIMB_LEADS, MEASURED_LEADS
 from lsemvae.model.config import LsEmvaeConfig
+from lsemvae.model.losses import in_float32
 from lsemvae.model.paper_config import PaperConfig
-from lsemvae.model.precision import in_float32
 from lsemvae.model.switches import N_POSITIONAL_GROUPS, positional_members
 
 
 @in_float32
 def product_of_experts(mean: Tensor, logvar: Tensor, log_weight: Tensor, *, prior: bool) -> tuple[Tensor, Tensor]:
-    """Product over axis 1 of `[batch, expert, ...]`; `log_weight` `[batch, expert]` scales precisions, -inf leaves out.
+    """Return mean and log-variance of the product of Gaussians over axis 1 of `[batch, expert, ...]`.
+
+    `log_weight` `[batch, expert]` scales precisions; -inf leaves an expert out.
 
     With `prior` the standard normal is one more expert. A set with no expert at all is the standard normal either way.
     """
@@ -55,7 +57,7 @@ def product_of_experts(mean: Tensor, logvar: Tensor, log_weight: Tensor, *, prio
 
 @in_float32
 def match_moments(mean: Tensor, logvar: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of the mixture over axis 1 of `[batch, group, ...]`.
+    """Return mean and log-variance of the mixture over axis 1 of `[batch, group, ...]`.
 
     `weight` is `[batch, group]`, or `[batch, group, channel]` with weights of its own for each channel; it sums to one over
     the groups.
@@ -69,7 +71,7 @@ def match_moments(mean: Tensor, logvar: Tensor, weight: Tensor) -> tuple[Tensor,
 
 @in_float32
 def average_parameters(mean: Tensor, logvar: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted averages of means and of log-variances over axis 1, as the reference does; `weight` as in `match_moments`."""
+    """Return weighted averages of means and log-variances over axis 1, as the reference; `weight` as in `match_moments`."""
     w = weight.view(*weight.shape, *(1,) * (mean.dim() - weight.dim()))
     return (w * mean).sum(1), (w * logvar).sum(1)
 
@@ -95,8 +97,14 @@ class HierarchicalFusion(nn.Module):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__()
+        # Groups hold leads by name, whatever order the leads are in.
+        groups: dict[str, list[tuple[str, ...]]] = {
+            "hime": [leads for _, leads in config.groups],
+            "poe": [config.leads],
+            "moe": [(lead,) for lead in config.leads],
+        }
         for name, value in (
-            ("groups", _members(config)),
+            ("groups", torch.stack([_named(config, leads) for leads in groups[config.hierarchy]])),
             ("limb", _named(config, LIMB_LEADS)),
             ("measured", _named(config, MEASURED_LEADS)),
             ("derived", _named(config, LIMB_LEADS) & ~_named(config, MEASURED_LEADS)),
@@ -108,38 +116,32 @@ class HierarchicalFusion(nn.Module):
         self.positional = config.positional_groups
         self.tempered = config.hierarchy != "moe"
         self.measured_only = config.limb_experts == "measured"
-        self.group_logits = self._group_logits(config)
-
-    def _group_logits(self, config: FusionConfig) -> nn.Parameter | None:
-        """Mixture weights `[group, channel]` before the softmax. They start so that each group leads in a share of the channels.
-
-        Where groups see different things, the spread between their means is noise in the mixture: a channel that one group owns has
-        none. A mixture that is sampled has one weight a group, `[group, 1]`, and starts uniform.
-        """
-        if config.group_weights != "learned" or config.hierarchy == "poe":
-            return None
+        # Mixture weights before the softmax, `[group, channel]`. They start so that each group leads in a share of the
+        # channels: where groups see different things, the spread between their means is noise in the mixture, and a
+        # channel that one group owns has none. A mixture that is sampled has one weight a group and starts uniform.
+        self.group_logits: nn.Parameter | None = None
         n = N_POSITIONAL_GROUPS if self.positional else len(self.groups)
-        if config.mixture == "stratified":
-            return nn.Parameter(torch.zeros(n, 1))
-        owner = torch.arange(config.latent) % n
-        return nn.Parameter(2.0 * nn.functional.one_hot(owner, n).T.float())
+        if config.group_weights == "learned" and config.hierarchy != "poe":
+            owner = torch.arange(config.latent) % n
+            owned = 2.0 * nn.functional.one_hot(owner, n).T.float()
+            self.group_logits = nn.Parameter(torch.zeros(n, 1) if config.mixture == "stratified" else owned)
 
     def experts(self, present: Tensor) -> Tensor:
-        """Which leads `[batch, lead]` are experts: the present ones, less the derived limb leads where only measured ones count."""
+        """Return which leads `[batch, lead]` are experts: the present ones, less derived limb leads if only measured count."""
         if not self.measured_only:
             return present
         both = (present & self.measured).sum(1, keepdim=True) == len(MEASURED_LEADS)
         return present & ~(both & self.derived)
 
     def expert_log_weight(self, present: Tensor) -> Tensor:
-        """Log precision weight `[batch, lead]`: 0, or log(rank / n) for n > rank limb leads, or -inf where absent."""
+        """Return log precision weights `[batch, lead]`: 0, log(rank / n) for n > rank limb leads, -inf where absent."""
         n_limb = (present & self.limb).sum(1, keepdim=True).clamp(min=1)
         limb_weight = torch.log((self.limb_rank / n_limb).clamp(max=1.0))
         weight = torch.where(self.limb & self.tempered, limb_weight, torch.zeros_like(limb_weight))
         return weight.masked_fill(~present, float("-inf"))
 
     def components(self, mean: Tensor, logvar: Tensor, present: Tensor) -> Mixture:
-        """One Gaussian a group and the weights, from `[batch, lead, ...]` and presence `[batch, lead]`."""
+        """Return one Gaussian a group and the weights, from `[batch, lead, ...]` and presence `[batch, lead]`."""
         experts = self.experts(present)
         if self.positional:
             return self._positional_components(mean, logvar, experts)
@@ -154,7 +156,7 @@ class HierarchicalFusion(nn.Module):
         return Mixture(torch.stack(means, 1), torch.stack(logvars, 1), self._weight(has_lead))
 
     def _positional_components(self, mean: Tensor, logvar: Tensor, experts: Tensor) -> Mixture:
-        """The groups that the reference would cut from these experts; the standard normal is the last of them."""
+        """Return the groups that the reference would cut from these experts; the standard normal is the last of them."""
         member, exists = positional_members(experts, prior=self.prior)
         used = self.expert_log_weight(experts & member[..., :-1].any(1))
         log_weight = torch.cat([used, torch.zeros_like(used[:, :1])], 1)
@@ -169,38 +171,23 @@ class HierarchicalFusion(nn.Module):
         )
 
     def combine(self, mixture: Mixture) -> tuple[Tensor, Tensor]:
-        """One Gaussian `[batch, ...]` for the mixture: its moments, or the reference's average of parameters."""
+        """Return one Gaussian `[batch, ...]` for the mixture: its moments, or the reference's average of parameters."""
         return (average_parameters if self.mixture == "parameter_average" else match_moments)(*mixture)
 
     def forward(self, mean: Tensor, logvar: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """`[batch, lead, ...]` and presence `[batch, lead]` -> fused mean and log-variance `[batch, ...]`."""
+        """Return fused mean and log-variance `[batch, ...]` of `[batch, lead, ...]` under presence `[batch, lead]`."""
         return self.combine(self.components(mean, logvar, present))
 
     def _weight(self, has_lead: Tensor) -> Tensor:
-        weight = self._group_weight(has_lead)
+        # Uniform over the groups that have a lead; with none at all every group is the prior, so uniform is right.
+        weight = torch.where(has_lead.any(1, keepdim=True), has_lead.float(), torch.ones_like(has_lead.float()))
+        weight = weight / weight.sum(1, keepdim=True)
         if self.group_logits is None:
             return weight
         masked = self.group_logits.masked_fill(weight.eq(0).unsqueeze(-1), float("-inf"))
         learned = masked.softmax(1)
         return learned.squeeze(-1) if self.mixture == "stratified" else learned
 
-    @staticmethod
-    def _group_weight(has_lead: Tensor) -> Tensor:
-        """Uniform over the groups that have a lead; with none at all every group is the prior, so uniform is right."""
-        weight = has_lead.float()
-        weight = torch.where(has_lead.any(1, keepdim=True), weight, torch.ones_like(weight))
-        return weight / weight.sum(1, keepdim=True)
-
 
 def _named(config: FusionConfig, leads: tuple[str, ...]) -> Tensor:
     return torch.tensor([lead in leads for lead in config.leads])
-
-
-def _members(config: FusionConfig) -> Tensor:
-    """Which lead is in which group, bool `[group, lead]`: by name, whatever order the leads are in."""
-    groups: dict[str, list[tuple[str, ...]]] = {
-        "hime": [leads for _, leads in config.groups],
-        "poe": [config.leads],
-        "moe": [(lead,) for lead in config.leads],
-    }
-    return torch.stack([_named(config, leads) for leads in groups[config.hierarchy]])

@@ -23,7 +23,7 @@ class SummaryPosterior(nn.Module):
         self.bound = logvar_bound
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Two linear layers with ranges of their own: they quantize apart. The clamp is exact inside the bound."""
+        """Return mean and log-variance: two linear layers, since they quantize apart. The clamp is exact inside the bound."""
         return self.mean(h), self.logvar(h).clamp(-self.bound, self.bound)
 
 
@@ -35,7 +35,7 @@ class ReadOut(nn.Module):
         self.logits = nn.Linear(summary, n_labels)
 
     def forward(self, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-        """The uncertainty is the average log standard deviation of the summary posterior."""
+        """Return logits and uncertainty: the average log standard deviation of the summary posterior."""
         return self.logits(mean), 0.5 * logvar.mean(-1, keepdim=True)
 
 
@@ -65,11 +65,11 @@ class MeasureHead(nn.Module):
         self.sd.copy_(torch.where(square > 0, square.sqrt(), torch.ones_like(square)))
 
     def loss(self, summary_mean: Tensor, measured: Tensor) -> Tensor:
-        """Masked Huber loss in standard deviations; `measured` `[batch, measure]` in its own units with NaN."""
+        """Return the masked Huber loss in standard deviations; `measured` `[batch, measure]` in its own units with NaN."""
         return masked_huber(self.linear(summary_mean), (measured - self.mean) / self.sd)
 
     def forward(self, summary_mean: Tensor) -> Tensor:
-        """Values `[batch, measure]` in their own units."""
+        """Return values `[batch, measure]` in their own units."""
         return self.linear(summary_mean) * self.sd + self.mean
 
 
@@ -85,6 +85,6 @@ class ScreenHead(nn.Module):
         self.read_out = ReadOut(summary, n_labels)
 
     def posterior(self, fused: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and maximum over time feed the summary posterior."""
+        """Return the summary posterior; mean and maximum over time feed it."""
         h = self.trunk(fused)
         return self.summary(self.dropout(torch.cat([h.mean(-1), h.amax(-1)], -1)))

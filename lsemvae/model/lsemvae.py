@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from lsemvae.model.heads import MeasureHead, ScreenHead
 from lsemvae.model.losses import gaussian_kl, gaussian_nll, lead_nll, masked_bce, standard_normal_kl
 from lsemvae.model.switches import crossed, zscore
 
-N_SAMPLES = 2500
+N_SAMPLES: Final = 2500
 
 
 class Posterior(NamedTuple):
@@ -38,16 +38,24 @@ class Screen(NamedTuple):
 
 
 def sample(mean: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Reparametrized sample. Noise is drawn where the generator lives, so that a seed means the same on every device."""
+    """Draw from a Gaussian, with a gradient; noise is drawn where the generator lives: a seed means the same everywhere."""
     device = mean.device if generator is None else generator.device
     noise = torch.randn(mean.shape, generator=generator, device=device).to(mean.device)
     return mean + noise * (0.5 * logvar).exp()
 
 
-def unimodal_mean(mean: Tensor, logvar: Tensor, experts: Tensor) -> tuple[Tensor, Tensor]:
-    """Arithmetic mean over the experts `[batch, lead]` of means and of log-variances `[batch, lead, ...]`: what the reference's KL sees."""
-    weight = (experts / experts.sum(1, keepdim=True).clamp(min=1)).view(*experts.shape, *(1,) * (mean.dim() - 2))
-    return (weight * mean).sum(1), (weight * logvar).sum(1)
+def posterior_kl(q: Posterior, experts: Tensor, *, of_unsampled_mean: bool) -> Tensor:
+    """Return the KL of the posterior that is sampled from the standard normal, in nats `[batch]`.
+
+    With `of_unsampled_mean` (a defect of the reference) it is that of the mean, over the experts `[batch, lead]`, of the
+    leads' means and log-variances, which nobody samples.
+    """
+    mean, logvar = q.mean, q.logvar
+    if of_unsampled_mean:
+        share = experts / experts.sum(1, keepdim=True).clamp(min=1)
+        share = share.view(*experts.shape, *(1,) * (q.lead_mean.dim() - 2))
+        mean, logvar = (share * q.lead_mean).sum(1), (share * q.lead_logvar).sum(1)
+    return standard_normal_kl(mean, logvar).flatten(1).sum(1)
 
 
 class LsEmvae(nn.Module):
@@ -69,11 +77,11 @@ class LsEmvae(nn.Module):
         self.measure = MeasureHead(config.summary, len(config.measures)) if config.measures else None
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What encoders see and the decoder draws: millivolts, or z-scores where that switch is on."""
+        """Return what encoders see and the decoder draws: millivolts, or z-scores where that switch is on."""
         return zscore(x) if self.config.per_lead_zscore else x
 
     def encode(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log-variances `[batch, lead, latent, steps]` of the leads that are experts in some recording; else zero."""
+        """Return means and log-variances `[batch, lead, latent, steps]`; leads that are no expert in any recording are zero."""
         return self.encoders(self.prepared(x), self.fusion.experts(present).any(0))
 
     def posterior(self, x: Tensor, present: Tensor) -> Posterior:
@@ -85,56 +93,47 @@ class LsEmvae(nn.Module):
         return Posterior(*leads, *self.fusion(*leads, present))
 
     def elbo_terms(
-        self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None
+        self,
+        x: Tensor,
+        present: Tensor,
+        target: Tensor,
+        g: torch.Generator | None = None,
+        *,
+        q: Posterior | None = None,
     ) -> dict[str, Tensor]:
-        """Terms per sample: negative log-likelihood of `target` leads seen through `present` leads, KL, alignment.
+        """Return terms per sample: the nats of `target` leads seen through `present` leads, KL, alignment.
 
-        The KL is that of the posterior that is sampled. `alignment` is KL(fused || lead), averaged over present leads:
-        each lead alone should already cover what all leads say (Hwang 2021, MVTCAE).
+        `q` is the posterior under `present`, where it is known already. The KL is that of the posterior that is sampled.
+        `alignment` is KL(fused || lead), averaged over present leads: each lead alone should already cover what all leads say
+        (Hwang 2021, MVTCAE).
         """
-        return self._bound(self.prepared(x), self.posterior(x, present), present, target, g)
-
-    def _bound(
-        self, x: Tensor, q: Posterior, present: Tensor, target: Tensor, g: torch.Generator | None
-    ) -> dict[str, Tensor]:
+        q = self.posterior(x, present) if q is None else q
+        x = self.prepared(x)
+        experts = self.fusion.experts(present)
+        sd = self.decoder.sd_for(x) if self.config.noise == "relative" else self.decoder.sd().view(1, -1, 1)
         if self.config.mixture == "stratified":
-            nll, kl = self._stratified(x, q, present, target, g)
+            # One sample of each group, weighted, and `sum_g w_g KL(q_g || p)` (Shi 2019).
+            mean, logvar, weight = self.fusion.components(q.lead_mean, q.lead_logvar, present)
+            each_nll = torch.zeros_like(x[..., 0])
+            for k in weight.detach().gt(0).any(0).nonzero()[:, 0].tolist():
+                drawn = self._draw(sample(mean[:, k], logvar[:, k], g))
+                each_nll = each_nll + weight[:, k : k + 1] * lead_nll(x, drawn, sd)
+            nll, kl = each_nll[target].mean(), (weight * standard_normal_kl(mean, logvar).flatten(2).sum(2)).sum(1)
         else:
-            nll = gaussian_nll(x, self._draw(sample(q.mean, q.logvar, g)), self._sd(x), target)
-            kl = self._divergence(q, present)
+            nll = gaussian_nll(x, self._draw(sample(q.mean, q.logvar, g)), sd, target)
+            kl = posterior_kl(q, experts, of_unsampled_mean=self.config.kl_of_unsampled_mean)
         n_observed = target.sum(1).float().mean() * x.shape[-1]
         each = gaussian_kl(q.mean.unsqueeze(1), q.logvar.unsqueeze(1), q.lead_mean, q.lead_logvar)
-        alignment = each.flatten(2).mean(2)[self.fusion.experts(present)].mean()
+        alignment = each.flatten(2).mean(2)[experts].mean()
         return {"nll": nll, "kl": kl.mean() / n_observed, "alignment": alignment}
 
     def _draw(self, z: Tensor) -> Tensor:
         return self.decoder(z, torch.arange(len(self.config.leads), device=z.device))
 
-    def _sd(self, x: Tensor) -> Tensor:
-        return self.decoder.sd_for(x) if self.config.noise == "relative" else self.decoder.sd().view(1, -1, 1)
-
-    def _divergence(self, q: Posterior, present: Tensor) -> Tensor:
-        """KL in nats `[batch]`: of the posterior that is sampled, or of the mean of the leads' parameters (a switch)."""
-        mean, logvar = q.mean, q.logvar
-        if self.config.kl_of_unsampled_mean:
-            mean, logvar = unimodal_mean(q.lead_mean, q.lead_logvar, self.fusion.experts(present))
-        return standard_normal_kl(mean, logvar).flatten(1).sum(1)
-
-    def _stratified(
-        self, x: Tensor, q: Posterior, present: Tensor, target: Tensor, g: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood with one sample of each group, weighted, and `sum_g w_g KL(q_g || p)` in nats `[batch]` (Shi 2019)."""
-        mean, logvar, weight = self.fusion.components(q.lead_mean, q.lead_logvar, present)
-        sd, nll = self._sd(x), torch.zeros_like(x[..., 0])
-        for k in weight.detach().gt(0).any(0).nonzero()[:, 0].tolist():
-            drawn = self._draw(sample(mean[:, k], logvar[:, k], g))
-            nll = nll + weight[:, k : k + 1] * lead_nll(x, drawn, sd)
-        return nll[target].mean(), (weight * standard_normal_kl(mean, logvar).flatten(2).sum(2)).sum(1)
-
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """The pre-training objective `loss` and its terms; `progress` 0 to 1 is the share of steps done.
+        """Return the pre-training objective `loss` and its terms; `progress` 0 to 1 is the share of steps done.
 
         Where `latent_matching` weighs it and the leads seen are not all, the posterior of all leads (which gets no gradient from it) is
         to be covered by that of the subset: KL(all || subset) per latent element.
@@ -142,7 +141,7 @@ class LsEmvae(nn.Module):
         matched = bool(self.config.latent_matching) and not torch.equal(present, target)
         leads = self.encode(x, present | target if matched else present)
         q = self.fuse(leads, present)
-        terms = self._bound(self.prepared(x), q, present, target, g)
+        terms = self.elbo_terms(x, present, target, g, q=q)
         rise = min(1.0, progress / self.config.anneal) if self.config.anneal else 1.0
         penalty = self.config.beta * terms["kl"] + self.config.alignment * terms["alignment"]
         if matched:
@@ -153,7 +152,7 @@ class LsEmvae(nn.Module):
         return {"loss": terms["nll"] + rise * penalty, **terms}
 
     def finetune_parameters(self) -> Iterator[nn.Parameter]:
-        """Everything but the decoder, which labels say nothing about."""
+        """Return all parameters but the decoder's, which labels say nothing about."""
         return (p for name, p in self.named_parameters() if not name.startswith("decoder."))
 
     def finetune_terms(
@@ -166,7 +165,7 @@ class LsEmvae(nn.Module):
         g: torch.Generator | None = None,
         measured: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The fine-tuning objective `loss` and its terms, read through the leads `seen` out of those `present`.
+        """Return the fine-tuning objective `loss` and its terms, read through the leads `seen` out of those `present`.
 
         Where they differ, the summary posterior of `seen` is pulled to that of all leads (which gets no gradient from it).
         """
@@ -188,23 +187,23 @@ class LsEmvae(nn.Module):
         return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
     def screen(self, x: Tensor, present: Tensor, g: torch.Generator | None = None) -> Screen:
-        """Logits and uncertainty from what the present leads show."""
+        """Return logits, uncertainty and summary posterior from what the present leads show."""
         return self.read(self.posterior(*self._wired(x, present)), g)
 
     def _wired(self, *by_lead: Tensor) -> tuple[Tensor, ...]:
-        """Tensors `[batch, lead, ...]` as the classifier's encoders get them: as they are, or with aVL and aVF crossed (a switch)."""
+        """Return `[batch, lead, ...]` as the classifier's encoders get them: with aVL and aVF crossed where that switch is on."""
         if not self.config.crossed_avl_avf:
             return by_lead
         order = crossed(self.config.leads)
         return tuple(tensor[:, order] for tensor in by_lead)
 
     def read(self, q: Posterior, g: torch.Generator | None = None) -> Screen:
-        """The head on a posterior; in training the summary is sampled, in evaluation its mean is read."""
+        """Run the head on a posterior; in training the summary is sampled, in evaluation its mean is read."""
         mean, logvar = self.head.posterior(q.mean)
         used = sample(mean, logvar, g) if self.training else mean
         logits, uncertainty = self.head.read_out(used, logvar)
         return Screen(logits, uncertainty, mean, logvar)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """Logits `[batch, label]`."""
+        """Return logits `[batch, label]`."""
         return self.screen(x, present).logits

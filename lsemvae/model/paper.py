@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,12 @@ from torch.nn import functional
 
 from lsemvae.ecg.errors import LeadError, LengthError
 from lsemvae.model.fusion import HierarchicalFusion
-from lsemvae.model.losses import masked_bce, standard_normal_kl
-from lsemvae.model.lsemvae import Posterior, sample, unimodal_mean
+from lsemvae.model.losses import in_float32, masked_bce
+from lsemvae.model.lsemvae import Posterior, posterior_kl, sample
 from lsemvae.model.paper_config import PaperConfig
-from lsemvae.model.precision import in_float32
 from lsemvae.model.switches import crossed, zscore
 
-BOXCAR = 10  # samples at 500 Hz: a moving average over one period of 50 Hz, run forward and backward
+BOXCAR: Final = 10  # samples at 500 Hz: a moving average over one period of 50 Hz, run forward and backward
 
 
 class PaperEncoder(nn.Module):
@@ -43,7 +43,7 @@ class PaperEncoder(nn.Module):
         self.bound = config.logvar_bound
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The first half of the outputs is the mean."""
+        """Return mean and log-variance; the first half of the outputs is the mean."""
         for conv in self.body:
             x = torch.relu(conv(x))
         mean, logvar = self.heads(x.flatten(1)).chunk(2, 1)
@@ -58,7 +58,7 @@ class PaperEncoders(nn.Module):
         self.per_lead = nn.ModuleList(PaperEncoder(config) for _ in config.leads)
 
     def forward(self, x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoders of leads outside `used` bool `[lead]` are not run; their output is zero."""
+        """Return means and log-variances; encoders of leads outside `used` bool `[lead]` are not run and give zeros."""
         runs = used.tolist()
         if not any(runs):
             raise LeadError("found a batch in which no recording has a lead, expected at least one")
@@ -101,9 +101,9 @@ class PaperDecoder(nn.Module):
 
 
 def from_250_hz(x: Tensor) -> Tensor:
-    """A store's `[batch, lead, 2500]` mV at 250 Hz as the paper's `[batch, lead, 5000]` at 500 Hz. This is a departure.
+    """Return a store's `[batch, lead, 2500]` mV at 250 Hz as `[batch, lead, 5000]` at 500 Hz: not as published.
 
-        The paper records at 500 Hz, high-passes at 0.5 Hz and smooths. Here the store's own front-end (0.5-40 Hz) has been at work; between
+    The paper records at 500 Hz, high-passes at 0.5 Hz and smooths. Here the store's own front-end (0.5-40 Hz) has been at work; between
     its samples the line is drawn straight, and the paper's smoothing follows: a moving average of 10 samples, forward and backward.
     On 24 training recordings of the development folder, leads made in the two ways correlate at 0.99 in the median and at 0.84 at the
     5th percentile.
@@ -113,7 +113,7 @@ def from_250_hz(x: Tensor) -> Tensor:
 
 
 def smoothed(x: Tensor) -> Tensor:
-    """A moving average over 10 samples forward and backward: a triangle of 19 weights; the edge is held."""
+    """Apply a moving average over 10 samples forward and backward: a triangle of 19 weights; the edge is held."""
     box = torch.ones(BOXCAR, dtype=x.dtype, device=x.device) / BOXCAR
     triangle = functional.conv1d(box.view(1, 1, -1), box.view(1, 1, -1), padding=BOXCAR - 1)
     padded = functional.pad(x, (BOXCAR - 1, BOXCAR - 1), mode="replicate")
@@ -122,7 +122,7 @@ def smoothed(x: Tensor) -> Tensor:
 
 @in_float32
 def squared_error(x: Tensor, drawn: Tensor) -> Tensor:
-    """Sum over time of squared errors: `[batch, lead]`."""
+    """Sum squared errors over time: `[batch, lead]`."""
     return (x - drawn).square().sum(-1)
 
 
@@ -147,7 +147,7 @@ class LsEmvaePaper(nn.Module):
         self.columns = [config.leads.index(lead) for lead in config.probe_leads]
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What encoders see and the decoder draws: `[batch, lead, n_samples]`, z-scored per lead unless that switch is off."""
+        """Return what encoders see and the decoder draws: `[batch, lead, n_samples]`, z-scored unless that switch is off."""
         if 2 * x.shape[-1] == self.config.n_samples:
             x = from_250_hz(x)
         if x.shape[-1] != self.config.n_samples:
@@ -156,35 +156,29 @@ class LsEmvaePaper(nn.Module):
         return zscore(x) if self.config.per_lead_zscore else x
 
     def posterior(self, x: Tensor, present: Tensor) -> Posterior:
-        """Posteriors of the leads and their fusion, from a prepared `x`."""
+        """Return the posteriors of the leads and their fusion, from a prepared `x`."""
         leads = self.encoders(x, self.fusion.experts(present).any(0))
         return Posterior(*leads, *self.fusion(*leads, present))
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """The objective `loss` and its terms; `progress` 0 to 1 is the share of steps done."""
+        """Return the objective `loss` and its terms; `progress` 0 to 1 is the share of steps done."""
         config, x = self.config, self.prepared(x)
         q = self.posterior(x, present)
         error = squared_error(x, self.decoder(sample(q.mean, q.logvar, g)))
         experts = self.fusion.experts(present)
         terms = {
             "reconstruction": config.reconstruction * (error * target).sum() / len(x),
-            "kl": self._divergence(q, experts),
+            "kl": posterior_kl(q, experts, of_unsampled_mean=config.kl_of_unsampled_mean).mean(),
             "alignment": distance_from_mean(q.lead_mean, experts),
         }
         rise = min(1.0, progress / config.anneal) if config.anneal else 1.0
         loss = terms["reconstruction"] + rise * config.beta * terms["kl"] + config.alignment * terms["alignment"]
         return {"loss": loss, **terms}
 
-    def _divergence(self, q: Posterior, experts: Tensor) -> Tensor:
-        mean, logvar = q.mean, q.logvar
-        if self.config.kl_of_unsampled_mean:
-            mean, logvar = unimodal_mean(q.lead_mean, q.lead_logvar, experts)
-        return standard_normal_kl(mean, logvar).sum(1).mean()
-
     def finetune_parameters(self) -> Iterator[nn.Parameter]:
-        """The probe: encoders stay as pre-training left them."""
+        """Return the probe's parameters: encoders stay as pre-training left them."""
         return self.probe.parameters()
 
     def finetune_terms(
@@ -197,12 +191,12 @@ class LsEmvaePaper(nn.Module):
         g: torch.Generator | None = None,
         measured: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the probe on the means of the leads `seen`. The paper's model learns no measures."""
+        """Return the cross-entropy of the probe on the means of the leads `seen`; the paper's model learns no measures."""
         loss = masked_bce(self(x, seen), labels, pos_weight=weight if self.config.weighted else None)
         return {"loss": loss, "bce": loss}
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """Frozen means of the probe's leads, side by side; zeros for an absent lead."""
+        """Return the frozen means of the probe's leads, side by side; zeros for an absent lead."""
         if self.config.crossed_avl_avf:
             order = crossed(self.config.leads)
             x, present = x[:, order], present[:, order]
@@ -215,13 +209,13 @@ class LsEmvaePaper(nn.Module):
         return mean.masked_fill(~read.unsqueeze(-1), 0.0)[:, self.columns].flatten(1)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """Logits `[batch, label]`."""
+        """Return logits `[batch, label]`."""
         return self.probe(self.features(x, present))
 
 
 @in_float32
 def distance_from_mean(mean: Tensor, experts: Tensor) -> Tensor:
-    """Mean over experts and latent numbers of (mu_lead - mean mu)^2, for `[batch, lead, latent]`; the average over recordings."""
+    """Return the mean over experts and latent numbers of (mu_lead - mean mu)^2, averaged over recordings."""
     weight = (experts / experts.sum(1, keepdim=True).clamp(min=1)).unsqueeze(-1)
     centre = (weight * mean).sum(1, keepdim=True)
     return (weight * (mean - centre).square()).sum(1).mean()

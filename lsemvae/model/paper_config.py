@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from lsemvae.data.labels import LABELS
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.config import FUSION_CHOICES, check_choices, check_groups
 
-PAPER_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+# Four groups of three, by name: the reference cuts them by position, which fails with six leads.
+PAPER_GROUPS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("standard", ("I", "II", "III")),
     ("augmented", ("aVR", "aVL", "aVF")),
     ("right_precordial", ("V1", "V2", "V3")),
     ("left_precordial", ("V4", "V5", "V6")),
 )
-"""Four groups of three, by name: the reference cuts them by position, which fails with six leads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, overload
+from typing import Final, Literal, overload
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig
 from lsemvae.model.paper_config import PaperConfig
 
-PRESETS = ("base", "paper")
-SMALL = 0.5
-"""Size of the evidence table: a quarter of the weights, so that two cores can train many rows."""
-_STEP = 2  # widths stay even
-_MAX_SIZE = 8.0
-_NEVER_CLIPS = 1e9
+PRESETS: Final = ("base", "paper")
+# Size of the evidence table: a quarter of the weights, so that two cores can train many rows.
+SMALL: Final = 0.5
+_STEP: Final = 2  # widths stay even
+_MAX_SIZE: Final = 8.0
+_NEVER_CLIPS: Final = 1e9
 
-PAPER_PRETRAIN = TrainConfig(
-    epochs=100, batch=128, lr=5e-4, weight_decay=1e-5, warmup=0.0, clip_norm=1.0, ema=0.0,
-    subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adamw",
-)  # fmt: skip
-"""Pre-training as published: constant rate, all twelve leads, recordings as they are, last weights kept."""
-PAPER_PROBE = TrainConfig(
-    epochs=50, batch=32, lr=1e-4, weight_decay=0.0, warmup=0.0, clip_norm=_NEVER_CLIPS, ema=0.0,
-    subsets="all_leads", augment=False, schedule="constant", optimizer="fused_adam",
-)  # fmt: skip
-"""The probe as published. Its loss is one sigmoid a label; for one label that is the published softmax over two classes."""
+# Pre-training as published: constant rate, all twelve leads, recordings as they are, last weights kept.
+PAPER_PRETRAIN: Final = TrainConfig(
+    epochs=100,
+    batch=128,
+    lr=5e-4,
+    weight_decay=1e-5,
+    warmup=0.0,
+    clip_norm=1.0,
+    ema=0.0,
+    subsets="all_leads",
+    augment=False,
+    schedule="constant",
+    optimizer="fused_adamw",
+)
+# The probe as published. Its loss is one sigmoid a label; for one label that is the published softmax over two classes.
+PAPER_PROBE: Final = TrainConfig(
+    epochs=50,
+    batch=32,
+    lr=1e-4,
+    weight_decay=0.0,
+    warmup=0.0,
+    clip_norm=_NEVER_CLIPS,
+    ema=0.0,
+    subsets="all_leads",
+    augment=False,
+    schedule="constant",
+    optimizer="fused_adam",
+)
 
 
 @overload
@@ -50,7 +68,7 @@ def preset(
 def preset(
     name: str, *, labels: tuple[str, ...], measures: tuple[str, ...] = (), size: float = 1.0
 ) -> LsEmvaeConfig | PaperConfig:
-    """`base` or `paper`, with all widths scaled by `size` (0.5: small).
+    """Return the configuration `base` or `paper`, with all widths scaled by `size` (0.5: small).
 
     `base`: channels, latent and trunk; the summary posterior keeps its 32 dimensions, which students are distilled to. `paper`:
     convolution channels and latent; it has labels only, `measures` are for `base`.
@@ -68,7 +86,7 @@ def preset(
 
 
 def scaled(width: int, size: float) -> int:
-    """A width times `size`, to the nearest even number, 2 at least."""
+    """Return a width times `size`, to the nearest even number, 2 at least."""
     return max(_STEP, _STEP * math.floor(width * size / _STEP + 0.5))
 
 

@@ -6,6 +6,8 @@ separate encoders lose: the angle between them, which is the QRS axis.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,9 @@ from lsemvae.model.config import StudentConfig
 from lsemvae.model.encoder import conv_block
 from lsemvae.model.heads import MeasureHead, ReadOut, SummaryPosterior
 
-RESIDUAL_KERNEL = 3
-PEAK_PARTS = 4
-"""Parts of a recording whose maxima are averaged: 2.5 s of a 10 s recording, two beats or more."""
+RESIDUAL_KERNEL: Final = 3
+# Parts of a recording whose maxima are averaged: 2.5 s of a 10 s recording, two beats or more.
+PEAK_PARTS: Final = 4
 
 
 class Residual(nn.Module):
@@ -31,7 +33,7 @@ class Residual(nn.Module):
         self.second = nn.Sequential(nn.Conv1d(channels, channels, k, 1, k // 2, bias=False), nn.BatchNorm1d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[batch, channel, time]`, shape unchanged."""
+        """Return `[batch, channel, time]`, shape unchanged."""
         return torch.relu(x + self.second(self.first(x)))
 
 
@@ -40,17 +42,25 @@ class StudentEncoder(nn.Module):
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
-        self.body = nn.Sequential(*(_stage(config, k) for k in range(len(config.channels))))
+        # Each stage is a strided convolution and, where the configuration asks for them, residual blocks behind it.
+        widths = (len(config.leads), *config.channels)
+        stages: list[nn.Sequential] = []
+        for k, (kernel, stride) in enumerate(zip(config.kernels, config.strides, strict=True)):
+            first = conv_block(widths[k], widths[k + 1], kernel, stride)
+            repeats = config.repeats[k] if config.repeats else 0
+            blocks = (Residual(widths[k + 1]) for _ in range(repeats))
+            stages.append(nn.Sequential(first, *blocks) if repeats else first)
+        self.body = nn.Sequential(*stages)
         self.pool = config.pool
         features = config.channels[-1] * (2 if config.pool == "mean_max" else 1)
         self.summary = SummaryPosterior(features, config.summary, config.logvar_bound)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooling over time, then the two linear layers of the summary posterior."""
+        """Return summary mean and log-variance: convolutions, pooling over time, two linear layers."""
         return self.summary(self.pooled(self.body(x)))
 
     def pooled(self, h: Tensor) -> Tensor:
-        """`[batch, channel, time]` -> `[batch, feature]`: mean over time, and beside it the peak where asked for.
+        """Return `[batch, feature]` of `[batch, channel, time]`: the mean over time, and beside it the peak where asked for.
 
         The peak is the mean of the maxima of `PEAK_PARTS` parts: pooling and a mean are what INT8 runtimes have (they lack a
         reduction by maximum), and one artefact moves a quarter of it.
@@ -61,21 +71,13 @@ class StudentEncoder(nn.Module):
         return torch.cat([h.mean(-1), nn.functional.max_pool1d(h, window).mean(-1)], -1)
 
     def with_map(self, x: Tensor, stage: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The map after convolution `stage` `[batch, channel, time]`, and what `forward` returns."""
+        """Return the map after convolution `stage` `[batch, channel, time]`, and what `forward` returns."""
         seen = self.body[: stage + 1](x)
         return seen, *self.summary(self.pooled(self.body[stage + 1 :](seen)))
 
 
-def _stage(config: StudentConfig, k: int) -> nn.Sequential:
-    """One strided convolution and, where the configuration asks for them, residual blocks behind it."""
-    widths = (len(config.leads), *config.channels)
-    first = conv_block(widths[k], widths[k + 1], config.kernels[k], config.strides[k])
-    repeats = config.repeats[k] if config.repeats else 0
-    return nn.Sequential(first, *(Residual(widths[k + 1]) for _ in range(repeats))) if repeats else first
-
-
 class StudentNet(nn.Module):
-    """The distilled screen."""
+    """The distilled screen: encoder, read-out, and what only training needs."""
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
@@ -87,6 +89,6 @@ class StudentNet(nn.Module):
         self.hint = nn.Conv1d(config.channels[config.hint_stage], config.hint, 1) if config.hint else None
 
     def forward(self, ecg: Tensor) -> tuple[Tensor, Tensor]:
-        """`ecg` `[batch, 2, 2500]` mV (I, II) -> logits `[batch, label]`, uncertainty `[batch, 1]`."""
+        """Return logits `[batch, label]` and uncertainty `[batch, 1]` of `ecg` `[batch, 2, 2500]` in mV (leads I, II)."""
         mean, logvar = self.encoder(ecg)
         return self.head(mean, logvar)

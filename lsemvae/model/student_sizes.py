@@ -29,15 +29,15 @@ _SIZES: Final[Mapping[str, dict[str, Any]]] = MappingProxyType(
         "xl": {"channels": (32, 56, 88, 120, 152), **_LATE},
     }
 )
+# Names from small to large.
 SIZES: Final = tuple(_SIZES)
-"""Names from small to large."""
 DEFAULT_SIZE: Final = "m"
 
 
 def student_config(
     size: str, labels: tuple[str, ...], measures: tuple[str, ...] = (), summary: int = 32
 ) -> StudentConfig:
-    """The student of a size (`xs`, `s`, `m`, `l`, `xl`) for these labels and measures; `summary` is the teacher's."""
+    """Return the student of a size (`xs`, `s`, `m`, `l`, `xl`) for these labels and measures; `summary` is the teacher's."""
     if size not in _SIZES:
         raise FormatError(
             f"found the student size {size!r}, expected one of {', '.join(SIZES)}",
@@ -48,7 +48,7 @@ def student_config(
 
 @dataclass(frozen=True, slots=True)
 class StudentCost:
-    """What one student costs where it runs.
+    """What one student costs at run time.
 
     Attributes
     ----------

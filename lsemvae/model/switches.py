@@ -19,7 +19,7 @@ All are boolean fields of `LsEmvaeConfig` and `PaperConfig`, but for two: `dropp
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
@@ -33,17 +33,21 @@ if TYPE_CHECKING:
 
     _Config = TypeVar("_Config", bound=LsEmvaeConfig | PaperConfig)
 
-MODEL_SWITCHES = (
-    "lead_blind_decoder", "dropped_prior", "kl_of_unsampled_mean", "per_lead_zscore", "positional_groups",
+MODEL_SWITCHES: Final = (
+    "lead_blind_decoder",
+    "dropped_prior",
+    "kl_of_unsampled_mean",
+    "per_lead_zscore",
+    "positional_groups",
     "crossed_avl_avf",
-)  # fmt: skip
-N_POSITIONAL_GROUPS = 4
-"""The reference cuts the experts into at most this many groups."""
-FLAT_SD = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale
+)
+# The reference cuts the experts into at most this many groups.
+N_POSITIONAL_GROUPS: Final = 4
+FLAT_SD: Final = 1e-5  # in mV, 10 nV: less is rounding of a constant, no signal to scale
 
 
 def with_defects(config: _Config, *names: str) -> _Config:
-    """The configuration with these defects of the reference switched on."""
+    """Return the configuration with these defects of the reference switched on."""
     unknown = [name for name in names if name not in MODEL_SWITCHES]
     if unknown:
         raise FormatError(
@@ -57,14 +61,14 @@ def with_defects(config: _Config, *names: str) -> _Config:
 
 
 def zscore(x: Tensor) -> Tensor:
-    """Each lead of `[batch, lead, time]` to mean 0 and standard deviation 1 (n - 1 in the divisor); a flat lead becomes zero."""
+    """Scale each lead of `[batch, lead, time]` to mean 0 and sd 1 (n - 1 in the divisor); a flat lead becomes zero."""
     centred = x - x.mean(-1, keepdim=True)
     sd = centred.square().sum(-1, keepdim=True).div(x.shape[-1] - 1).sqrt()
     return (centred / sd.clamp(min=FLAT_SD)).masked_fill(sd < FLAT_SD, 0.0)
 
 
 def crossed(leads: tuple[str, ...]) -> list[int]:
-    """Positions of `leads` with aVL and aVF exchanged; unchanged where one of them is missing."""
+    """Return positions of `leads` with aVL and aVF exchanged; unchanged where one of them is missing."""
     order = list(range(len(leads)))
     if "aVL" in leads and "aVF" in leads:
         a, b = leads.index("aVL"), leads.index("aVF")
@@ -73,7 +77,7 @@ def crossed(leads: tuple[str, ...]) -> list[int]:
 
 
 def positional_members(present: Tensor, *, prior: bool) -> tuple[Tensor, Tensor]:
-    """Groups cut by position: which experts are in which group, bool `[batch, 4, lead + 1]`, and which groups exist `[batch, 4]`.
+    """Cut groups by position: return experts of each, bool `[batch, 4, lead + 1]`, and which groups exist `[batch, 4]`.
 
     The experts of a recording are its present leads in order and then, with `prior`, the standard normal (the last column). With M
     experts there are g = min(4, M) groups of M // g; what does not divide is cut off.

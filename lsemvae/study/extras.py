@@ -1,4 +1,4 @@
-"""What the report shows beside the table: reconstruction by lead, the shared latent, and rows of models trained elsewhere.
+"""What the report shows beside the table: reconstruction by lead, the latent space, and the shipped models.
 
 Everything here scores the cross-validated chains of `lsemvae reproduce` on the groups that they have not seen.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,23 +19,24 @@ from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.evaluate.resampling import patient_weights
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.study.sizes import int8_row
-from lsemvae.study.table import TableJob, record_logits, scored_rows
-from lsemvae.train.batches import LEAD_SUBSETS, load_batch, subset_mask
+from lsemvae.study.table import TableJob, record_logits, scored_rows, two_lead_row
+from lsemvae.train.batches import LEAD_SUBSETS, in_batches, subset_mask
 from lsemvae.train.checkpoint import load_lsemvae
 from lsemvae.train.pipeline import FoldPlan
 from lsemvae.train.run import git_revision, write_json
 
-_BATCH = 64
-_N_BOOTSTRAP = 1000
+_N_BOOTSTRAP: Final = 1000
 
 
 @torch.no_grad()
 def reconstruction_r2(model: LsEmvae, store: RecordStore, rows: np.ndarray) -> np.ndarray:
-    """R2 `[record, lead]` of each lead drawn from the mean of the posterior of all leads: 1 - residual / variance about the mean."""
+    """Return R2 `[record, lead]` of each lead, drawn from the mean of the posterior of all leads.
+
+    R2 is 1 - residual / variance about the lead's mean; NaN for a lead without signal.
+    """
     parts = []
     leads = torch.arange(len(LEADS))
-    for k in range(0, len(rows), _BATCH):
-        batch = load_batch(store, rows[k : k + _BATCH])
+    for batch in in_batches(store, rows):
         drawn = model.decoder(model.posterior(batch.x, batch.present).mean, leads)
         residual = (batch.x - drawn).square().sum(-1)
         total = (batch.x - batch.x.mean(-1, keepdim=True)).square().sum(-1)
@@ -44,7 +45,7 @@ def reconstruction_r2(model: LsEmvae, store: RecordStore, rows: np.ndarray) -> n
 
 
 def median_interval(values: np.ndarray, patients: np.ndarray) -> list[float]:
-    """Median over recordings and its 95 % percentile interval over resampled patients."""
+    """Return the median over recordings and its 95 % percentile interval over resampled patients."""
     known = np.isfinite(values)
     counts = patient_weights(patients[known], n=_N_BOOTSTRAP).astype(int)
     draws = [float(np.median(np.repeat(values[known], count))) for count in counts]
@@ -53,7 +54,7 @@ def median_interval(values: np.ndarray, patients: np.ndarray) -> list[float]:
 
 
 def decoder_row(name: str, store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> dict[str, Any]:
-    """The row of decoder.json for the pre-trained models in `root/<group>/pretrain`, each on the group it has not seen."""
+    """Return the row of decoder.json for the models in `root/<group>/pretrain`, each on the group it has not seen."""
     values, patients = [], []
     for plan in plans:
         rows = scored_rows(store, plan)
@@ -69,22 +70,20 @@ def decoder_row(name: str, store: RecordStore, plans: Sequence[FoldPlan], root: 
 
 @torch.no_grad()
 def latent_arrays(store: RecordStore, plan: FoldPlan, root: Path) -> dict[str, np.ndarray]:
-    """uid and the summary means float32 `[record, summary]` under twelve and under six leads, of one group (one model, one space)."""
+    """Return uid and summary means float32 `[record, summary]` under twelve and six leads, from one group's model."""
     model, _ = load_lsemvae(root / plan.name / "finetune")
     rows = scored_rows(store, plan)
     out: dict[str, np.ndarray] = {"uid": store.uid[rows]}
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     for key, name in (("twelve", "12"), ("six", "6")):
-        mask, parts = subset_mask(chosen[name]), []
-        for k in range(0, len(rows), _BATCH):
-            batch = load_batch(store, rows[k : k + _BATCH])
-            parts.append(model.screen(batch.x, batch.present & mask).summary_mean.numpy())
+        mask = subset_mask(chosen[name])
+        parts = [model.screen(batch.x, batch.present & mask).summary_mean.numpy() for batch in in_batches(store, rows)]
         out[key] = np.concatenate(parts).astype(np.float32)
     return out
 
 
 def teacher_row(store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of the cross-validated LS-EMVAE in `root/<group>/finetune`."""
+    """Return rows of the store and logits `[lead_set, record, label]` of the LS-EMVAEs in `root/<group>/finetune`."""
     chosen = {name: leads for name, leads, _ in LEAD_SUBSETS}
     parts = []
     for plan in plans:
@@ -95,18 +94,9 @@ def teacher_row(store: RecordStore, plans: Sequence[FoldPlan], root: Path) -> tu
 
 
 def student_row(store: RecordStore, plans: Sequence[FoldPlan], runs: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of students on I and II, fp32.
-
-    Six limb leads are sums of I and II, so the column of six leads is that of two; twelve and one are NaN: a student has no such input.
-    """
-    rows = np.concatenate([scored_rows(store, plan) for plan in plans])
-    logits = np.concatenate(
-        [student_logits(run, store, scored_rows(store, plan))[0] for run, plan in zip(runs, plans, strict=True)]
-    )
-    out = np.full((len(LEAD_SETS), *logits.shape), np.nan)
-    for name in ("6", "I+II"):
-        out[LEAD_SETS.index(name)] = logits
-    return rows, out
+    """Return rows of the store and logits `[lead_set, record, label]` of float32 students on leads I and II."""
+    parts = [student_logits(run, store, scored_rows(store, plan))[0] for run, plan in zip(runs, plans, strict=True)]
+    return two_lead_row(store, plans, parts)
 
 
 def record_chain(job: TableJob, bundles: Sequence[Path]) -> None:

@@ -1,28 +1,29 @@
-"""Rows of the evidence table, as data: which model, which change, in which group. One budget for all of them."""
+"""Rows of the evidence table, as data: model, change and group of each; one training budget for all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import TrainConfig
 from lsemvae.model.presets import SMALL
 
-PRETRAIN_BUDGET = TrainConfig(epochs=2, batch=16, lr=2e-3)
-FINETUNE_BUDGET = TrainConfig(epochs=5, batch=32, lr=1.5e-3, weight_decay=1e-2)
-"""Fixed before any row was run, so that all of them fit into hours on two cores. Training takes the recordings with twelve leads.
+PRETRAIN_BUDGET: Final = TrainConfig(epochs=2, batch=16, lr=2e-3)
+# Fixed before any row was run, so that all of them fit into hours on two cores. Training takes the recordings with
+# twelve leads.
+#
+# A row without pre-training fine-tunes for the epochs of both, so each row sees every recording equally often. No row
+# has its own learning rate: nothing was tuned for any of them.
+FINETUNE_BUDGET: Final = TrainConfig(epochs=5, batch=32, lr=1.5e-3, weight_decay=1e-2)
 
-A row without pre-training fine-tunes for the epochs of both, so each row sees every recording equally often. No row has its own
-learning rate: nothing was tuned for any of them.
-"""
+# The dial of `base` for the rows of this table: half of all widths. The full size, with its own longer budget, is a
+# group of its own.
+SIZE: Final = SMALL
 
-SIZE = SMALL
-"""The dial of `base` for the rows of this table: half of all widths. The full size, with its own longer budget, is a group of its own."""
-
-PAPER_SIZE = 0.125
-REFERENCE_ROW = "ls_emvae"
+PAPER_SIZE: Final = 0.125
+REFERENCE_ROW: Final = "ls_emvae"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def _ablation(name: str, title: str, **model: Any) -> Row:
     return Row(name, "ablation", title, "lsemvae", model=model)
 
 
-BASELINE_ROWS = (
+BASELINE_ROWS: Final = (
     Row("floor", "baseline", "Logistic regression on hand features, age and sex", "floor"),
     Row("resnet1d", "baseline", "ResNet1d (Wang 2017)", "baseline"),
     Row("xresnet1d", "baseline", "XResNet1d (He 2019; Strodthoff 2021)", "baseline"),
@@ -56,7 +57,7 @@ BASELINE_ROWS = (
     Row("mmvae_plus", "baseline", "MMVAE+ (Palumbo 2023)", "baseline"),
 )
 
-ABLATION_ROWS = (
+ABLATION_ROWS: Final = (
     Row(REFERENCE_ROW, "ours", "LS-EMVAE `base` at half size", "lsemvae"),
     # Defects of the reference implementation, one at a time: what each costs.
     _ablation("defect_lead_blind_decoder", "Decoder that cannot tell leads apart", lead_blind_decoder=True),
@@ -109,21 +110,22 @@ ABLATION_ROWS = (
     Row("no_pretraining", "ablation", "Fine-tuning alone, for the epochs of both", "lsemvae", pretrains=False),
 )
 
-ROWS: tuple[Row, ...] = (*BASELINE_ROWS, *ABLATION_ROWS)
+ROWS: Final[tuple[Row, ...]] = (*BASELINE_ROWS, *ABLATION_ROWS)
 
-NEEDS_A_GPU = (
+# Rows that the evidence protocol asks for and that two cores cannot train: printed as not run until someone records
+# them.
+NEEDS_A_GPU: Final = (
     {"name": "paper_full", "group": "paper", "title": "`paper` at its published widths (256 M parameters, 100 epochs)"},
 )
-"""Rows that the evidence protocol asks for and that two cores cannot train: printed as not run until someone records them."""
 
 
 def expected() -> list[dict[str, str]]:
-    """Every row that the table should hold, for the report: one that is not recorded is printed as not run."""
+    """Return every row that the table should hold, for the report: one that is not recorded is printed as not run."""
     return [{"name": row.name, "group": row.group, "title": row.title} for row in ROWS] + list(NEEDS_A_GPU)
 
 
 def chosen_rows(names: Sequence[str] | None) -> tuple[Row, ...]:
-    """The rows of these names in the table's order, or all; FormatError for a name that no row has."""
+    """Return the rows of these names in the table's order, or all; FormatError for a name that no row has."""
     known = {row.name: row for row in ROWS}
     if names is None:
         return ROWS

@@ -1,4 +1,4 @@
-"""Student sizes: distil, export and score each size on each group, and what the Pareto plot shows of them.
+"""Student sizes: distil, export and score each size on each group, and write the points of the Pareto plot.
 
 The files behind the plot come from the exporter itself: INT8 bytes, and the median latency that its gate measured on this machine.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,37 +20,33 @@ from lsemvae.evaluate.heldout import calibrate_run
 from lsemvae.evaluate.metrics import auroc, bootstrap
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.model.student_sizes import SIZES, student_cost
-from lsemvae.study.table import TableJob, record_logits, scored_rows
+from lsemvae.study.table import TableJob, record_logits, scored_rows, two_lead_row
 from lsemvae.train.checkpoint import load_student
-from lsemvae.train.distill import DISTILL, distill, student_for
+from lsemvae.train.distill import distill, student_for
 from lsemvae.train.pipeline import QUICK, FoldPlan
+from lsemvae.train.recipes import DISTILL
 from lsemvae.train.run import git_revision, read_object, versions, write_json
 
-SWEPT = SIZES[:4]
-"""`xl` is left out: its file is far above the 300 KiB that a bundle's model may have."""
-SWEEP_GATES = replace(GateThresholds(), min_decision_agreement=0.99, max_int8_bytes=None)
-"""No file of the sweep ships: a size whose INT8 form misses a bar of a bundle by little still belongs into the plot."""
-PARETO_LABELS = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
+# `xl` is left out: its file is far above the 300 KiB that a bundle's model may have.
+SWEPT: Final = SIZES[:4]
+# No file of the sweep ships: a size whose INT8 form misses a bar of a bundle by little still belongs into the plot.
+SWEEP_GATES: Final = replace(GateThresholds(), min_decision_agreement=0.99, max_int8_bytes=None)
+PARETO_LABELS: Final = ("RHS", "RBBB_any", "CRBBB", "LVH", "MI", "AFIB", "NORM")
 
 
 def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the store and logits `[lead_set, record, label]` of INT8 `.tflite` models on I and II, each on its own group."""
-    rows = np.concatenate([scored_rows(store, plan) for plan in plans])
+    """Return rows of the store and logits `[lead_set, record, label]` of INT8 models on I and II, each on its group."""
     parts = []
     for plan, bundle in zip(plans, bundles, strict=True):
         ecg = store.millivolts(scored_rows(store, plan), leads=("I", "II"))
         parts.append(run_all(tflite_run(bundle / "model.tflite"), ecg).logits)
-    logits = np.concatenate(parts)
-    out = np.full((len(LEAD_SETS), *logits.shape), np.nan)
-    for name in ("6", "I+II"):
-        out[LEAD_SETS.index(name)] = logits
-    return rows, out
+    return two_lead_row(store, plans, parts)
 
 
 def pareto_row(
     name: str, store: RecordStore, rows: np.ndarray, logits: np.ndarray, bundles: Sequence[Path], student: Path
 ) -> dict[str, Any]:
-    """One point of the plot: parameters, INT8 KiB and milliseconds (medians over the groups), AUROC with intervals of `PARETO_LABELS`."""
+    """Return one point of the plot: parameters, INT8 KiB and ms (medians over groups), AUROC with intervals."""
     reports = [read_object(bundle / "report.json") for bundle in bundles]
     scores = logits[LEAD_SETS.index("6")]
     auc = {}
@@ -72,15 +68,44 @@ def pareto_row(
 
 def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT, gates: GateThresholds | None = None) -> Path:
     """Distil every size from the teachers in `OUT/cv`, record its INT8 logits and write `OUT/extras/pareto.json`."""
+    # A smoke test gives the student more than the one epoch of other rows, or no decision rule can be fitted.
+    epochs = QUICK[-1] if job.epochs else DISTILL.epochs
     points = []
     for size in sizes:
-        students = [_student(job, size, plan) for plan in job.plans]
-        bundles = [_exported(job, student, key, gates or SWEEP_GATES) for student in students]
+        students, bundles = [], []
+        for plan in job.plans:
+            student, teacher = job.out / "sizes" / size / plan.name, job.out / "cv" / plan.name / "finetune"
+            distill(
+                job.store,
+                teacher,
+                student,
+                plan.train,
+                student=student_for(job.store, teacher, size),
+                train=replace(DISTILL, epochs=epochs),
+                left_out=plan.left_out,
+            )
+            if not (student / "decision.json").is_file():
+                calibrate_run(student, job.store)
+            students.append(student)
+        for student in students:
+            bundle = student.with_name(student.name + "-bundle")
+            if not (bundle / "manifest.json").is_file():
+                export_run(
+                    student,
+                    target="tflite",
+                    int8=True,
+                    out=bundle,
+                    data=job.store,
+                    key=key,
+                    gates=gates or SWEEP_GATES,
+                    progress=job.say,
+                )
+            bundles.append(bundle)
         rows, logits = int8_row(job.store, job.plans, bundles)
         about = {
             "group": "sizes",
             "title": f"Student `{size}` on I and II, INT8",
-            "budget": f"{_epochs(job)} epochs of distillation from the full-size teacher",
+            "budget": f"{epochs} epochs of distillation from the full-size teacher",
             "git_revision": git_revision(),
             "versions": versions(),
         }
@@ -88,31 +113,7 @@ def run_sizes(job: TableJob, *, key: str, sizes: Sequence[str] = SWEPT, gates: G
         record_logits(path, job.store, rows, logits[None], seeds=(0,), about=about)
         points.append(pareto_row(size, job.store, rows, logits, bundles, students[0]))
         job.say(f"size {size}: {points[-1]['int8_kib']} KiB, {points[-1]['latency_ms']} ms")
-    (job.out / "extras").mkdir(parents=True, exist_ok=True)
-    write_json(job.out / "extras/pareto.json", points)
-    return job.out / "extras/pareto.json"
-
-
-def _epochs(job: TableJob) -> int:
-    """A smoke test gives the student more than the one epoch of other rows, or no decision rule can be fitted."""
-    return QUICK[-1] if job.epochs else DISTILL.epochs
-
-
-def _student(job: TableJob, size: str, plan: FoldPlan) -> Path:
-    out, teacher = job.out / "sizes" / size / plan.name, job.out / "cv" / plan.name / "finetune"
-    distill(
-        job.store, teacher, out, plan.train, student=student_for(job.store, teacher, size),
-        train=replace(DISTILL, epochs=_epochs(job)), left_out=plan.left_out,
-    )  # fmt: skip
-    if not (out / "decision.json").is_file():
-        calibrate_run(out, job.store)
-    return out
-
-
-def _exported(job: TableJob, student: Path, key: str, gates: GateThresholds) -> Path:
-    bundle = student.with_name(student.name + "-bundle")
-    if not (bundle / "manifest.json").is_file():
-        export_run(
-            student, target="tflite", int8=True, out=bundle, data=job.store, key=key, gates=gates, progress=job.say
-        )
-    return bundle
+    path = job.out / "extras" / "pareto.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, points)
+    return path

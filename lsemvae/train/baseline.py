@@ -1,4 +1,4 @@
-"""Train a baseline in the loop of LS-EMVAE: the same batches, augmentation, lead subsets, schedule and weight averaging."""
+"""Train a baseline as LS-EMVAE is trained: same batches, augmentation, lead subsets, schedule and averaging."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train_baseline(
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
 ) -> nn.Module:
-    """Train the baseline `name` in `out/pretrain` and `out/finetune`; `config` sizes those built from the parts of LS-EMVAE.
+    """Train the baseline `name` in `out/pretrain` and `out/finetune`; `config` sizes those built from parts of LS-EMVAE.
 
     A baseline without a pre-training objective fine-tunes for the epochs of both stages: every row of a table sees as many
     recordings.
@@ -41,61 +41,34 @@ def train_baseline(
     torch.manual_seed(finetune.seed)
     net = build_baseline(name, store.label_names, store.measure_names, config=config)
     screen = cast("TrainableScreen", net)
-    about = {"kind": "baseline", "name": name, "model": to_json(config) if config else None}
+    leads, weight = tuple(store.index["leads"]), positive_weight(store.labels[rows])
+
+    def pretrain_step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
+        batch = load_batch(store, batch_rows)
+        x = augment(batch.x, leads=leads, gain_known=batch.gain_known, spec=PRETRAIN_AUGMENT, g=g)
+        seen = seen_in_training(batch.present, g, subsets=pretrain.subsets, each=False)
+        return screen.pretrain_terms(x, seen, batch.present, g, progress=progress)
+
+    def finetune_step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
+        batch = load_batch(store, batch_rows)
+        x = augment(batch.x, leads=leads, gain_known=batch.gain_known, spec=AugmentSpec(), g=g)
+        seen = seen_in_training(batch.present, g, subsets=finetune.subsets, each=True)
+        return screen.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
+
+    def run(stage: str, train: TrainConfig, step: Step) -> None:
+        about: dict[str, Any] = {"kind": "baseline", "name": name, "stage": stage}
+        about |= {"model": to_json(config) if config else None, "train": to_json(train)}
+        about["labels"] = list(store.label_names)
+        start_run(out / stage, about, store=store, left_out=list(left_out), seed=train.seed)
+        Loop(net, train, out / stage, rows, step, report).run()
+
     if screen.pretrains:
-        _run(
-            net,
-            _pretrain_step(screen, store, pretrain.subsets),
-            about,
-            store,
-            out / "pretrain",
-            rows,
-            pretrain,
-            left_out,
-            report,
-        )
+        run("pretrain", pretrain, pretrain_step)
         train_only(net, screen.finetune_parameters())
     else:
         finetune = replace(finetune, epochs=finetune.epochs + pretrain.epochs)
     measure = getattr(net, "measure", None)
     if measure is not None:
         measure.fit_scale(torch.from_numpy(store.measures[rows]))
-    step = _finetune_step(screen, store, positive_weight(store.labels[rows]), finetune.subsets)
-    _run(net, step, about, store, out / "finetune", rows, finetune, left_out, report)
+    run("finetune", finetune, finetune_step)
     return net.eval()
-
-
-def _run(
-    net: nn.Module,
-    step: Step,
-    about: dict[str, Any],
-    store: RecordStore,
-    run_dir: Path,
-    rows: np.ndarray,
-    train: TrainConfig,
-    left_out: tuple[int, ...],
-    report: Report | None,
-) -> None:
-    config = {**about, "stage": run_dir.name, "labels": list(store.label_names), "train": to_json(train)}
-    start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
-    Loop(net, train, run_dir, rows, step, report).run()
-
-
-def _pretrain_step(screen: TrainableScreen, store: RecordStore, subsets: str) -> Step:
-    def step(batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
-        batch = load_batch(store, batch_rows)
-        x = augment(batch.x, leads=tuple(store.index["leads"]), gain_known=batch.gain_known, spec=PRETRAIN_AUGMENT, g=g)
-        present = seen_in_training(batch.present, g, subsets=subsets, each=False)
-        return screen.pretrain_terms(x, present, batch.present, g, progress=progress)
-
-    return step
-
-
-def _finetune_step(screen: TrainableScreen, store: RecordStore, weight: Tensor, subsets: str) -> Step:
-    def step(batch_rows: np.ndarray, g: torch.Generator, _progress: float) -> dict[str, Tensor]:
-        batch = load_batch(store, batch_rows)
-        x = augment(batch.x, leads=tuple(store.index["leads"]), gain_known=batch.gain_known, spec=AugmentSpec(), g=g)
-        seen = seen_in_training(batch.present, g, subsets=subsets, each=True)
-        return screen.finetune_terms(x, batch.present, seen, batch.labels, weight, g, batch.measures)
-
-    return step

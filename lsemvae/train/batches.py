@@ -1,8 +1,10 @@
-"""Batches from the record store, and the lead subsets met in use."""
+"""Batches from the record store, and the lead subsets that occur in use (12, 6, I+II, I)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,13 +13,13 @@ from torch import Tensor
 from lsemvae.data.store import RecordStore
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS
 
-LEAD_SUBSETS: tuple[tuple[str, tuple[str, ...], float], ...] = (
+# Name, leads, and how often a batch sees only these: the sets that are met in use, so that one model serves all.
+LEAD_SUBSETS: Final[tuple[tuple[str, tuple[str, ...], float], ...]] = (
     ("12", LEADS, 0.4),
     ("6", LIMB_LEADS, 0.3),
     ("I+II", MEASURED_LEADS, 0.2),
     ("I", ("I",), 0.1),
 )
-"""Name, leads, and how often a batch sees only these: the sets that are met in use, so that one model serves all."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Batch:
     gain_known: Tensor
 
     def to(self, device: str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] = LEADS) -> Batch:
-    """Rows of the store as tensors."""
+    """Return rows of the store as tensors."""
     columns = [LEADS.index(lead) for lead in leads]
     return Batch(
         torch.from_numpy(store.millivolts(rows, leads=leads)),
@@ -47,15 +49,21 @@ def load_batch(store: RecordStore, rows: np.ndarray, *, leads: tuple[str, ...] =
     )
 
 
+def in_batches(store: RecordStore, rows: np.ndarray, *, size: int = 64) -> Iterator[Batch]:
+    """Yield rows of the store as batches of `size`, in their order."""
+    for k in range(0, len(rows), size):
+        yield load_batch(store, rows[k : k + size])
+
+
 def draw_subset(g: torch.Generator, leads: tuple[str, ...] = LEADS) -> Tensor:
-    """One of the lead subsets as bool `[lead]`."""
+    """Draw one of the lead subsets: bool `[lead]`."""
     weights = torch.tensor([weight for _, _, weight in LEAD_SUBSETS])
     pick = int(torch.multinomial(weights, 1, generator=g))
     return subset_mask(LEAD_SUBSETS[pick][1], leads)
 
 
 def draw_subsets(g: torch.Generator, n: int, leads: tuple[str, ...] = LEADS) -> Tensor:
-    """A lead subset for each of `n` recordings as bool `[batch, lead]`.
+    """Draw a lead subset for each of `n` recordings: bool `[batch, lead]`.
 
     One draw a recording, not one a batch: batch normalization behind the fusion then meets in training the mixture of lead sets
     that its running statistics stand for.
@@ -68,7 +76,7 @@ def draw_subsets(g: torch.Generator, n: int, leads: tuple[str, ...] = LEADS) -> 
 def seen_in_training(
     present: Tensor, g: torch.Generator, *, subsets: str, each: bool, leads: tuple[str, ...] = LEADS
 ) -> Tensor:
-    """Presence `[batch, lead]` as a stage sees it: through one lead subset a batch or, with `each`, one a recording; or all leads.
+    """Return which leads a training step sees: those of one drawn subset a batch, of one a recording (`each`), or all.
 
     `subsets` is `TrainConfig.subsets`: `in_use` or `all_leads`.
     """
@@ -78,17 +86,17 @@ def seen_in_training(
 
 
 def seen_through(present: Tensor, subset: Tensor) -> Tensor:
-    """Presence `[batch, lead]` under a subset `[lead]` or `[batch, lead]`; a recording that has none of its subset keeps all it has."""
+    """Return presence `[batch, lead]` under a subset; a recording that has no lead of its subset keeps all it has."""
     seen = present & subset
     return torch.where(seen.any(1, keepdim=True), seen, present)
 
 
 def rows_with(store: RecordStore, rows: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:
-    """The part of `rows` whose recordings have all of `leads`: an absent lead reads as zeros, which are no recording."""
+    """Return the part of `rows` that has all of `leads`: an absent lead reads as zeros, which are no recording."""
     columns = [LEADS.index(lead) for lead in leads]
     return rows[store.present[rows][:, columns].all(1)]
 
 
 def subset_mask(chosen: tuple[str, ...], leads: tuple[str, ...] = LEADS) -> Tensor:
-    """Which of `leads` are in `chosen`, as bool `[lead]`."""
+    """Return which of `leads` are in `chosen`, as bool `[lead]`."""
     return torch.tensor([lead in chosen for lead in leads])

@@ -1,4 +1,4 @@
-"""Weights and optimizer state as safetensors; nothing is unpickled."""
+"""Weights and optimizer state as safetensors, and models from run folders; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.formats.whole import whole_file
+from lsemvae.model.build import Model, build_model, config_kind
 from lsemvae.model.config import LsEmvaeConfig, StudentConfig, from_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
@@ -22,7 +23,7 @@ SHIPPED_STUDENT: Final = Path(__file__).parents[2] / "export" / "student"
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write atomically."""
+    """Write tensors to a safetensors file: a crash leaves the old file or the new one."""
     with whole_file(path) as part:
         save_file({name: t.detach().contiguous().clone() for name, t in tensors.items()}, str(part))
 
@@ -55,7 +56,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_config(run_dir: Path, kind: str, *, stage: str | None = None) -> dict[str, Any]:
-    """The config.json of a run of this kind (`lsemvae`, `student`) and, where one is asked for, stage."""
+    """Return the config.json of a run; one of another kind (`lsemvae`, `paper`, `student`) or stage is refused."""
     config = read_object(Path(run_dir) / "config.json")
     if config.get("kind") != kind or not isinstance(config.get("model"), dict):
         raise FormatError(
@@ -71,7 +72,7 @@ def read_config(run_dir: Path, kind: str, *, stage: str | None = None) -> dict[s
 
 
 def load_student(run_dir: Path) -> tuple[StudentNet, dict[str, Any]]:
-    """The student of a run folder in evaluation mode, and its config.json."""
+    """Return the student of a run folder in evaluation mode, and its config.json."""
     config = read_config(Path(run_dir), "student")
     model = StudentNet(from_json(StudentConfig, config["model"]))
     load_weights(model, Path(run_dir) / "model.safetensors")
@@ -79,14 +80,22 @@ def load_student(run_dir: Path) -> tuple[StudentNet, dict[str, Any]]:
 
 
 def load_lsemvae(run_dir: Path) -> tuple[LsEmvae, dict[str, Any]]:
-    """The LS-EMVAE of a run folder (pre-trained or fine-tuned) in evaluation mode, and its config.json."""
+    """Return the LS-EMVAE of a run folder (pre-trained or fine-tuned) in evaluation mode, and its config.json."""
     config = read_config(Path(run_dir), "lsemvae")
     model = LsEmvae(from_json(LsEmvaeConfig, config["model"]))
     load_weights(model, Path(run_dir) / "model.safetensors")
     return model.eval(), config
 
 
-def load_model(run_dir: str | Path | None = None) -> StudentNet | LsEmvae:
+def fresh_model(run_dir: Path) -> tuple[Model, dict[str, Any]]:
+    """Return the model that a run's config.json describes, with fresh weights, and that config.json."""
+    name = read_object(Path(run_dir) / "config.json").get("kind")
+    kind = config_kind(name, of=str(run_dir))
+    config = read_config(Path(run_dir), str(name))
+    return build_model(from_json(kind, config["model"])), config
+
+
+def load_model(run_dir: str | Path | None = None) -> StudentNet | Model:
     """Return the network of a run folder in evaluation mode; its `config` says what it takes and returns.
 
     Parameters
@@ -100,18 +109,21 @@ def load_model(run_dir: str | Path | None = None) -> StudentNet | LsEmvae:
         If the folder holds no such run, or its weights are of another architecture or not finite.
     """
     folder = SHIPPED_STUDENT if run_dir is None else Path(run_dir)
-    kind = read_object(folder / "config.json").get("kind")
-    return load_student(folder)[0] if kind == "student" else load_lsemvae(folder)[0]
+    if read_object(folder / "config.json").get("kind") == "student":
+        return load_student(folder)[0]
+    model, _ = fresh_model(folder)
+    load_weights(model, folder / "model.safetensors")
+    return model.eval()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW state as named tensors: `<parameter index>.<state name>`."""
+    """Return AdamW state as named tensors: `<parameter index>.<state name>`."""
     state = optimizer.state_dict()["state"]
     return {f"{index}.{name}": torch.as_tensor(value) for index, slot in state.items() for name, value in slot.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`."""
+    """Give an optimizer the state that `optimizer_tensors` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)

@@ -1,4 +1,4 @@
-"""Distillation: the twelve-lead teacher's evidence into a student that sees two measured channels.
+"""Distillation: teach a student on two measured channels what its twelve-lead teacher says.
 
 Terms, each with its weight in `TrainConfig.extra`:
 
@@ -19,7 +19,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -40,25 +40,22 @@ from lsemvae.train.checkpoint import read_config
 from lsemvae.train.finetune import positive_weight
 from lsemvae.train.hints import MapScale, feature_loss, feature_stage, map_scale
 from lsemvae.train.loop import Loop, Report, check_rows
-from lsemvae.train.recipes import DISTILL, PATIENT, PATIENT_OPTIONS, DistillOptions, recipe_of
+from lsemvae.train.recipes import DISTILL, DistillOptions
 from lsemvae.train.run import check_labels, start_run
 from lsemvae.train.teachers import ask, load_teachers, teacher_targets
-from lsemvae.train.unlabelled import EXTERNAL_SPLIT, unlabelled_rows, without_truth
-from lsemvae.train.views import ViewBank
+from lsemvae.train.views import EXTERNAL_SPLIT, ViewBank, unlabelled_rows, without_truth
 
-__all__ = ["DISTILL", "PATIENT", "PATIENT_OPTIONS", "DistillOptions", "distill", "recipe_of", "student_for"]
-
-_WEIGHTS = frozenset({"bce", "soft", "temperature", "posterior", "feature", "measuring"})
-_WEIGHTS_ADVICE = "Start from DISTILL or PATIENT and change the weights in their `extra`."
-_FIRST = frozenset({
+_WEIGHTS: Final = frozenset({"bce", "soft", "temperature", "posterior", "feature", "measuring"})
+_WEIGHTS_ADVICE: Final = "Start from DISTILL or PATIENT and change the weights in their `extra`."
+# Fields that runs of version 0.1.0 note. Others are written only where they are not the default, so that those resume.
+_FIRST: Final = frozenset({
     "leads", "channels", "kernels", "strides", "summary", "logvar_bound", "labels", "measures", "n_samples",
     "epochs", "batch", "lr", "weight_decay", "warmup", "clip_norm", "ema", "seed", "extra",
 })  # fmt: skip
-"""Fields that runs of version 0.1.0 note. Others are written only where they are not the default, so that those resume."""
 
 
 def student_for(store: RecordStore, teacher_dir: Path | Sequence[Path], size: str) -> StudentConfig:
-    """The student of a size for a store's labels and measures, with the summary of its (first) teacher."""
+    """Return the student of a size for a store's labels and measures, with the summary width of its (first) teacher."""
     config = read_config(_folders(teacher_dir)[0], "lsemvae", stage="finetune")
     summary = from_json(LsEmvaeConfig, config["model"]).summary
     return student_config(size, store.label_names, store.measure_names, summary)
@@ -76,46 +73,64 @@ def distill(
     left_out: tuple[int, ...] = (),
     report: Report | None = None,
 ) -> StudentNet:
-    """Train a student on `rows`: labels, and what one teacher or several (their run folders) say.
+    """Train a student on `rows`: on their labels, and on what one teacher or several (their run folders) say.
 
-    Recordings without one of the student's leads are left out: it would learn from a flat line. `left_out` folds and
-    recordings of split `external_dev` are refused among the rows.
+    Recordings without one of the student's leads are left out: it would learn from a flat line. Rows of the folds
+    `left_out` and of split `external_dev` are refused.
     """
     folders = _folders(teacher_dir)
     options = options or DistillOptions()
     _check_asked(train, options)
     teachers, teacher_model = load_teachers(folders, store, left_out)
-    student = student or StudentConfig(
-        labels=store.label_names, measures=store.measure_names, summary=teachers[0].config.summary
-    )
-    student = _with_hint(student, teachers[0], train)
+    teacher = teachers[0].config
+    student = student or StudentConfig(labels=store.label_names, measures=store.measure_names, summary=teacher.summary)
+    if student.summary != teacher.summary:
+        raise FormatError(
+            f"found a student of {student.summary} summary dimensions, expected {teacher.summary} as its teacher has",
+            advice="Give the student the summary of its teacher: it learns to match it.",
+        )
+    student = replace(student, hint=0)
+    if train.extra.get("feature", 0.0) > 0:
+        student = replace(student, hint=teacher.latent, hint_stage=feature_stage(student))
     check_labels(store.label_names, student.labels, of=str(store.root))
     rows = rows_with(store, rows, student.leads)
     check_rows(rows)
     extra_rows = unlabelled_rows(store, rows) if options.unlabelled else rows[:0]
-    _check_held_out(store, np.concatenate([rows, extra_rows]), left_out)
+    every_row = np.concatenate([rows, extra_rows])
+    held_out = np.flatnonzero(np.isin(store.fold, list(left_out)) | (store.split == EXTERNAL_SPLIT))
+    check_disjoint([str(patient) for patient in store.patient], every_row, held_out)
     config = {
-        "kind": "student", "model": _noted(student), "train": _noted(train),
+        "kind": "student",
+        "model": _noted(student),
+        "train": _noted(train),
         "teacher": str(folders[0]) if len(folders) == 1 else [str(folder) for folder in folders],
-        "teacher_model": teacher_model, "labels": list(student.labels), "leads": list(student.leads),
-        **_noted_options(options, len(extra_rows)),
-    }  # fmt: skip
+        "teacher_model": teacher_model,
+        "labels": list(student.labels),
+        "leads": list(student.leads),
+    }
+    if options != DistillOptions():
+        config["distill"] = {**json.loads(json.dumps(asdict(options))), "unlabelled_recordings": len(extra_rows)}
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)
     torch.manual_seed(train.seed)
     net = StudentNet(student)
     if net.measure is not None:
         net.measure.fit_scale(torch.from_numpy(store.measures[rows]))
-    step = Objective(
-        net=net, teachers=teachers, store=without_truth(store, extra_rows), options=options, train=train,
-        rows=np.concatenate([rows, extra_rows]), label_weight=positive_weight(store.labels[rows]),
-    )  # fmt: skip
+    step = DistillObjective(
+        net=net,
+        teachers=teachers,
+        store=without_truth(store, extra_rows),
+        options=options,
+        train=train,
+        rows=every_row,
+        label_weight=positive_weight(store.labels[rows]),
+    )
     Loop(net, train, run_dir, step.rows, step, report).run()
     return net.eval()
 
 
 @dataclass(kw_only=True)
-class Objective:
-    """The terms of one batch. Called by the loop with row indices, a generator and the share of steps done."""
+class DistillObjective:
+    """The terms of a distillation. The loop calls it with row indices, a generator and the share of steps done."""
 
     net: StudentNet
     teachers: Sequence[LsEmvae]
@@ -126,17 +141,22 @@ class Objective:
     label_weight: Tensor
 
     def __post_init__(self) -> None:
-        self._cached: dict[str, Tensor] = {}
         self._bank = ViewBank(
-            teachers=self.teachers, store=self.store, rows=self.rows, leads=self.net.config.leads,
-            spec=self.options.augment, seed=self.train.seed, with_map=self.net.hint is not None,
-        )  # fmt: skip
-        self._scale: MapScale | None = None
+            teachers=self.teachers,
+            store=self.store,
+            rows=self.rows,
+            leads=self.net.config.leads,
+            spec=self.options.augment,
+            seed=self.train.seed,
+            with_map=self.net.hint is not None,
+        )
+        self._scale: MapScale | None = None  # of the first teacher's map
+        self._stored: dict[str, Tensor] = {}  # what the teachers say of each of `rows` as it is stored
         self._place = {int(row): k for k, row in enumerate(self.rows)}
 
     def __call__(self, batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """`loss` and its terms."""
-        batch, x, told = self._view(batch_rows, g, progress)
+        """Return `loss` and its terms."""
+        batch, x, told = self.view(batch_rows, g, progress)
         if self.net.hint is None:
             mean, logvar = self.net.encoder(x)
         else:
@@ -149,17 +169,19 @@ class Objective:
             "posterior": matched,
         }
         if self.net.hint is not None:
-            target = self._map_scale()(told["latent"])
+            if self._scale is None:
+                self._scale = map_scale(self.teachers[0], self.store, self.rows)
+            target = self._scale(told["latent"])
             terms["feature"] = feature_loss(self.net.hint(seen), target, match=self.options.feature_match)
         if self.net.measure is not None:
             terms["measuring"] = self.net.measure.loss(mean, batch.measures)
         weights = {"bce": 1.0, **self.train.extra}
         return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
-    def _view(
+    def view(
         self, batch_rows: np.ndarray, g: torch.Generator, progress: float
     ) -> tuple[Batch, Tensor, dict[str, Tensor]]:
-        """The batch, what the student sees of it `[batch, 2, time]`, and what the teachers say."""
+        """Return the batch, what the student sees of it `[batch, 2, time]` in mV, and what the teachers say."""
         leads, spec = self.net.config.leads, self.options.augment
         if self.options.teacher_view == "augmented" and not self.options.views:
             batch = load_batch(self.store, batch_rows)
@@ -173,17 +195,9 @@ class Objective:
             told = self._bank.pick(epoch % self.options.views, places)
             return batch, told.pop("x"), told
         x = augment(batch.x, leads=leads, gain_known=batch.gain_known, spec=spec, g=g)
-        return batch, x, {name: values[places] for name, values in self._targets().items()}
-
-    def _targets(self) -> dict[str, Tensor]:
-        if not self._cached:
-            self._cached = teacher_targets(self.teachers, self.store, self.rows)
-        return self._cached
-
-    def _map_scale(self) -> MapScale:
-        if self._scale is None:
-            self._scale = map_scale(self.teachers[0], self.store, self.rows)
-        return self._scale
+        if not self._stored:
+            self._stored = teacher_targets(self.teachers, self.store, self.rows)
+        return batch, x, {name: values[places] for name, values in self._stored.items()}
 
 
 def _folders(teacher_dir: Path | Sequence[Path]) -> list[Path]:
@@ -212,30 +226,6 @@ def _check_asked(train: TrainConfig, options: DistillOptions) -> None:
         )
 
 
-def _with_hint(student: StudentConfig, teacher: LsEmvae, train: TrainConfig) -> StudentConfig:
-    """The student with a projection to the teacher's map, if the map is to be matched."""
-    if student.summary != teacher.config.summary:
-        raise FormatError(
-            f"found a student of {student.summary} summary dimensions, expected {teacher.config.summary} as its teacher has",
-            advice="Give the student the summary of its teacher: it learns to match it.",
-        )
-    if not train.extra.get("feature", 0.0) > 0:
-        return replace(student, hint=0)
-    return replace(student, hint=teacher.config.latent, hint_stage=feature_stage(student))
-
-
-def _check_held_out(store: RecordStore, rows: np.ndarray, left_out: tuple[int, ...]) -> None:
-    """No patient of a left-out fold or of the external test is among the rows."""
-    held = np.flatnonzero(np.isin(store.fold, list(left_out)) | (store.split == EXTERNAL_SPLIT))
-    check_disjoint([str(patient) for patient in store.patient], rows, held)
-
-
 def _noted(config: StudentConfig | TrainConfig) -> dict[str, Any]:
     kept = {f.name for f in fields(config) if f.name in _FIRST or getattr(config, f.name) != f.default}
     return {name: value for name, value in to_json(config).items() if name in kept}
-
-
-def _noted_options(options: DistillOptions, n_unlabelled: int) -> dict[str, Any]:
-    if options == DistillOptions():
-        return {}
-    return {"distill": {**json.loads(json.dumps(asdict(options))), "unlabelled_recordings": n_unlabelled}}

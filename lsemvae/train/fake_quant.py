@@ -1,4 +1,4 @@
-"""INT8 arithmetic of a student's encoder, played in float, as the exporter's recipe has it.
+"""The INT8 arithmetic of a student's encoder, simulated in float as the exporter's recipe quantizes it.
 
 Weights: symmetric, one scale for each output channel, -127..127. Activations: asymmetric, one scale for each tensor over
 its true minimum and maximum, zero included, 256 steps (Jacob 2018). Rounding passes gradients straight through
@@ -11,37 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lsemvae.model.student import Residual, StudentNet
 
-_WEIGHT_STEPS = 127
-_ACTIVATION_STEPS = 255
-_LEAST = 1e-12  # a tensor of zeros has no range
+_WEIGHT_STEPS: Final = 127
+_ACTIVATION_STEPS: Final = 255
+_LEAST: Final = 1e-12  # a tensor of zeros has no range
 
 Ranges = Mapping[str, tuple[float, float]]
 Tap = Callable[[str, Tensor], Tensor]
 Weigh = Callable[[str, Tensor], Tensor]
 
-STEM = "0.0"
-ENDS = ("mean", "logvar")
-FLOAT_MAPS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({"input", *ENDS})}
-"""Tensors that stay float, by the recipe's region: the trunk reads and gives float maps."""
-FLOAT_WEIGHTS: Mapping[str, frozenset[str]] = {"encoder": frozenset(), "trunk": frozenset({STEM, *ENDS})}
-"""Layers whose weights stay float: in the trunk's recipe the first convolution and the summary's linear layers."""
+STEM: Final = "0.0"
+ENDS: Final = ("mean", "logvar")
+# Tensors that stay float, by the recipe's region: the trunk reads and gives float maps.
+FLOAT_MAPS: Final[Mapping[str, frozenset[str]]] = {"encoder": frozenset(), "trunk": frozenset({"input", *ENDS})}
+# Layers whose weights stay float: in the trunk's recipe the first convolution and the summary's linear layers.
+FLOAT_WEIGHTS: Final[Mapping[str, frozenset[str]]] = {"encoder": frozenset(), "trunk": frozenset({STEM, *ENDS})}
 
 
 def fake_weight(weight: Tensor) -> Tensor:
-    """`[out, ...]` rounded to 8 bits, a scale for each output channel; the gradient is that of `weight`."""
+    """Round weights `[out, ...]` to 8 bits, a scale for each output channel; gradients pass as if nothing was rounded."""
     peak = weight.detach().abs().flatten(1).amax(1).clamp(min=_LEAST)
     scale = (peak / _WEIGHT_STEPS).view(-1, *(1,) * (weight.dim() - 1))
     return weight + ((weight / scale).round() * scale - weight).detach()
 
 
 def fake_activation(x: Tensor, low: float, high: float) -> Tensor:
-    """`x` rounded to 256 steps between `low` and `high` (zero included) and cut there; no gradient outside."""
+    """Round `x` to 256 steps between `low` and `high` (zero included) and cut it there; no gradient passes outside."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / _ACTIVATION_STEPS, _LEAST)
     zero = round(-low / scale)
@@ -51,10 +52,10 @@ def fake_activation(x: Tensor, low: float, high: float) -> Tensor:
 
 @torch.no_grad()
 def folded(net: StudentNet) -> StudentNet:
-    """`net` itself with each BatchNorm reduced to its bias: `w' = w g / sd`, `b' = b - m g / sd`, `sd = sqrt(var + eps)`.
+    """Fold each BatchNorm of `net` into its convolution, but for the bias, and return `net` itself.
 
-    Tensors keep their names, so the result loads and exports as any student. Its norms have mean 0, variance 1 and a weight
-    of `sqrt(1 + eps)`: folding them again changes nothing.
+    `w' = w g / sd` and `b' = b - m g / sd` with `sd = sqrt(var + eps)`. Tensors keep their names, so the result loads and
+    exports as any student. Its norms have mean 0, variance 1 and a weight of `sqrt(1 + eps)`: folding again changes nothing.
     """
     for conv, norm in conv_pairs(net):
         assert norm.running_mean is not None  # for mypy: every norm here tracks its statistics
@@ -69,7 +70,7 @@ def folded(net: StudentNet) -> StudentNet:
 
 
 def conv_pairs(net: StudentNet) -> Iterator[tuple[nn.Conv1d, nn.BatchNorm1d]]:
-    """Each convolution of the encoder with the BatchNorm behind it."""
+    """Yield each convolution of the encoder with the BatchNorm behind it."""
     for stage in net.encoder.body:
         for block in blocks_of(stage):
             for part in (block.first, block.second) if isinstance(block, Residual) else (block,):
@@ -85,13 +86,13 @@ def _pair(block: nn.Module) -> tuple[nn.Conv1d, nn.BatchNorm1d]:
 
 
 def blocks_of(stage: nn.Module) -> list[nn.Module]:
-    """The convolution of a stage and the residual blocks behind it."""
+    """Return the convolution of a stage and the residual blocks behind it."""
     assert isinstance(stage, nn.Sequential)
     return [stage] if isinstance(stage[0], nn.Conv1d) else list(stage)
 
 
 def encode(net: StudentNet, x: Tensor, *, tap: Tap, weigh: Weigh) -> tuple[Tensor, Tensor]:
-    """`net.encoder(x)` of a folded student, with `tap` on each tensor that is stored and `weigh` on each weight, both by name."""
+    """Run the encoder of a folded student, with `tap` on each stored tensor and `weigh` on each weight, both by name."""
     h = tap("input", x)
     for k, stage in enumerate(net.encoder.body):
         for j, block in enumerate(blocks_of(stage)):
@@ -124,7 +125,7 @@ class Observer:
     peaks: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
-        """`x` itself, noted; `[batch, channel, ...]`."""
+        """Note minimum, maximum and channel peaks of `x` `[batch, channel, ...]`, and return `x` itself."""
         low, high = self.ranges.get(name, (0.0, 0.0))
         self.ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
         peak = x.abs().transpose(0, 1).flatten(1).amax(1)
@@ -134,7 +135,7 @@ class Observer:
 
 @torch.no_grad()
 def observed(net: StudentNet, ecg: Tensor, *, batch: int = 64) -> Observer:
-    """Ranges of a folded student over recordings `[n, lead, time]` mV: the true minimum and maximum over all of them."""
+    """Return minimum and maximum of each tensor of a folded student over recordings `[n, lead, time]` in mV."""
     seen = Observer()
     for part in ecg.split(batch):
         encode(net, part, tap=seen, weigh=lambda _, weight: weight)
@@ -142,7 +143,7 @@ def observed(net: StudentNet, ecg: Tensor, *, batch: int = 64) -> Observer:
 
 
 def quantized(net: StudentNet, x: Tensor, ranges: Ranges, *, region: str = "trunk") -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, summary mean and log-variance of a folded student as INT8 would give them; the head is float, as exported.
+    """Return logits, summary mean and log-variance of a folded student as INT8 would give them; the head stays float.
 
     `region` is that of the exporter's recipe: `trunk` (what ships) or `encoder`.
     """
@@ -159,7 +160,7 @@ def quantized(net: StudentNet, x: Tensor, ranges: Ranges, *, region: str = "trun
 
 @torch.no_grad()
 def equalized(net: StudentNet, ecg: Tensor) -> StudentNet:
-    """A folded `net` itself with channels rescaled so that none needs a far wider range than its neighbours (Nagel 2019).
+    """Rescale channels of a folded `net` so that none needs a far wider range than others (Nagel 2019); return it.
 
     A ReLU lets a positive factor pass, so what one layer divides by the next may multiply: the float student is the same.
     The factor of a channel is sqrt(a / w), with `a` its largest activation over `ecg` and `w` the largest weight that reads
@@ -173,17 +174,14 @@ def equalized(net: StudentNet, ecg: Tensor) -> StudentNet:
             if isinstance(block, Residual):
                 _rescale([block.first], [_pair(block.second)[0].weight], peaks[f"{k}.{j}.first"])
         readers: list[Tensor] = [_pair(block.first)[0].weight for block in residuals]
-        readers += [_pair(stages[k + 1][0])[0].weight] if k + 1 < len(stages) else _views_of_summary(net)
+        if k + 1 < len(stages):
+            readers.append(_pair(stages[k + 1][0])[0].weight)
+        else:  # the two summary layers read each channel's mean and, where there are peaks, its peak: in columns apart
+            for layer in (net.encoder.summary.mean, net.encoder.summary.logvar):
+                readers += layer.weight.split(net.config.channels[-1], 1)
         stream = [peaks[f"{k}.{j}"] for j in range(len(blocks))]
         _rescale([blocks[0], *(block.second for block in residuals)], readers, torch.stack(stream).amax(0))
     return net
-
-
-def _views_of_summary(net: StudentNet) -> list[Tensor]:
-    """The columns of the two summary layers by channel; of mean and peaks each has its own."""
-    channels = net.config.channels[-1]
-    layers = (net.encoder.summary.mean, net.encoder.summary.logvar)
-    return [part for layer in layers for part in layer.weight.split(channels, 1)]
 
 
 def _rescale(makers: list[nn.Module], readers: list[Tensor], peak: Tensor) -> None:

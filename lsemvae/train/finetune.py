@@ -1,9 +1,10 @@
-"""Fine-tuning: labels on the fused posterior, encoders included, one model for 12, 6, two or one leads."""
+"""Fine-tuning on labels: encoders and head learn together, and one model reads 12, 6, two leads or one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,19 +16,17 @@ from lsemvae.model.build import Model
 from lsemvae.model.config import TrainConfig, to_json
 from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.train.batches import load_batch, seen_in_training
-from lsemvae.train.begun import as_begun
-from lsemvae.train.checkpoint import load_weights
-from lsemvae.train.loading import fresh_model
+from lsemvae.train.checkpoint import fresh_model, load_weights
 from lsemvae.train.loop import Loop, Report, check_device
-from lsemvae.train.run import check_labels, check_parent, start_run
+from lsemvae.train.run import as_begun, check_labels, check_parent, start_run
 
-FINETUNE = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
-MAX_POSITIVE_WEIGHT = 5.0
-"""Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders."""
+FINETUNE: Final = TrainConfig(epochs=12, batch=32, lr=1.5e-3, weight_decay=1e-2)
+# Rare statements weigh more, but no more than this: beyond it a handful of recordings steers the encoders.
+MAX_POSITIVE_WEIGHT: Final = 5.0
 
 
 def positive_weight(labels: np.ndarray) -> Tensor:
-    """Square root of negatives per positive for each label, capped: float32 `[label]`."""
+    """Return each label's weight of positives: the root of negatives per positive, capped; float32 `[label]`."""
     positives = np.maximum((labels == 1).sum(0), 1)
     negatives = (labels == 0).sum(0)
     return torch.from_numpy(np.clip(np.sqrt(negatives / positives), 1.0, MAX_POSITIVE_WEIGHT).astype(np.float32))
@@ -51,7 +50,7 @@ def finetune(
     report: Report | None = None,
     device: str = "cpu",
 ) -> Model:
-    """Fine-tune the run `pretrained` on the labelled `rows`; of `paper`, train its probe.
+    """Fine-tune the pre-trained run `pretrained` on the labelled `rows`; of a `paper` run only the probe is trained.
 
     Each recording of a batch is seen through a lead subset of its own. `device` is `cpu`, or `cuda` (bfloat16 autocast).
     """
@@ -60,8 +59,12 @@ def finetune(
     net, before = fresh_model(Path(pretrained))
     model = net.config
     config = {
-        "kind": before["kind"], "stage": "finetune", "model": to_json(model), "train": to_json(train), "from": str(pretrained),
-    }  # fmt: skip
+        "kind": before["kind"],
+        "stage": "finetune",
+        "model": to_json(model),
+        "train": to_json(train),
+        "from": str(pretrained),
+    }
     check_labels(store.label_names, model.labels, of=str(store.root))
     config = as_begun(run_dir, config, model=type(model), train=TrainConfig)
     start_run(run_dir, config, store=store, left_out=list(left_out), seed=train.seed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ from lsemvae.data.store import RecordStore
 from lsemvae.ecg.errors import FormatError
 from lsemvae.model.config import StudentConfig
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import load_batch
+from lsemvae.train.batches import in_batches
 
-TEACHER_STRIDE = 16
-"""Samples of 4 ms in one step of the teacher's map."""
-SCALE_RECORDS = 256
-"""Mean and sd of a channel over 256 recordings x 157 steps are known to better than 1 %."""
-_MIN_SD = 1e-4
+# Samples of 4 ms in one step of the teacher's map.
+TEACHER_STRIDE: Final = 16
+# Mean and sd of a channel over 256 recordings x 157 steps are known to better than 1 %.
+SCALE_RECORDS: Final = 256
+_MIN_SD: Final = 1e-4
 
 
 @dataclass(frozen=True)
@@ -33,24 +34,20 @@ class MapScale:
     sd: Tensor
 
     def __call__(self, latent: Tensor) -> Tensor:
-        """`[batch, latent, steps]` in standard deviations."""
+        """Return a map `[batch, latent, steps]` in standard deviations."""
         return (latent - self.mean) / self.sd
 
 
 @torch.no_grad()
-def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray, batch: int = 64) -> MapScale:
-    """Scale of the teacher's map over at most `SCALE_RECORDS` of `rows`, evenly spread."""
+def map_scale(teacher: LsEmvae, store: RecordStore, rows: np.ndarray) -> MapScale:
+    """Return mean and sd of the channels of the teacher's map over at most `SCALE_RECORDS` of `rows`, evenly spread."""
     few = rows[np.unique(np.linspace(0, len(rows) - 1, min(SCALE_RECORDS, len(rows))).astype(int))]
-    maps = []
-    for k in range(0, len(few), batch):
-        b = load_batch(store, few[k : k + batch])
-        maps.append(teacher.posterior(b.x, b.present).mean)
-    every = torch.cat(maps)
+    every = torch.cat([teacher.posterior(batch.x, batch.present).mean for batch in in_batches(store, few)])
     return MapScale(every.mean((0, 2), keepdim=True), every.std((0, 2), keepdim=True).clamp(min=_MIN_SD))
 
 
 def feature_stage(student: StudentConfig) -> int:
-    """The first convolution of a student after which a step is as long as the teacher's, or longer."""
+    """Return the first convolution of a student after which a step is as long as the teacher's, or longer."""
     strides = np.cumprod(student.strides)
     fitting = np.flatnonzero(strides >= TEACHER_STRIDE)
     if not len(fitting):
@@ -62,7 +59,7 @@ def feature_stage(student: StudentConfig) -> int:
 
 
 def pooled_to(latent: Tensor, steps: int) -> Tensor:
-    """`[batch, latent, T]` averaged to `steps`; each window is centred on the sample that a strided convolution is.
+    """Average `[batch, latent, T]` to `steps`, each window centred where a strided convolution is centred.
 
     Convolutions with symmetric padding put step j of a map with r times fewer steps at step r * j.
     """
@@ -77,7 +74,7 @@ def pooled_to(latent: Tensor, steps: int) -> Tensor:
 
 
 def feature_loss(projected: Tensor, target: Tensor, *, match: str) -> Tensor:
-    """Distance of a projected student map to the scaled teacher map, both `[batch, latent, steps]`, the latter pooled.
+    """Return the distance of a projected student map to the scaled teacher map, both `[batch, latent, steps]`.
 
     `cosine`: 1 - cosine over channels at each step, 0 to 2. `standardized`: half the mean square difference.
     """

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from lsemvae.data.splits import group_folds, held_out
 from lsemvae.data.store import RecordStore
 from lsemvae.model.config import TrainConfig
-from lsemvae.train.distill import DISTILL, DistillOptions, distill
+from lsemvae.train.distill import distill
 from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import Report
 from lsemvae.train.pretrain import PRETRAIN, pretrain
+from lsemvae.train.recipes import DISTILL, DistillOptions
 
-N_CV_GROUPS = 3
-"""Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour."""
+# Nine folds in three groups: each model is tested on a third it has never seen, and three chains fit into an hour.
+N_CV_GROUPS: Final = 3
 
 
-QUICK = (1, 2, 15)
-"""Epochs of the stages in a smoke test."""
+# Epochs of the stages in a smoke test.
+QUICK: Final = (1, 2, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Budget:
     options: DistillOptions = field(default_factory=DistillOptions)
 
     def quick(self) -> Budget:
-        """Few epochs: a smoke test on a thinned store, never a number. The student needs some, or no rule can be fitted."""
+        """Return a budget of few epochs for a smoke test; the student needs some, or no decision rule can be fitted."""
         few = [
             replace(stage, epochs=n)
             for stage, n in zip((self.pretrain, self.finetune, self.distill), QUICK, strict=True)
@@ -41,7 +43,7 @@ class Budget:
         return Budget(few[0], few[1], few[2], self.options)
 
     def seeded(self, seed: int) -> Budget:
-        """The same budget with another seed."""
+        """Return the same budget with another seed."""
         own = [replace(stage, seed=seed) for stage in (self.pretrain, self.finetune, self.distill)]
         return Budget(own[0], own[1], own[2], self.options)
 
@@ -57,7 +59,7 @@ class FoldPlan:
 
 
 def fold_plans(store: RecordStore, n_groups: int = N_CV_GROUPS) -> list[FoldPlan]:
-    """Cross-validation groups over the store's stratified folds, disjoint by patient."""
+    """Return cross-validation groups over the store's stratified folds; no patient is in two of them."""
     folds = store.fold.astype(int)
     plans = []
     for left_out in group_folds([int(f) for f in folds if f > 0], n_groups):

@@ -1,8 +1,9 @@
-"""Pre-training: the evidence lower bound on recordings without labels, under the lead subsets met in use."""
+"""Pre-training on recordings without labels: maximize the evidence lower bound under the lead subsets of use."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,14 +14,13 @@ from lsemvae.data.store import RecordStore
 from lsemvae.model.build import Model, ModelConfig, build_model, compile_parts, kind_of
 from lsemvae.model.config import LsEmvaeConfig, TrainConfig, to_json
 from lsemvae.train.batches import load_batch, seen_in_training
-from lsemvae.train.begun import as_begun
 from lsemvae.train.loop import Loop, Report, check_device
-from lsemvae.train.run import check_labels, start_run
+from lsemvae.train.run import as_begun, check_labels, start_run
 
-PRETRAIN = TrainConfig(epochs=6, batch=16, lr=2e-3)
-"""Small batches: the decoder needs steps, about a thousand, more than it needs recordings in each."""
-AUGMENT = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
-"""Gain and shift only: noise that is drawn must not become something to reconstruct."""
+# Small batches: the decoder needs steps, about a thousand, more than it needs recordings in each.
+PRETRAIN: Final = TrainConfig(epochs=6, batch=16, lr=2e-3)
+# Gain and shift only: noise that is drawn must not become something to reconstruct.
+AUGMENT: Final = AugmentSpec(noise_mv=0.0, baseline_mv=0.0, mask_s=0.0)
 
 
 def pretrain(
@@ -35,7 +35,7 @@ def pretrain(
     device: str = "cpu",
     compiled: bool = False,
 ) -> Model:
-    """Train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
+    """Pre-train on `rows` of the store; every lead a recording has is a target, also those the encoder does not see.
 
     `model` is the configuration of `base` or of `paper`; `device` is `cpu`, or `cuda` (bfloat16 autocast);
     `compiled` puts torch.compile to encoders and decoder, which pays on a GPU.

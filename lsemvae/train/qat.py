@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning: a trained student learns to say in INT8 what it says in float.
+"""Quantization-aware fine-tuning: teach a trained student to give in INT8 the answers that it gives in float.
 
 Only for a student whose static INT8 form loses AUROC (`needs_qat`): for the others it costs time and gains nothing. Its
 target is the float student itself, so labels and teachers play no part. The run folder it leaves holds a student like any
@@ -11,7 +11,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -29,13 +29,13 @@ from lsemvae.train.finetune import train_only
 from lsemvae.train.loop import Loop, Report, check_rows
 from lsemvae.train.run import check_parent, start_run
 
-QAT = TrainConfig(epochs=4, batch=64, lr=1e-4, weight_decay=0.0, ema=0.98)
-"""Short and slow: the student knows its task and has only to make room for rounding."""
-MAX_AUROC_LOSS = 0.003
-"""What static INT8 may cost an output before this is worth its time."""
-CALIBRATION_RECORDS = 256
-"""As many as the exporter takes ranges from: fewer miss the tall recordings."""
-_FLOAT_REFERENCE = "torch_fp32"
+# Short and slow: the student knows its task and has only to make room for rounding.
+QAT: Final = TrainConfig(epochs=4, batch=64, lr=1e-4, weight_decay=0.0, ema=0.98)
+# What static INT8 may cost an output before this is worth its time.
+MAX_AUROC_LOSS: Final = 0.003
+# As many as the exporter takes ranges from: fewer miss the tall recordings.
+CALIBRATION_RECORDS: Final = 256
+_FLOAT_REFERENCE: Final = "torch_fp32"
 
 
 class AurocChange(Protocol):
@@ -79,7 +79,7 @@ class Parity(Protocol):
 
 
 def needs_qat(parity: Parity, *, max_loss: float = MAX_AUROC_LOSS, min_positives: int = 5) -> list[str]:
-    """Outputs whose AUROC an INT8 file loses more than `max_loss` of, against the float student; sorted names.
+    """Return the outputs, by name, whose AUROC an INT8 file loses more than `max_loss` of against the float student.
 
     An AUROC over fewer than `min_positives` positives moves by more than that on one recording, and is passed over.
     """
@@ -115,19 +115,22 @@ def quantization_aware(
     check_rows(rows)
     kept = {key: before[key] for key in ("kind", "model", "labels", "leads")}
     start_run(
-        run_dir, {**kept, "train": to_json(train), "student": str(student_dir), "stage": "qat"},
-        store=store, left_out=list(left_out), seed=train.seed,
-    )  # fmt: skip
+        run_dir,
+        {**kept, "train": to_json(train), "student": str(student_dir), "stage": "qat"},
+        store=store,
+        left_out=list(left_out),
+        seed=train.seed,
+    )
     torch.manual_seed(train.seed)
     ecg = calibration_ecg(store, rows, net.config.leads)
     prepare(net, ecg)
-    step = Objective(net=net, store=store, ecg=ecg, train=train)
+    step = Int8Objective(net=net, store=store, ecg=ecg, train=train)
     Loop(net, train, run_dir, rows, step, report).run()
     return net.eval()
 
 
 def calibration_ecg(store: RecordStore, rows: np.ndarray, leads: tuple[str, ...]) -> Tensor:
-    """At most `CALIBRATION_RECORDS` of `rows` with a known gain, evenly spread: float32 `[n, lead, time]` in mV."""
+    """Return at most `CALIBRATION_RECORDS` of `rows` with a known gain, evenly spread: `[n, lead, time]` in mV."""
     known = rows[store.gain_known[rows].astype(bool)]
     if not len(known):
         raise SampleError(
@@ -149,7 +152,7 @@ def prepare(net: StudentNet, ecg: Tensor, *, equalize: bool = True) -> StudentNe
 
 
 @dataclass(kw_only=True)
-class Objective:
+class Int8Objective:
     """Squared difference of INT8 and float student in logits and in the summary's log-variance, on augmented recordings."""
 
     net: StudentNet
@@ -163,7 +166,7 @@ class Objective:
         self._epoch = -1
 
     def __call__(self, batch_rows: np.ndarray, g: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """`loss` and its terms; ranges are taken anew at the first step of an epoch."""
+        """Return `loss` and its terms; ranges are taken anew at the first step of an epoch."""
         epoch = int(progress * self.train.epochs + 1e-6)  # progress is a quotient: 3 may read 2.9999999
         if epoch != self._epoch:
             self._ranges, self._epoch = observed(self.net, self.ecg).ranges, epoch
@@ -176,15 +179,3 @@ class Objective:
         found, _, found_logvar = quantized(self.net, x, self._ranges)
         terms = {"logit": (found - logits).square().mean(), "logvar": (found_logvar - logvar).square().mean()}
         return {"loss": terms["logit"] + terms["logvar"], **terms}
-
-
-@torch.no_grad()
-def int8_gap(net: StudentNet, ecg: Tensor, *, calibration: Tensor) -> float:
-    """Mean |logit in INT8 - logit in float| of a student over `ecg` `[n, lead, time]`, ranges from `calibration`.
-
-    The student is left as it is. The exporter's parity report says the same of the file that ships.
-    """
-    flat = folded(copy.deepcopy(net).eval())
-    ranges = observed(flat, calibration).ranges
-    logits, _ = flat(ecg)
-    return float((quantized(flat, ecg, ranges)[0] - logits).abs().mean())

@@ -1,4 +1,4 @@
-"""A run folder: what was asked, what came out, and from which code and data.
+"""The run folder of a training: its configuration, its weights, and which code and data they came from.
 
 ::
 
@@ -20,19 +20,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lsemvae.data.store import RecordStore
 from lsemvae.data.tasks import BUILT_IN, TaskSet, task_set_from_json
 from lsemvae.ecg.errors import FormatError
 from lsemvae.formats.whole import write_whole
+from lsemvae.model.config import from_json
 
-TASKS_FILE = "tasks.json"
-_RUN_ADVICE = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."
+TASKS_FILE: Final = "tasks.json"
+_RUN_ADVICE: Final = "Point to a run folder that lsemvae pretrain, finetune or distill made, or copy it again."
 
 
 def git_revision() -> str:
-    """Revision of the code, with `+dirty` where it differs from it; `unknown` outside a checkout."""
+    """Return the revision of the code, with `+dirty` where files differ from it; `unknown` outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
         revision = _git(here, "rev-parse", "HEAD")
@@ -47,7 +48,7 @@ def _git(where: Path, *words: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Return the versions of Python and of the packages that compute."""
     names = ("lsemvae", "torch", "numpy", "safetensors", "scikit-learn")
     found = {"python": platform.python_version()}
     for name in names:
@@ -84,7 +85,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def folds_left_out(run_dir: Path) -> list[int]:
-    """The folds that a run has not seen, from its run.json."""
+    """Return the folds that a run has not seen, from its run.json."""
     folds = read_object(run_dir / "run.json").get("folds_left_out")
     if not isinstance(folds, list) or not all(isinstance(fold, int) for fold in folds):
         raise FormatError(
@@ -94,8 +95,29 @@ def folds_left_out(run_dir: Path) -> list[int]:
     return sorted(folds)
 
 
+def as_begun(run_dir: Path, config: dict[str, Any], **kinds: type) -> dict[str, Any]:
+    """Return `config` in the words of the folder's config.json where both mean the same, else as it is.
+
+    A run that was begun before a configuration got another field means the same as one with that field at its default.
+    `kinds` names the parts that are configurations (`model=LsEmvaeConfig`).
+    """
+    path = Path(run_dir) / "config.json"
+    if not path.is_file():
+        return config
+    begun = read_object(path)
+    found = dict(config)
+    for name, kind in kinds.items():
+        old = begun.get(name)
+        try:
+            if isinstance(old, dict) and from_json(kind, old) == from_json(kind, config[name]):
+                found[name] = old
+        except FormatError:  # keys or values that this version does not know: another configuration
+            continue
+    return found
+
+
 def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_out: list[int], seed: int) -> None:
-    """Create the folder, or check that an existing one was begun with the same configuration and data.
+    """Create a run folder, or check that the existing one was begun with the same configuration and data.
 
     A store of another front-end is refused.
     """
@@ -103,7 +125,18 @@ def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_ou
     root.mkdir(parents=True, exist_ok=True)
     path = root / "config.json"
     if path.is_file():
-        _check_same(root, read_object(path), config, store, left_out)
+        old, begun = read_object(path), read_object(root / "run.json")
+        differing = sorted(key for key in set(old) | set(config) if old.get(key) != config.get(key))
+        # A run of version 0.1.0 did not note its rows.
+        if (begun.get("data_sha256"), begun.get("rows_sha256", store.rows_hash)) != (store.data_hash, store.rows_hash):
+            differing.append("data")
+        if folds_left_out(root) != sorted(left_out):
+            differing.append("folds left out")
+        if differing:
+            raise FormatError(
+                f"{root}: found a run with other {', '.join(differing)}, expected the same to resume it",
+                advice="Choose another --out, or remove the old run folder.",
+            )
         return
     run = {
         "command": " ".join(sys.argv),
@@ -122,13 +155,13 @@ def start_run(root: Path, config: dict[str, Any], *, store: RecordStore, left_ou
 
 
 def tasks_of(run_dir: Path) -> TaskSet:
-    """The task set that a run was trained on; runs of version 0.1.0 noted none and had the built-in one."""
+    """Return the task set that a run was trained on; runs of version 0.1.0 noted none and had the built-in one."""
     path = Path(run_dir) / TASKS_FILE
     return task_set_from_json(read_object(path), of=str(path)) if path.is_file() else BUILT_IN
 
 
 def store_of(run_dir: Path) -> Path:
-    """The record store that a run was trained on, as its run.json notes it, relative to the run folder."""
+    """Return the record store that a run was trained on; its run.json notes the path relative to the run folder."""
     noted = read_object(run_dir / "run.json").get("store")
     found = run_dir / noted if isinstance(noted, str) else None
     if found is None or not (found / "index.json").is_file():
@@ -168,21 +201,6 @@ def check_labels(found: Sequence[str], expected: Sequence[str], *, of: str) -> N
         raise FormatError(
             f"{of}: found the labels {', '.join(found)}, expected {', '.join(expected)} in this order",
             advice="Use the record store and the runs of one set of labels.",
-        )
-
-
-def _check_same(root: Path, old: dict[str, Any], new: dict[str, Any], store: RecordStore, left_out: list[int]) -> None:
-    differing = sorted(key for key in set(old) | set(new) if old.get(key) != new.get(key))
-    begun = read_object(root / "run.json")
-    # A run of version 0.1.0 did not note its rows.
-    if (begun.get("data_sha256"), begun.get("rows_sha256", store.rows_hash)) != (store.data_hash, store.rows_hash):
-        differing.append("data")
-    if folds_left_out(root) != sorted(left_out):
-        differing.append("folds left out")
-    if differing:
-        raise FormatError(
-            f"{root}: found a run with other {', '.join(differing)}, expected the same to resume it",
-            advice="Choose another --out, or remove the old run folder.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What one teacher or several say of recordings: logits, summary posterior, fused latent map."""
+"""Answers of one teacher or several to recordings: logits, summary posterior, fused latent map."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsemvae.data.store import RecordStore
 from lsemvae.model.lsemvae import LsEmvae
-from lsemvae.train.batches import load_batch
+from lsemvae.train.batches import in_batches
 from lsemvae.train.checkpoint import load_lsemvae, read_config
 from lsemvae.train.run import check_labels, check_parent
 
@@ -20,7 +20,7 @@ from lsemvae.train.run import check_labels, check_parent
 def load_teachers(
     folders: Sequence[Path], store: RecordStore, left_out: tuple[int, ...]
 ) -> tuple[list[LsEmvae], dict[str, Any]]:
-    """The teachers, and the configuration of the first; each left the same folds out and names the store's labels."""
+    """Load teachers that left the same folds out and name the store's labels; return them and the first one's sizes."""
     teachers, configs = [], []
     for folder in folders:
         check_parent(folder, list(left_out), store)
@@ -44,7 +44,7 @@ class Told(NamedTuple):
 
 @torch.no_grad()
 def ask(teachers: Sequence[LsEmvae], x: Tensor, present: Tensor) -> Told:
-    """Logits are averaged over the teachers; posterior and map are the first one's.
+    """Return what teachers say of a batch: the mean of their logits, and the posterior and map of the first one.
 
     Logits mean the same in every run. A latent axis does not: each run finds its own.
     """
@@ -60,11 +60,10 @@ def ask(teachers: Sequence[LsEmvae], x: Tensor, present: Tensor) -> Told:
 def teacher_targets(
     teachers: Sequence[LsEmvae], store: RecordStore, rows: np.ndarray, batch: int = 64
 ) -> dict[str, Tensor]:
-    """Logits and summary posterior of the teachers for `rows`, each recording with all leads it has."""
+    """Return logits and summary posterior of the teachers for `rows`, each recording with all leads it has."""
     parts: dict[str, list[Tensor]] = {"logits": [], "mean": [], "logvar": []}
-    for k in range(0, len(rows), batch):
-        b = load_batch(store, rows[k : k + batch])
-        told = ask(teachers, b.x, b.present)
+    for part in in_batches(store, rows, size=batch):
+        told = ask(teachers, part.x, part.present)
         for name, values in parts.items():
             values.append(getattr(told, name))
     return {name: torch.cat(values) for name, values in parts.items()}

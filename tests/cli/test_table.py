@@ -21,8 +21,9 @@ from lsemvae.study.extras import decoder_row, median_interval, reconstruction_r2
 from lsemvae.study.floor_row import CHEST_FEATURES, floor_logits
 from lsemvae.study.rows import FINETUNE_BUDGET, PRETRAIN_BUDGET, ROWS, Row, chosen_rows
 from lsemvae.study.table import TableJob, lead_set_logits, run_row, run_table, scored_rows
-from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.distill import distill
 from lsemvae.train.pipeline import fold_plans
+from lsemvae.train.recipes import DISTILL
 from tests.data.test_folder_format import write_folder
 
 TINY = 0.125
@@ -91,10 +92,10 @@ def test_a_row_is_scored_on_what_its_models_have_not_seen_and_never_run_twice(
     assert found.about["n_parameters"] > 0
     assert len(found.about["seconds_per_fold"]) == 2
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(table_module, "_train", never)
+    monkeypatch.setattr(table_module, "pretrain", never)
     assert run_row(job, _row("small")) == path
 
 
@@ -107,14 +108,14 @@ def test_a_change_of_a_row_reaches_the_model_and_the_stage(job: TableJob) -> Non
 
 
 def test_a_row_that_fails_is_named_and_the_others_are_run(job: TableJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = table_module._one
+    real = table_module.run_row
 
-    def broken(job: TableJob, row: Row, plan: object, seed: int) -> object:
+    def broken(job: TableJob, row: Row) -> Path:
         if row.name == "bad":
             raise FormatError("found nothing")
-        return real(job, row, plan, seed)  # type: ignore[arg-type]
+        return real(job, row)
 
-    monkeypatch.setattr(table_module, "_one", broken)
+    monkeypatch.setattr(table_module, "run_row", broken)
     with pytest.raises(RuntimeError, match="rows that failed: bad"):
         run_table(job, [_row("bad"), _row("good")])
     assert (job.out / "predictions/good.npz").is_file()

@@ -10,12 +10,12 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from lsemvae.ecg.leads import CHEST_LEADS, LEADS, LIMB_LEADS
-from lsemvae.model.baselines import beta_vae, mixture, mmvae_plus, mopoe, mvae
+from lsemvae.model.baselines import beta_vae, mmvae_plus, mopoe, mvae
 from lsemvae.model.baselines.beta_vae import BetaVae
-from lsemvae.model.baselines.mixture import component_weights, pick, stratified_component
 from lsemvae.model.baselines.mmvae_plus import MmvaePlus, log_mixture, log_normal
 from lsemvae.model.baselines.mopoe import Mopoe, subset_family
 from lsemvae.model.baselines.mvae import Mvae
+from lsemvae.model.baselines.vae import component_weights, pick, stratified_component
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.fusion import product_of_experts
 from lsemvae.model.lsemvae import sample
@@ -393,4 +393,3 @@ def test_a_flat_lead_is_not_an_absent_one(kind: type[BetaVae | Mvae | Mopoe | Mm
 def test_pick_takes_one_row_a_recording() -> None:
     rows = torch.arange(24.0).view(2, 3, 4)
     assert torch.equal(pick(rows, torch.tensor([2, 0])), torch.stack([rows[0, 2], rows[1, 0]]))
-    assert mixture.pick is pick

@@ -22,20 +22,11 @@ from lsemvae.model.lsemvae import LsEmvae
 from lsemvae.model.student import StudentNet
 from lsemvae.train.batches import load_batch
 from lsemvae.train.checkpoint import load_lsemvae, load_student, save_tensors
-from lsemvae.train.distill import (
-    DISTILL,
-    PATIENT,
-    PATIENT_OPTIONS,
-    DistillOptions,
-    Objective,
-    distill,
-    recipe_of,
-    student_for,
-)
+from lsemvae.train.distill import DistillObjective, distill, student_for
+from lsemvae.train.recipes import DISTILL, PATIENT, PATIENT_OPTIONS, DistillOptions, recipe_of
 from lsemvae.train.run import start_run
 from lsemvae.train.teachers import ask, teacher_targets
-from lsemvae.train.unlabelled import unlabelled_rows, without_truth
-from lsemvae.train.views import ViewBank
+from lsemvae.train.views import ViewBank, unlabelled_rows, without_truth
 from tests.data.test_folder_format import write_folder
 
 TEACHER = LsEmvaeConfig(channels=(4, 6, 8), latent=4, trunk=(8, 8), summary=4)
@@ -80,13 +71,15 @@ def _few(preset: TrainConfig, epochs: int) -> TrainConfig:
     return dataclasses.replace(preset, epochs=epochs, batch=4)
 
 
-def _objective(store: RecordStore, run: Path, options: DistillOptions, train: TrainConfig = DISTILL) -> Objective:
+def _objective(
+    store: RecordStore, run: Path, options: DistillOptions, train: TrainConfig = DISTILL
+) -> DistillObjective:
     teacher, _ = load_lsemvae(run)
     student = _student(store)
     if train.extra.get("feature"):
         student = dataclasses.replace(student, hint=4)
     torch.manual_seed(0)
-    return Objective(
+    return DistillObjective(
         net=StudentNet(student), teachers=[teacher], store=store, rows=LABELLED, options=options, train=train,
         label_weight=torch.ones(len(store.label_names)),
     )  # fmt: skip
@@ -147,7 +140,7 @@ def test_every_teacher_must_have_left_the_same_folds_out(store: RecordStore, tmp
 def test_the_teacher_answers_on_the_very_view_that_the_student_sees(store: RecordStore, tmp_path: Path) -> None:
     objective = _objective(store, _teacher(store, tmp_path / "f"), AUGMENTED, FEATURE)
     rows = LABELLED[:4]
-    _, x, told = objective._view(rows, torch.Generator().manual_seed(3), 0.0)
+    _, x, told = objective.view(rows, torch.Generator().manual_seed(3), 0.0)
     batch = load_batch(store, rows)
     seen = augment(
         batch.x, leads=LEADS, gain_known=batch.gain_known, spec=AugmentSpec(), g=torch.Generator().manual_seed(3)
@@ -197,7 +190,7 @@ def test_views_are_taken_in_turn_by_epoch(store: RecordStore, tmp_path: Path, st
     objective._bank.pick = lambda view, _places: asked.append(view) or dict(empty)  # type: ignore[method-assign]
     n_steps = train.epochs * steps_per_epoch
     for step in range(n_steps):
-        objective._view(LABELLED[:2], torch.Generator(), step / n_steps)
+        objective.view(LABELLED[:2], torch.Generator(), step / n_steps)
     assert asked == [step // steps_per_epoch % 3 for step in range(n_steps)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from lsemvae.model.config import LsEmvaeConfig, StudentConfig, TrainConfig
 from lsemvae.train import loop as loop_module
 from lsemvae.train.batches import LEAD_SUBSETS, draw_subset, draw_subsets, rows_with, seen_through
 from lsemvae.train.checkpoint import load_lsemvae, load_student
-from lsemvae.train.distill import DISTILL, distill
+from lsemvae.train.distill import distill
 from lsemvae.train.finetune import FINETUNE, finetune
 from lsemvae.train.loop import learning_rate
 from lsemvae.train.pipeline import fold_plans
 from lsemvae.train.pretrain import PRETRAIN, pretrain
+from lsemvae.train.recipes import DISTILL
 from lsemvae.train.run import store_of
 from tests.data.test_folder_format import write_folder
 
@@ -229,20 +231,22 @@ def test_defect_a_damaged_run_folder_is_refused_with_advice(
     assert "ECG in a supported format" not in caught.value.advice
 
 
-def test_averaged_weights_and_batch_norm_statistics_follow_the_model() -> None:
+def test_averaged_weights_and_batch_norm_statistics_follow_the_model(tmp_path: Path) -> None:
     """After one step of weight 9/10 of the way: parameters and running statistics alike; counters are copied."""
     net = torch.nn.BatchNorm1d(2)
-    loop = loop_module.Loop(
-        net, TrainConfig(epochs=1, batch=1, lr=0.1), Path("unused"), np.arange(1), lambda _r, _g, _p: {}
-    )
-    with torch.no_grad():
-        net.running_mean.fill_(1.0)  # type: ignore[union-attr]
-        net.weight.fill_(3.0)
-        net.num_batches_tracked.fill_(5)  # type: ignore[union-attr]
-    loop._update_average(0)
-    assert loop.average.running_mean.tolist() == pytest.approx([0.9, 0.9])
-    assert loop.average.weight.tolist() == pytest.approx([1 + 0.9 * 2] * 2)
-    assert int(loop.average.num_batches_tracked) == 5
+
+    def step(_rows: np.ndarray, _g: torch.Generator, _progress: float) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            net.running_mean.fill_(1.0)  # type: ignore[union-attr]
+            net.weight.fill_(3.0)
+            net.num_batches_tracked.fill_(5)  # type: ignore[union-attr]
+        return {"loss": net.weight.sum() * 0}
+
+    config = TrainConfig(epochs=1, batch=1, lr=0.1, weight_decay=0.0)
+    loop_module.Loop(net, config, tmp_path, np.arange(1), step).run()  # leaves the average in the model
+    assert net.running_mean.tolist() == pytest.approx([0.9, 0.9])  # type: ignore[union-attr]
+    assert net.weight.tolist() == pytest.approx([1 + 0.9 * 2] * 2)
+    assert int(net.num_batches_tracked) == 5  # type: ignore[arg-type]
 
 
 def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
@@ -254,19 +258,16 @@ def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path:
 def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
     model, _ = load_lsemvae(tmp_path / "p")
-    loop = loop_module.Loop(
-        model,
-        _few(PRETRAIN, 1),
-        tmp_path / "x",
-        _rows(store),
-        lambda _rows, _g, _p: {"loss": model.decoder.log_sd.sum()},
-    )
     seen = []
-    for k in range(3):
-        before = model.decoder.log_sd.detach().clone()
-        loop._one_step(np.arange(4), torch.Generator(), k)
-        seen.append(not torch.equal(before, model.decoder.log_sd))
-    assert all(seen)
+
+    def step(_rows: np.ndarray, _g: torch.Generator, _progress: float) -> dict[str, torch.Tensor]:
+        seen.append(model.decoder.log_sd.detach().clone())
+        return {"loss": model.decoder.log_sd.sum()}
+
+    (tmp_path / "x").mkdir()
+    loop_module.Loop(model, _few(PRETRAIN, 1), tmp_path / "x", _rows(store), step).run()
+    assert len(seen) == 4
+    assert not any(torch.equal(before, after) for before, after in pairwise(seen))
 
 
 def test_a_loss_that_is_not_finite_stops_training(store: RecordStore, tmp_path: Path) -> None:

@@ -5,19 +5,21 @@ The bound is `E log p(x | z) - beta KL(q(z | x) || N(0, 1))`; dividing both by t
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.baselines.norm import conv_renorm
-from lsemvae.model.baselines.presence import only_present
+from lsemvae.model.baselines.screen import only_present
 from lsemvae.model.baselines.vae import VaeScreen, n_observed, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-BETA = 4.0  # the published choice on images; 1 is the plain VAE
-WIDENING = 3
-"""Channels against one lead's encoder: with these the one encoder has about as many weights as the twelve together."""
+BETA: Final = 4.0  # the published choice on images; 1 is the plain VAE
+# Channels against one lead's encoder: with these the one encoder has about as many weights as the twelve together.
+WIDENING: Final = 3
 
 
 class JointEncoder(nn.Module):
@@ -40,7 +42,7 @@ class JointEncoder(nn.Module):
         self.logvar_bound = config.logvar_bound
 
     def forward(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-variance is bounded as in `LeadEncoder`."""
+        """Return mean and log-variance; the latter is bounded as in `LeadEncoder`."""
         h, flags = self.body(x), present.to(x.dtype)
         mean = self.mean(h) + self.mean_presence(flags).unsqueeze(-1)
         logvar = self.logvar(h) + self.logvar_presence(flags).unsqueeze(-1)
@@ -65,13 +67,13 @@ class BetaVae(VaeScreen):
         self.beta = beta
 
     def latent_mean(self, x: Tensor, present: Tensor) -> Tensor:
-        """The encoder's mean."""
+        """Return the encoder's mean `[batch, latent, step]`."""
         return self.encoder(x, present)[0]
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """`nll` per target sample and `kl` per target sample, weighted by beta."""
+        """Return `loss` and its terms: `nll` and `kl` per target sample, the latter weighted by beta."""
         x = only_present(x, target)
         mean, logvar = self.encoder(only_present(x, present), present)
         leads = self.all_leads(x)

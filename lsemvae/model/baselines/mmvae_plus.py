@@ -14,27 +14,34 @@ average over m is taken by one component a recording, spread evenly over the bat
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lsemvae.ecg.leads import LEADS
-from lsemvae.model.baselines.mixture import component_weights, pick, stratified_component
-from lsemvae.model.baselines.presence import only_present
-from lsemvae.model.baselines.vae import MultimodalVae, n_observed, total_kl
+from lsemvae.model.baselines.screen import only_present
+from lsemvae.model.baselines.vae import (
+    MultimodalVae,
+    component_weights,
+    n_observed,
+    pick,
+    stratified_component,
+    total_kl,
+)
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import sample
 
-SHARED_PER_PRIVATE = 3  # channels of u for each of w: what one lead adds is less than what all have
+SHARED_PER_PRIVATE: Final = 3  # channels of u for each of w: what one lead adds is less than what all have
 
 
 def log_normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """Log-density per element of a diagonal Gaussian."""
+    """Return the log-density per element of a diagonal Gaussian."""
     return -0.5 * ((z - mean).square() * (-logvar).exp() + logvar + math.log(2 * math.pi))
 
 
 def log_mixture(u: Tensor, mean: Tensor, logvar: Tensor, valid: Tensor) -> Tensor:
-    """Log-density `[batch]` of the uniform mixture over the valid components, at `u` `[batch, latent, step]`."""
+    """Return the log-density `[batch]` of the uniform mixture over the valid components, at `u` `[batch, latent, step]`."""
     each = log_normal(u.unsqueeze(1), mean, logvar).flatten(2).sum(2)
     return torch.logsumexp(each + component_weights(valid).log(), 1)
 
@@ -57,35 +64,35 @@ class MmvaePlus(MultimodalVae):
         self.private_logvar = nn.Parameter(torch.zeros(len(LEADS), self.private, 1))
 
     def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Shared and private channels of `[batch, lead, latent + private, step]`."""
+        """Return shared and private channels of `[batch, lead, latent + private, step]`."""
         return parameters[:, :, : self.config.latent], parameters[:, :, self.config.latent :]
 
     @staticmethod
     def components(present: Tensor) -> Tensor:
-        """Leads that are components of the mixture; a recording without leads has one that stands for the prior."""
+        """Return which leads are components of the mixture; of a recording without leads one stands for the prior."""
         first = torch.zeros_like(present)
         first[:, 0] = ~present.any(1)
         return present | first
 
     def latent_mean(self, x: Tensor, present: Tensor) -> Tensor:
-        """Mean of the mixture over u: the average over the present leads."""
+        """Return the mean of the mixture over u: the average over the present leads."""
         shared, _ = self.split(self.encode(x, present)[0])
         return torch.einsum("bm,bmcs->bcs", component_weights(self.components(present)), shared)
 
     def draw_private(self, n: int, steps: int, g: torch.Generator | None = None) -> Tensor:
-        """`w` of every lead from its learned prior: `[batch, lead, private, step]`."""
+        """Draw `w` of every lead from its learned prior: `[batch, lead, private, step]`."""
         shape = (n, len(LEADS), self.private, steps)
         return sample(self.private_mean.expand(shape), self.private_logvar.expand(shape), g)
 
     def draw_leads(self, u: Tensor, w: Tensor) -> Tensor:
-        """Every lead from the shared `u` `[batch, latent, step]` and its own `w` `[batch, lead, private, step]`."""
+        """Draw every lead from the shared `u` `[batch, latent, step]` and its own `w` `[batch, lead, private, step]`."""
         leads = torch.arange(w.shape[1], device=u.device)
         return torch.cat([self.decoder(torch.cat([u, w[:, n]], 1), leads[n : n + 1]) for n in range(w.shape[1])], 1)
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """`nll` per target sample; `kl` of u (one-sample estimate) plus that of the component's w."""
+        """Return `loss`, `nll` per target sample, and `kl` of u (one-sample estimate) plus that of the component's w."""
         x = only_present(x, target)
         mean, logvar = self.encode(only_present(x, present), present)
         (u_mean, w_mean), (u_logvar, w_logvar) = self.split(mean), self.split(logvar)

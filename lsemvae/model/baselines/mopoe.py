@@ -11,22 +11,23 @@ expectation over the mixture is taken by one component a recording, spread evenl
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
 from lsemvae.ecg.leads import LEADS, LIMB_LEADS, MEASURED_LEADS
-from lsemvae.model.baselines.mixture import component_weights, pick, stratified_component
-from lsemvae.model.baselines.presence import only_present
-from lsemvae.model.baselines.vae import MultimodalVae, n_observed
+from lsemvae.model.baselines.screen import only_present
+from lsemvae.model.baselines.vae import MultimodalVae, component_weights, n_observed, pick, stratified_component
 from lsemvae.model.config import BASE_GROUPS, LsEmvaeConfig
 from lsemvae.model.losses import standard_normal_kl
 from lsemvae.model.lsemvae import sample
 
-SETS_IN_USE: tuple[tuple[str, ...], ...] = (LEADS, LIMB_LEADS, MEASURED_LEADS, ("I",))
+SETS_IN_USE: Final[tuple[tuple[str, ...], ...]] = (LEADS, LIMB_LEADS, MEASURED_LEADS, ("I",))
 
 
 def subset_family() -> tuple[tuple[str, ...], ...]:
-    """The distinct subsets of leads, single ones first."""
+    """Return the distinct subsets of leads, single ones first."""
     wanted = [(lead,) for lead in LEADS] + [members for _, members in BASE_GROUPS] + list(SETS_IN_USE)
     return tuple(dict.fromkeys(tuple(lead for lead in LEADS if lead in subset) for subset in wanted))
 
@@ -44,7 +45,7 @@ class Mopoe(MultimodalVae):
         self.register_buffer("family", member, persistent=False)
 
     def members(self, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Leads of each subset `[batch, subset, lead]` under a presence, and which subsets count `[batch, subset]`.
+        """Return the leads of each subset `[batch, subset, lead]` that are present, and which subsets count `[batch, subset]`.
 
         A recording without leads keeps one empty subset, whose product is the prior.
         """
@@ -55,7 +56,7 @@ class Mopoe(MultimodalVae):
         return shrunk, ~repeated & ~empty
 
     def products(self, experts: tuple[Tensor, Tensor], shrunk: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance `[batch, subset, latent, step]` of each subset's product.
+        """Return mean and log-variance `[batch, subset, latent, step]` of each subset's product.
 
         All subsets at once as one matrix product over precisions. The encoders bound log-variances, so precisions neither
         overflow nor vanish; an empty subset gets precision 1 and mean 0.
@@ -69,19 +70,19 @@ class Mopoe(MultimodalVae):
         return joint.unflatten(2, shape), -total.log().unflatten(2, shape)
 
     def mixture(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, log-variances and which subsets count, for input with zeros in absent leads."""
+        """Return means, log-variances and which subsets count, for input with zeros in absent leads."""
         shrunk, valid = self.members(present)
         return *self.products(self.encode(x, present), shrunk), valid
 
     def latent_mean(self, x: Tensor, present: Tensor) -> Tensor:
-        """Mean of the mixture: the average over its components."""
+        """Return the mean of the mixture: the average over its components."""
         mean, _, valid = self.mixture(x, present)
         return torch.einsum("bk,bkcs->bcs", component_weights(valid), mean)
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """`nll` through one component a recording, `kl` the bound on the mixture's."""
+        """Return `loss`, `nll` through one component a recording, and `kl`, the bound on the mixture's."""
         x = only_present(x, target)
         mean, logvar, valid = self.mixture(only_present(x, present), present)
         chosen, leads = stratified_component(valid, g), self.all_leads(x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lsemvae.ecg.leads import LEADS
 from lsemvae.model.baselines.norm import conv_renorm
-from lsemvae.model.baselines.presence import only_present
+from lsemvae.model.baselines.screen import only_present
 from lsemvae.model.baselines.supervised import SupervisedScreen
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.encoder import LeadEncoders
@@ -34,10 +34,10 @@ class MultimodalCnn(SupervisedScreen):
         )
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """A silent encoder still has biases: its map is zeroed where the lead is absent."""
+        """Return the trunk's map; a silent encoder still has biases, so its map is zeroed where the lead is absent."""
         mean, _ = self.encoders(x, present.any(0))
         return self.trunk(only_present(mean, present).flatten(1, 2))
 
     def finetune_parameters(self) -> Iterator[nn.Parameter]:
-        """All but the log-variances of the encoders."""
+        """Return all parameters but the log-variances of the encoders."""
         return (p for name, p in self.named_parameters() if ".logvar." not in name)

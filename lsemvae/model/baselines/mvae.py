@@ -11,21 +11,23 @@ and the sum over single leads is estimated without bias from `N_SINGLES` leads a
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
-from lsemvae.model.baselines.presence import only_present
+from lsemvae.model.baselines.screen import only_present
 from lsemvae.model.baselines.vae import MultimodalVae, total_kl
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.fusion import product_of_experts
 from lsemvae.model.lsemvae import sample
 
-N_SINGLES = 4  # single-lead bounds a step: all twelve would draw as many leads as the joint bound does
-N_SUBSETS = 1  # random subsets a step (the paper's k)
+N_SINGLES: Final = 4  # single-lead bounds a step: all twelve would draw as many leads as the joint bound does
+N_SUBSETS: Final = 1  # random subsets a step (the paper's k)
 
 
 def log_weight(present: Tensor) -> Tensor:
-    """0 for a present lead, -inf for an absent one: log weight of each expert."""
+    """Return the log weight of each expert: 0 for a present lead, -inf for an absent one."""
     return torch.zeros(present.shape, device=present.device).masked_fill(~present, float("-inf"))
 
 
@@ -38,7 +40,7 @@ class Mvae(MultimodalVae):
         super().__init__(labels, measures, config or LsEmvaeConfig())
 
     def joint(self, experts: tuple[Tensor, Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance `[batch, latent, step]` of the product over `present` and the prior.
+        """Return mean and log-variance `[batch, latent, step]` of the product over `present` and the prior.
 
         Leads that no recording of the batch has are left out beforehand: a single lead then costs two experts, not thirteen.
         Some recording has a lead; one that has none gets the prior.
@@ -48,13 +50,13 @@ class Mvae(MultimodalVae):
         return product_of_experts(mean[:, used], logvar[:, used], log_weight(present[:, used]), prior=True)
 
     def latent_mean(self, x: Tensor, present: Tensor) -> Tensor:
-        """Mean of the product."""
+        """Return the mean of the product."""
         return self.joint(self.encode(x, present), present)[0]
 
     def bound(
         self, x: Tensor, experts: tuple[Tensor, Tensor], seen: Tensor, target: Tensor, g: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Reconstruction and KL of one bound in nats, summed over the recordings that have a target."""
+        """Return reconstruction and KL of one bound in nats, summed over the recordings that have a target."""
         mean, logvar = self.joint(experts, seen)
         leads = target.any(0).nonzero()[:, 0]
         drawn = self.decoder(sample(mean, logvar, g), leads)
@@ -64,7 +66,7 @@ class Mvae(MultimodalVae):
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """The sum of bounds; `nll` and `kl` are those of the joint one, `singles` and `subsets` the annealed other sums."""
+        """Return the sum of bounds as `loss`, with `nll` and `kl` of the joint one, and the sums `singles` and `subsets`."""
         x = only_present(x, target)
         experts = self.encode(only_present(x, present), present)
         rise, n = self.rise(progress), target.sum() * x.shape[-1]
@@ -79,7 +81,7 @@ class Mvae(MultimodalVae):
 
 
 def draw_singles(present: Tensor, g: torch.Generator | None = None) -> list[tuple[Tensor, float]]:
-    """Presence of single leads `[batch, lead]`, `N_SINGLES` of those in the batch, and the weight that makes their sum unbiased."""
+    """Draw `N_SINGLES` of the batch's leads: presence `[batch, lead]` of each alone, and its weight in the sum."""
     candidates = present.any(0).nonzero()[:, 0]
     order = torch.randperm(len(candidates), generator=g)[:N_SINGLES].to(candidates.device)
     only = torch.nn.functional.one_hot(candidates[order], present.shape[1]).bool()
@@ -87,7 +89,7 @@ def draw_singles(present: Tensor, g: torch.Generator | None = None) -> list[tupl
 
 
 def draw_subsets(present: Tensor, g: torch.Generator | None = None) -> list[tuple[Tensor, float]]:
-    """`N_SUBSETS` subsets `[batch, lead]`, each uniform over the non-empty sets of the leads in the batch."""
+    """Draw `N_SUBSETS` subsets `[batch, lead]`, each uniform over the non-empty sets of the leads in the batch."""
     candidates = present.any(0)
     drawn: list[tuple[Tensor, float]] = []
     while len(drawn) < N_SUBSETS:

@@ -8,15 +8,19 @@ that carry no gradient; in evaluation both are the same function. Encoders of si
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
-PLAIN_STEPS = 100
-"""Steps of plain batch normalization: until then the running averages say little."""
-FULL_STEPS = 400
-"""From here on the correction has its full range; Ioffe ramps over 5,000 to 40,000 of 160,000 steps, runs here have a few thousand."""
-MAX_SCALE, MAX_SHIFT = 3.0, 5.0  # the published r_max and d_max
-MOMENTUM = 0.01  # the published rate: the averages must span many batches, for each shows one lead set
+# Steps of plain batch normalization: until then the running averages say little.
+PLAIN_STEPS: Final = 100
+# From here on the correction has its full range; Ioffe ramps over 5,000 to 40,000 of 160,000 steps, runs here have a
+# few thousand.
+FULL_STEPS: Final = 400
+MAX_SCALE: Final = 3.0  # the published r_max
+MAX_SHIFT: Final = 5.0  # the published d_max
+MOMENTUM: Final = 0.01  # the published rate: the averages must span many batches, for each shows one lead set
 
 
 class BatchRenorm1d(nn.BatchNorm1d):
@@ -27,7 +31,7 @@ class BatchRenorm1d(nn.BatchNorm1d):
     running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """`w * (r * x_hat + d) + b`, where `x_hat` is normalized with the batch's own mean and variance."""
+        """Return `w * (r * x_hat + d) + b`, where `x_hat` is normalized with the batch's own mean and variance."""
         if not self.training:
             return super().forward(x)
         step = int(self.num_batches_tracked)
@@ -46,7 +50,7 @@ class BatchRenorm1d(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _correction(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Scale r and shift d `[channel]`, clipped to a range that grows from none at `PLAIN_STEPS` to all at `FULL_STEPS`."""
+        """Return scale r and shift d `[channel]`; their range grows from none at `PLAIN_STEPS` to all at `FULL_STEPS`."""
         share = min(1.0, max(0.0, (step - PLAIN_STEPS) / (FULL_STEPS - PLAIN_STEPS)))
         if not share:
             return torch.ones_like(self.running_mean), torch.zeros_like(self.running_mean)
@@ -58,7 +62,7 @@ class BatchRenorm1d(nn.BatchNorm1d):
 
 
 def conv_renorm(c_in: int, c_out: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
-    """Conv1d (no bias) + batch renormalization + ReLU; an even kernel gives one step more than an odd one."""
+    """Return Conv1d (no bias) + batch renormalization + ReLU; an even kernel gives one step more than an odd one."""
     conv = nn.Conv1d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
     layers: list[nn.Module] = [conv, BatchRenorm1d(c_out)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)

@@ -20,16 +20,16 @@ class TrainableScreen(Protocol):
 
     labels: tuple[str, ...]
     measure: MeasureHead | None
+    # False: supervised only; the loop then gives the whole budget to fine-tuning.
     pretrains: bool
-    """False: supervised only; the loop then gives the whole budget to fine-tuning."""
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """Logits `[batch, label]` from what the present leads show."""
+        """Return logits `[batch, label]` from what the present leads show."""
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """The objective without labels, `loss`, and its terms.
+        """Return the objective without labels, `loss`, and its terms.
 
         `present` are the leads that the encoder sees, `target` those to reconstruct; `progress` 0 to 1 is the share of steps done.
         """
@@ -44,7 +44,7 @@ class TrainableScreen(Protocol):
         g: torch.Generator | None = None,
         measured: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The objective with labels, `loss`, and its terms.
+        """Return the objective with labels, `loss`, and its terms.
 
         `present` are the leads recorded, `seen` those of the drawn subset; `labels` `[batch, label]` hold NaN where nobody made
         a statement; `weight` `[label]` multiplies the positives; `measured` `[batch, measure]` holds values for a model that has
@@ -52,4 +52,4 @@ class TrainableScreen(Protocol):
         """
 
     def finetune_parameters(self) -> Iterable[nn.Parameter]:
-        """What fine-tuning changes; the loop freezes the rest."""
+        """Return what fine-tuning changes; the loop freezes the rest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from torch import nn
 
@@ -18,7 +19,8 @@ from lsemvae.model.baselines.transformer import EcgTransformer
 from lsemvae.model.baselines.xresnet1d import XResNet1d
 from lsemvae.model.config import LsEmvaeConfig
 
-BASELINES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+# Each is called with the labels and the measures; `config` sizes it (`build_baseline`).
+BASELINES: Final[Mapping[str, Callable[..., nn.Module]]] = MappingProxyType(
     {
         "resnet1d": ResNet1d,
         "xresnet1d": XResNet1d,
@@ -30,13 +32,12 @@ BASELINES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "mmvae_plus": MmvaePlus,
     }
 )
-"""Each is called with the labels and the measures; `config` sizes it (`build_baseline`)."""
 
 
 def build_baseline(
     name: str, labels: tuple[str, ...], measures: tuple[str, ...] = (), *, config: LsEmvaeConfig | None = None
 ) -> nn.Module:
-    """A baseline with fresh weights; it answers the calls of `TrainableScreen`.
+    """Return a baseline with fresh weights; it answers the calls of `TrainableScreen`.
 
     `config` is that of the LS-EMVAE it is compared with. Those that share its parts take their sizes from it, the others scale
     their widths as it does; the KL of the variational ones rises as its own does.

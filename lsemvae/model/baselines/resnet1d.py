@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -10,10 +12,11 @@ from lsemvae.model.baselines.norm import conv_renorm
 from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 
-KERNELS = (8, 5, 3)
-WIDTHS = (48, 88, 112)  # Wang's 64, 128, 128, brought to the size of the model it is compared with
-STEM_KERNEL, STEM_STRIDE = 15, 4
-"""60 ms of signal a step of 16 ms: Wang's network has no stem and would run all blocks at 2,500 steps."""
+KERNELS: Final = (8, 5, 3)
+WIDTHS: Final = (48, 88, 112)  # Wang's 64, 128, 128, brought to the size of the model it is compared with
+# 60 ms of signal a step of 16 ms: Wang's network has no stem and would run all blocks at 2,500 steps.
+STEM_KERNEL: Final = 15
+STEM_STRIDE: Final = 4
 
 
 class ResidualBlock(nn.Module):
@@ -31,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else conv_renorm(c_in, c_out, 1, stride, relu=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[batch, c_in, step]` -> `[batch, c_out, step / stride]`; the step that the even kernel adds is cut."""
+        """Return `[batch, c_out, step / stride]`; the step that the even kernel adds is cut."""
         shortcut = self.shortcut(h)
         return torch.relu(self.body(h)[..., : shortcut.shape[-1]] + shortcut)
 
@@ -48,5 +51,5 @@ class ResNet1d(SupervisedScreen):
         self.blocks = nn.Sequential(ResidualBlock(c1, c1, 1), ResidualBlock(c1, c2, 2), ResidualBlock(c2, c3, 2))
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """625 steps after the stem, 157 after the blocks."""
+        """Return the last map `[batch, channel, step]`: 625 steps after the stem, 157 after the blocks."""
         return self.blocks(self.stem(x))

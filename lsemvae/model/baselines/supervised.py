@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.leads import LEADS
-from lsemvae.model.baselines.presence import PresenceHead, only_present
-from lsemvae.model.baselines.screen import BaselineScreen
+from lsemvae.model.baselines.screen import BaselineScreen, PresenceHead, only_present
 from lsemvae.model.config import LsEmvaeConfig
 
-HIDDEN = 64  # units of the head's one hidden layer
-_STEP = 8  # widths are multiples of it: the heads of the transformer share them out
+HIDDEN: Final = 64  # units of the head's one hidden layer
+_STEP: Final = 8  # widths are multiples of it: the heads of the transformer share them out
 
 
 def sized(widths: tuple[int, ...], config: LsEmvaeConfig | None) -> tuple[int, ...]:
-    """Widths that stand beside the default configuration, scaled as `config` scales the encoders of LS-EMVAE."""
+    """Return widths that suit the default configuration, scaled as `config` scales the encoders of LS-EMVAE."""
     plain = LsEmvaeConfig()
     size = (config or plain).channels[-1] / plain.channels[-1]
     return tuple(max(_STEP, _STEP * round(width * size / _STEP)) for width in widths)
@@ -34,26 +34,26 @@ class SupervisedScreen(BaselineScreen):
         self.head = PresenceHead(channels, len(LEADS), len(self.labels), HIDDEN)
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """`[batch, lead, time]` mV with zeros for absent leads -> map `[batch, channel, step]`."""
+        """Return a map `[batch, channel, step]` of `[batch, lead, time]` mV with zeros for absent leads."""
         raise NotImplementedError
 
     def evidence(self, x: Tensor, present: Tensor) -> Tensor:
-        """The hidden layer of the head."""
+        """Return the hidden layer of the head."""
         return self.head(self.features(only_present(x, present), present), present)
 
     def read(self, evidence: Tensor) -> Tensor:
-        """Logits `[batch, label]`."""
+        """Return logits `[batch, label]`."""
         return self.head.logits(evidence)
 
     def pretrain_terms(
         self, x: Tensor, present: Tensor, target: Tensor, g: torch.Generator | None = None, *, progress: float
     ) -> dict[str, Tensor]:
-        """There is none: a supervised model is not to be counted as pre-trained."""
+        """Raise FormatError: a supervised model has no such objective, and is not to be counted as pre-trained."""
         raise FormatError(
             f"found a pre-training step for {type(self).__name__}, expected fine-tuning only",
             advice="Give the whole budget to fine-tuning where `pretrains` is false.",
         )
 
     def finetune_parameters(self) -> Iterator[nn.Parameter]:
-        """All of them."""
+        """Return all parameters."""
         return self.parameters()

@@ -6,6 +6,8 @@ itself is never normalized before the last layer, so that amplitude in mV surviv
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +17,10 @@ from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import N_SAMPLES
 
-PATCH = 25  # samples: 100 ms, about one QRS complex; 100 tokens a strip
-WIDTH, LAYERS, HEADS = 96, 4, 4
+PATCH: Final = 25  # samples: 100 ms, about one QRS complex; 100 tokens a strip
+WIDTH: Final = 96
+LAYERS: Final = 4
+HEADS: Final = 4
 
 
 class EcgTransformer(SupervisedScreen):
@@ -39,7 +43,7 @@ class EcgTransformer(SupervisedScreen):
         self.norm = nn.LayerNorm(width)
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """`[batch, 12, 2500]` -> `[batch, width, 100]`."""
+        """Return `[batch, width, 100]` of `[batch, 12, 2500]` mV."""
         if x.shape[-1] != N_SAMPLES:
             raise LengthError(f"found {x.shape[-1]} samples, expected {N_SAMPLES}")
         h = self.embed(x).transpose(1, 2) + self.positions

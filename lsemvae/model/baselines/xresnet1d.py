@@ -6,6 +6,8 @@ a last normalization of each block that starts at zero, so that every block star
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -14,9 +16,9 @@ from lsemvae.model.baselines.norm import BatchRenorm1d, conv_renorm
 from lsemvae.model.baselines.supervised import SupervisedScreen, sized
 from lsemvae.model.config import LsEmvaeConfig
 
-KERNEL = 5  # of every convolution, as in Strodthoff's one-dimensional form
-STEM_WIDTHS = (24, 40)
-STAGE_WIDTHS = (40, 64, 96, 128)  # one block each: the size of the model it is compared with
+KERNEL: Final = 5  # of every convolution, as in Strodthoff's one-dimensional form
+STEM_WIDTHS: Final = (24, 40)
+STAGE_WIDTHS: Final = (40, 64, 96, 128)  # one block each: the size of the model it is compared with
 
 
 class XBlock(nn.Module):
@@ -34,7 +36,7 @@ class XBlock(nn.Module):
         self.shortcut = nn.Sequential(pool, widen)
 
     def forward(self, h: Tensor) -> Tensor:
-        """`[batch, c_in, step]` -> `[batch, c_out, step / stride]`."""
+        """Return `[batch, c_out, step / stride]` of `[batch, c_in, step]`."""
         return torch.relu(self.body(h) + self.shortcut(h))
 
 
@@ -56,5 +58,5 @@ class XResNet1d(SupervisedScreen):
         self.blocks = nn.Sequential(*(XBlock(widths[k], widths[k + 1], 1 if k == 0 else 2) for k in range(len(stages))))
 
     def features(self, x: Tensor, present: Tensor) -> Tensor:
-        """625 steps after the stem, 79 after the last stage."""
+        """Return the last map `[batch, channel, step]`: 625 steps after the stem, 79 after the last stage."""
         return self.blocks(self.stem(x))
