@@ -16,6 +16,7 @@ from export.release.bundle import check_private, check_target
 from export.student_run.data import ExportData, check_data, data_from_store
 from export.student_run.identity import BundleIdentity, load_identity
 from export.student_run.packaged import work_folder
+from export.student_run.recordings import RECORDINGS
 from export.student_run.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
 from lsemvae.screen.manifest_parts import version_tuple
@@ -98,7 +99,7 @@ def plan_export(
     check_private(card_files(run_dir), extra=(run_dir,))
     source = load_run(run_dir)
     store = data if isinstance(data, RecordStore) else None
-    if qat and (store is None or not int8):
+    if qat and (store is None or not int8 or store.root == RECORDINGS):
         raise ExportError(
             "quantization-aware fine-tuning was asked for; expected an INT8 export with the record store of the run",
             advice="Name the store with --data, and leave --fp32 out.",
