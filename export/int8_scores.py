@@ -31,7 +31,7 @@ def int8_scores(
     graph = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
     files = convert(job, graph, "tflite")
     read = np.isin(rows, rows_with(store, rows, job.source.leads))
-    said = score_file(files.shipped, store.millivolts(rows[read], leads=job.source.leads), log=job.log)
+    said = score_file(job, files.shipped, store.millivolts(rows[read], leads=job.source.leads))
     logits, doubt = np.full((len(rows), len(job.source.labels)), np.nan), np.full(len(rows), np.nan)
     logits[read], doubt[read] = said.logits, said.uncertainty[:, 0]
     return logits, doubt

@@ -20,6 +20,7 @@ from export.student_run.recordings import RECORDINGS
 from export.student_run.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
 from lsemvae.screen.manifest_parts import version_tuple
+from lsemvae.screen.runtime.contract import Signature
 from lsemvae.train.run import read_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,6 +70,11 @@ class ExportJob:
     def log(self) -> Path:
         """Where the converters' noise goes."""
         return self.work / LOG_FILE
+
+    @property
+    def signature(self) -> Signature:
+        """What every model file of the export takes and gives."""
+        return Signature((1, len(self.source.leads), self.source.n_samples), (1, len(self.source.labels)))
 
     @property
     def shape(self) -> dict[str, int]:

@@ -18,12 +18,12 @@ from export.gates.audit import AuditReport, require_clean
 from export.gates.audit_onnx import audit_onnx
 from export.gates.audit_tflite import audit_tflite
 from export.gates.gates import require_size
+from export.gates.outputs import Outputs, file_run, run_all
 from export.int8.bias_correction import logit_shift, shifted_onnx, shifted_tflite
 from export.int8.quantize_onnx import quantize_onnx
 from export.int8.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
 from export.int8.recipe import load_recipe
 from export.job import ExportJob
-from export.runners import Outputs, file_run, run_all
 from export.strict.build import STRICT_RECIPE, StrictFiles, export_strict
 from export.student_run.graph import ExportGraph
 
@@ -106,10 +106,8 @@ def _bias_corrected(
     """Take the mean shift of the logits back in the file `int8`; return it, or None where the recipe does not ask for it."""
     if job.recipe is None or not job.recipe.bias_correction:
         return None
-    said = {
-        name: score_file(path, job.data.calibration, log=job.log) for name, path in (("fp32", fp32), ("int8", int8))
-    }
-    shift = logit_shift(fp32=said["fp32"], int8=said["int8"])
+    of_float, of_int8 = (score_file(job, path, job.data.calibration).logits for path in (fp32, int8))
+    shift = logit_shift(fp32=of_float, int8=of_int8)
     int8.write_bytes(shifted(int8.read_bytes(), shift))
     return [float(value) for value in shift]
 
@@ -138,7 +136,7 @@ def convert_strict(job: ExportJob) -> StrictFiles | None:
 def _stripped(job: ExportJob, named: Path, out: Path) -> Path:
     out.write_bytes(tflite_file.strip_names(named.read_bytes()))
     ecg = job.data.validation[:_STRIP_CHECK_RECORDS]
-    before, after = (score_file(path, ecg, log=job.log) for path in (named, out))
+    before, after = (score_file(job, path, ecg) for path in (named, out))
     if not (np.array_equal(before.logits, after.logits) and np.array_equal(before.uncertainty, after.uncertainty)):
         raise ExportConversionError(f"{out.name} computes other numbers than {named.name}; expected equal bits")
     return out
@@ -157,7 +155,7 @@ def _audited(job: ExportJob, target: str, fp32: Path, int8: Path | None) -> dict
     }  # fmt: skip
 
 
-def score_file(model: Path, ecg: np.ndarray, *, log: Path) -> Outputs:
-    """Score recordings with a model file; what its runtime says on loading goes to the log."""
-    with noise_to(log):
-        return run_all(file_run(model), ecg)
+def score_file(job: ExportJob, model: Path, ecg: np.ndarray) -> Outputs:
+    """Return what a model file says about recordings; what its runtime says on loading goes to the log."""
+    with noise_to(job.log):
+        return run_all(file_run(model, job.signature), ecg)

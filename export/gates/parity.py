@@ -15,7 +15,7 @@ import numpy as np
 
 from export.errors import ExportGateError
 from export.gates.gates import GateThresholds
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.ecg.decision import decide
 from lsemvae.ecg.quality import QualityReport
 from lsemvae.ecg.rule import DecisionRule

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from export.student_run.data import ExportData
 from export.student_run.source import FITTED_ON_FLOAT, DecisionSource
 from lsemvae.ecg.rule import DecisionRule

@@ -13,14 +13,13 @@ import numpy as np
 
 from export.convert import tflite_file
 from export.errors import ExportConversionError
-from export.runners import Outputs
 
 _LOGITS = "logits"
 
 
-def logit_shift(*, fp32: Outputs, int8: Outputs) -> np.ndarray:
-    """Return the mean of fp32 minus INT8 logits `[K]` over the calibration recordings, float32."""
-    shift: np.ndarray = (fp32.logits.astype(np.float64) - int8.logits).mean(axis=0).astype(np.float32)
+def logit_shift(*, fp32: np.ndarray, int8: np.ndarray) -> np.ndarray:
+    """Return the mean `[K]` of fp32 minus INT8 logits `[n, K]` over the calibration recordings, float32."""
+    shift: np.ndarray = (fp32.astype(np.float64) - int8).mean(axis=0).astype(np.float32)
     return shift
 
 

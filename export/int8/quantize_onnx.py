@@ -3,7 +3,7 @@
 The recipe's choice is U8S8 (unsigned activations, signed weights). Measured with ONNX Runtime 1.32 on an x86 core with
 VNNI, one inference of a 0.27 M-parameter encoder: U8S8 0.26 ms, S8S8 1.05 ms, fp32 1.25 ms, with equal results; in a
 browser S8S8 is slower than fp32; on a Cortex-A72 both take the same number of instructions. Known cost: on x86 without
-VNNI a sum of two U8S8 products may saturate 16 bits; the runtime is asked for kernels that do not (`lsemvae.screen.runtime.onnx`).
+VNNI a sum of two U8S8 products may saturate 16 bits; the runtime is asked for kernels that do not (`lsemvae.screen.runtime.onnx_options`).
 """
 
 from __future__ import annotations

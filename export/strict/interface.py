@@ -14,7 +14,9 @@ from typing import Any, Final
 import numpy as np
 
 from export.errors import ExportModelError
-from export.runners import TFLITE_KERNELS, Run
+from export.gates.outputs import Run
+from lsemvae.screen.runtime.contract import RuntimeOutput
+from lsemvae.screen.runtime.tflite import Kernels, open_interpreter
 
 _LOW: Final = -128
 _HIGH: Final = 127
@@ -100,21 +102,9 @@ def _spec(name: str, detail: dict[str, Any]) -> QuantizedIo:
     return QuantizedIo(name, tuple(int(size) for size in detail["shape"]), float(scale), int(zero_point))
 
 
-def signature_runner(model: Path | bytes, *, kernels: str = "xnnpack") -> Any:
-    """Return LiteRT's runner of the file's signature, on one thread, with one of `runners.TFLITE_KERNELS`."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    kinds = (
-        OpResolverType.AUTO,
-        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        OpResolverType.BUILTIN_REF,
-    )
-    interpreter = Interpreter(
-        model_content=model.read_bytes() if isinstance(model, Path) else model,
-        num_threads=1,
-        experimental_op_resolver_type=dict(zip(TFLITE_KERNELS, kinds, strict=True))[kernels],
-    )
-    interpreter.allocate_tensors()
+def signature_runner(model: Path | bytes, *, kernels: Kernels = "xnnpack") -> Any:
+    """Return LiteRT's runner of the file's signature, on one thread."""
+    _, interpreter = open_interpreter(model.read_bytes() if isinstance(model, Path) else model, kernels=kernels)
     return interpreter.get_signature_runner()
 
 
@@ -123,8 +113,8 @@ def strict_interface(model: Path | bytes) -> tuple[QuantizedIo, dict[str, Quanti
     return read_interface(signature_runner(model))
 
 
-def strict_run(model: Path | bytes, *, kernels: str = "xnnpack", feedback: bool = True) -> Run:
-    """Return a runner of a strict-integer file that takes mV and gives logits, as `runners.tflite_run` does of the others.
+def strict_run(model: Path | bytes, *, kernels: Kernels = "xnnpack", feedback: bool = True) -> Run:
+    """Return how to ask a strict-integer file in mV for logits, as `file_run` does of the other files.
 
     `feedback` chooses `quantize_ecg` for the input, otherwise `quantize_nearest`.
     """
@@ -132,10 +122,9 @@ def strict_run(model: Path | bytes, *, kernels: str = "xnnpack", feedback: bool 
     ecg_io, outputs_io = read_interface(signature)
     quantize = quantize_ecg if feedback else quantize_nearest
 
-    def run(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(ecg: np.ndarray) -> RuntimeOutput:
         found = signature(ecg=quantize(ecg, ecg_io))
-        return dequantize(found["logits"], outputs_io["logits"]), dequantize(
-            found["uncertainty"], outputs_io["uncertainty"]
-        )
+        logits, uncertainty = (dequantize(found[name], outputs_io[name]) for name in ("logits", "uncertainty"))
+        return RuntimeOutput(logits=logits[0], uncertainty=float(uncertainty[0, 0]))
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from export.int8.recipe import DEFAULT_RECIPE, load_recipe
+from export.run import export_run
 from export.student_run.packaged import PACKAGED_RUN, is_packaged, work_folder
 from lsemvae.cli import app
 from lsemvae.screen.bundle import SHIPPED_BUNDLE, open_bundle
@@ -77,6 +80,13 @@ def test_without_arguments_the_packaged_student_becomes_the_shipped_model(
     again = RUN.invoke(app, ["export", "--target", "tflite", "--int8"])
     assert again.exit_code == 1
     assert "is there already" in again.output
+
+
+def test_the_help_names_the_recipe_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = " ".join(RUN.invoke(app, ["export", "-h"], env={"COLUMNS": "200"}).output.replace("│", " ").split())
+    assert f"[default: {DEFAULT_RECIPE}]" in said
+    assert inspect.signature(export_run).parameters["recipe"].default == DEFAULT_RECIPE
+    assert load_recipe().name == DEFAULT_RECIPE
 
 
 def test_a_folder_in_the_way_is_said_before_recordings_are_looked_for(here: Path) -> None:
