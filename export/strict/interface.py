@@ -6,7 +6,6 @@ one rounding and, for the input, one remembered remainder for each lead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -55,20 +54,18 @@ def quantize_ecg(ecg: np.ndarray, io: QuantizedIo) -> np.ndarray:
     Schultheiss 1962, first order). It moves the rounding noise from the ECG's band up to where the front-end left nothing.
     Where a sample saturates nothing is carried, so a spike leaves no echo.
     """
-    leads = [_with_feedback(lead.tolist(), io) for lead in np.asarray(ecg, np.float64).reshape(-1, ecg.shape[-1])]
-    return np.array(leads, np.int8).reshape(ecg.shape)
-
-
-def _with_feedback(samples_mv: Sequence[float], io: QuantizedIo) -> list[int]:
     low, high = _LOW - io.zero_point, _HIGH - io.zero_point
-    carried, integers = 0.0, []
-    for sample_mv in samples_mv:
-        wanted = sample_mv / io.scale + carried
-        step = round(wanted)
-        inside = min(max(step, low), high)
-        carried = wanted - step if inside == step else 0.0
-        integers.append(inside + io.zero_point)
-    return integers
+    leads = []
+    for lead in np.asarray(ecg, np.float64).reshape(-1, ecg.shape[-1]):
+        carried, integers = 0.0, []
+        for sample_mv in lead.tolist():  # plain numbers are faster than elements of an array
+            wanted = sample_mv / io.scale + carried
+            step = round(wanted)
+            inside = min(max(step, low), high)
+            carried = wanted - step if inside == step else 0.0
+            integers.append(inside + io.zero_point)
+        leads.append(integers)
+    return np.array(leads, np.int8).reshape(ecg.shape)
 
 
 def dequantize(integers: np.ndarray, io: QuantizedIo) -> np.ndarray:
@@ -79,17 +76,16 @@ def dequantize(integers: np.ndarray, io: QuantizedIo) -> np.ndarray:
 
 def read_interface(signature: Any) -> tuple[QuantizedIo, dict[str, QuantizedIo]]:
     """Return the input and the outputs (by name) of a signature runner of a strict-integer model."""
-    inputs, outputs = (_specs(details) for details in (signature.get_input_details(), signature.get_output_details()))
+    inputs, outputs = (
+        {name: _spec(name, detail) for name, detail in details.items()}
+        for details in (signature.get_input_details(), signature.get_output_details())
+    )
     if set(inputs) != {"ecg"} or set(outputs) != {"logits", "uncertainty"}:
         raise ExportModelError(
             f"the model has inputs {sorted(inputs)} and outputs {sorted(outputs)}; "
             "expected 'ecg' and 'logits', 'uncertainty'"
         )
     return inputs["ecg"], outputs
-
-
-def _specs(details: dict[str, Any]) -> dict[str, QuantizedIo]:
-    return {name: _spec(name, detail) for name, detail in details.items()}
 
 
 def _spec(name: str, detail: dict[str, Any]) -> QuantizedIo:
