@@ -122,13 +122,15 @@ def export_run(
     target
         `tflite`, `onnx` or `all`.
     int8
-        INT8 encoder; otherwise the bundle holds float models.
+        Quantize as `recipe` says, a name or a JSON file; otherwise the bundle holds float models.
     out
         Folder of the bundle; it must not exist, unless `force` replaces an older bundle there.
     data
-        A record store, or calibration and validation recordings as arrays.
+        A record store (`packaged_recordings()` for the packaged student), or calibration and validation recordings as arrays.
     key
         Name of a signing key (made on first use) or path of one.
+    gates
+        The bars; None takes the usual ones.
     qat
         Where an output loses more AUROC in INT8 than the gate allows, fine-tune the student for INT8 and export that.
     strict
@@ -143,9 +145,17 @@ def export_run(
     """
     started = time.monotonic()
     request = ExportRequest(
-        run_dir=run_dir, out=out, data=data, target=target, int8=int8, recipe=recipe, gates=gates or GateThresholds(),
-        force=force, qat=qat, strict=strict,
-    )  # fmt: skip
+        run_dir=run_dir,
+        out=out,
+        data=data,
+        target=target,
+        int8=int8,
+        recipe=recipe,
+        gates=gates or GateThresholds(),
+        force=force,
+        qat=qat,
+        strict=strict,
+    )
     job = plan_export(request, progress=progress)
     if dry_run:
         return ExportResult(out, plan_dict(job), dry_run=True)
@@ -184,10 +194,15 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
         files["recipe.json"] = report.json_bytes(made_with)
     files |= {path.name: path.read_bytes() for path in ((strict.model, strict.spec) if strict else ())}
     manifest = build_manifest(
-        files, source=job.source, decision=judged.refit.decision, identity=job.identity,
+        files,
+        source=job.source,
+        decision=judged.refit.decision,
+        identity=job.identity,
         parity=report.manifest_parity(parity, models, golden_tolerance=tolerance),
-        provenance=report.provenance(job, judged.refit), created_utc=report.utc_now(), key_id=key.key_id,
-    )  # fmt: skip
+        provenance=report.provenance(job, judged.refit),
+        created_utc=report.utc_now(),
+        key_id=key.key_id,
+    )
     whole = signed_files(files, manifest, key)
     n_bytes = sum(map(len, whole.values()))
     check_private(whole, extra=(job.run_dir, job.work))
@@ -196,10 +211,18 @@ def _export(job: ExportJob, key: SigningKey) -> ExportResult:
     write_bundle(out, whole, force=job.request.force)
     job.progress(f"bundle {manifest.id} {manifest.version} in {out}: {n_bytes / 1024:.0f} KiB")
     return ExportResult(
-        out=out, plan=plan_dict(job), dry_run=False, sizes={name: len(content) for name, content in whole.items()},
-        key_id=key.key_id, bundle_id=manifest.id, bundle_version=manifest.version, golden_tolerance=tolerance,
-        log=job.log, parity=parity, latencies=latencies,
-    )  # fmt: skip
+        out=out,
+        plan=plan_dict(job),
+        dry_run=False,
+        sizes={name: len(content) for name, content in whole.items()},
+        key_id=key.key_id,
+        bundle_id=manifest.id,
+        bundle_version=manifest.version,
+        golden_tolerance=tolerance,
+        log=job.log,
+        parity=parity,
+        latencies=latencies,
+    )
 
 
 def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], StrictFiles | None, Judged]:

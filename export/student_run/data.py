@@ -139,7 +139,18 @@ def data_from_store(
     if calibration_ids is None:
         rows = choose_calibration(store, may_calibrate, leads=leads, clip_mv=spec.clip_mv, n=n_calibration)
     else:
-        rows = _rows_of(store, calibration_ids, trained=may_calibrate)
+        position = {str(uid): row for row, uid in enumerate(store.uid)}
+        if unknown := [uid for uid in calibration_ids if uid not in position]:
+            raise ExportCalibrationError(
+                f"{len(unknown)} calibration recordings are not in the store (first: {unknown[0]})"
+            )
+        rows = np.array([position[uid] for uid in calibration_ids])
+        allowed = np.isin(rows, may_calibrate)
+        if refused := [uid for uid, may in zip(calibration_ids, allowed, strict=True) if not may]:
+            raise ExportCalibrationError(
+                f"{len(refused)} calibration recordings are held out or have no known gain (first: {refused[0]}); "
+                "expected recordings of the folds the model was trained on"
+            )
     judged = np.isin(store.fold, list(left_out)) if len(left_out) else np.ones(len(store.fold), dtype=bool)
     others = np.flatnonzero(judged & ~np.isin(store.patient, store.patient[rows]))
     validation = store.millivolts(others, leads=leads)
@@ -179,20 +190,3 @@ def choose_calibration(
         parts.append(positive[: int(_SHARE_BY_LABEL * n / n_labels)])
     order = list(dict.fromkeys(np.concatenate([*parts, spread]).tolist()))
     return np.sort(rows[order[:n]])
-
-
-def _rows_of(store: RecordStore, ids: Sequence[str], *, trained: np.ndarray) -> np.ndarray:
-    position = {str(uid): row for row, uid in enumerate(store.uid)}
-    missing = [uid for uid in ids if uid not in position]
-    if missing:
-        raise ExportCalibrationError(
-            f"{len(missing)} calibration recordings are not in the store (first: {missing[0]})"
-        )
-    rows = np.array([position[uid] for uid in ids])
-    held_out = [uid for uid, known in zip(ids, np.isin(rows, trained), strict=True) if not known]
-    if held_out:
-        raise ExportCalibrationError(
-            f"{len(held_out)} calibration recordings are held out or have no known gain (first: {held_out[0]}); "
-            "expected recordings of the folds the model was trained on"
-        )
-    return rows

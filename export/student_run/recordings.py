@@ -32,9 +32,9 @@ CALIBRATION: Final = "calibration"
 VALIDATION: Final = "validation"
 LABEL_CHARACTERS: Final = "01?"
 # Linear prediction by least squares over the 256 calibration recordings, in 1/4096: the newest sample first.
-_PREDICTOR: Final = (
-    19403, -39282, 39012, -9777, -17472, 12266, 8622, -10308, -4561, 8531, 1670, -6887, 1400, 3780, -3098, 787,
-)  # fmt: skip
+_PREDICTOR: Final = tuple(
+    map(int, "19403 -39282 39012 -9777 -17472 12266 8622 -10308 -4561 8531 1670 -6887 1400 3780 -3098 787".split())
+)
 _PREDICTOR_BITS: Final = 12
 
 
@@ -58,13 +58,21 @@ def packaged_recordings(folder: Path = RECORDINGS) -> RecordStore:
             f"the packaged recordings in {folder} are damaged: {error}",
             advice="Install lsemvae again, or name recordings of your own with --data.",
         ) from error
+    # What `residuals` took apart, put together again: time by time, for each sample needs those before it.
+    folded = low.astype(np.int64) | high.astype(np.int64) << 8
+    left = folded >> 1 ^ -(folded & 1)
+    order, newest_last = len(_PREDICTOR), np.array(_PREDICTOR[::-1])
+    made = np.zeros((*left.shape[:2], left.shape[2] + order), np.int64)
+    for t in range(left.shape[2]):
+        predicted = made[:, :, t : t + order] @ newest_last >> _PREDICTOR_BITS
+        made[:, :, t + order] = (predicted + left[:, :, t]).astype(np.int16)
     rows, n = index["rows"], len(low)
     values = {"0": 0.0, "1": 1.0, "?": np.nan}
     uid = np.array(rows["uid"])
     return RecordStore(
         root=folder,
         index={**index, "n_records": n, "measures": [], "source_sha256": found},
-        samples=_samples(low, high),
+        samples=made[:, :, order:].astype(np.int16),
         uid=uid,
         patient=uid,
         split=np.array(rows["role"]),
@@ -94,15 +102,3 @@ def residuals(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left = (samples - (predicted >> _PREDICTOR_BITS)).astype(np.int16)  # modulo 2**16: undone by the same wrap
     folded = ((left << 1) ^ (left >> 15)).view(np.uint16)
     return (folded & 0xFF).astype(np.uint8), (folded >> 8).astype(np.uint8)
-
-
-def _samples(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return the int16 samples `[record, lead, time]` that `residuals` took apart."""
-    folded = low.astype(np.int64) | high.astype(np.int64) << 8
-    left = folded >> 1 ^ -(folded & 1)
-    newest_last = np.array(_PREDICTOR[::-1])
-    made = np.zeros((*left.shape[:2], left.shape[2] + len(_PREDICTOR)), np.int64)
-    for t in range(left.shape[2]):
-        predicted = made[:, :, t : t + len(_PREDICTOR)] @ newest_last >> _PREDICTOR_BITS
-        made[:, :, t + len(_PREDICTOR)] = (predicted + left[:, :, t]).astype(np.int16)
-    return made[:, :, len(_PREDICTOR) :].astype(np.int16)

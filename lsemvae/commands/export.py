@@ -63,10 +63,20 @@ def export(
     check_target(place, force=force)  # before recordings are looked for, which may take a conversion
     store = find_store(data, chosen, progress=say_progress)
     result = export_run(
-        chosen, target=target, int8=int8, out=place, data=store, key=key, force=force, dry_run=dry_run, qat=qat,
-        strict=strict, recipe=recipe,
-        gates=replace(GateThresholds(), max_int8_bytes=max_model_kib * _KIB), progress=say_progress,
-    )  # fmt: skip
+        chosen,
+        target=target,
+        int8=int8,
+        out=place,
+        data=store,
+        key=key,
+        force=force,
+        dry_run=dry_run,
+        qat=qat,
+        strict=strict,
+        recipe=recipe,
+        gates=replace(GateThresholds(), max_int8_bytes=max_model_kib * _KIB),
+        progress=say_progress,
+    )
     if as_json:
         say_json(result.to_dict())
         return
