@@ -70,7 +70,7 @@ class ExportGateError(ExportError):
     code: ClassVar[str] = "E_EXPORT_GATE"
     default_advice: ClassVar[str] = (
         "Nothing was written. Calibrate on more recordings that cover tall and small QRS, check that the front-end "
-        "of calibration and validation is the run-time one, or ship fp32 (leave --int8 out)."
+        "of calibration and validation is the run-time one, or ship fp32 (--fp32)."
     )
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+
+from torch import nn
 
 from export.convert.environment import require_target
 from export.errors import ExportError
 from export.gates.gates import GateThresholds
-from export.int8.recipe import ALL, QuantRecipe, load_recipe
+from export.int8.recipe import ALL, DEFAULT_RECIPE, QuantRecipe, load_recipe
 from export.release.bundle import check_private, check_target
 from export.student_run.data import ExportData, check_data, data_from_store
+from export.student_run.graph import ExportGraph, build_graph
 from export.student_run.identity import BundleIdentity, load_identity
 from export.student_run.packaged import work_folder
+from export.student_run.recordings import RECORDINGS
 from export.student_run.source import DecisionSource, RunSource, card_files, load_decision, load_run
 from lsemvae.data.store import RecordStore
 from lsemvae.screen.manifest import version_tuple
+from lsemvae.screen.runtime.contract import Signature
 from lsemvae.train.run import read_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,28 +36,63 @@ LOG_FILE: Final = "convert.log"
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ExportJob:
-    """One export: where from, where to, what with. `recipe` is None for a float bundle.
-
-    `store` is there where the recordings came from one: quantization-aware fine-tuning (`qat`) trains on it.
-    """
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExportRequest:
+    """What somebody asks for; `export.run.export_run` says what each field means."""
 
     run_dir: Path
     out: Path
-    targets: tuple[str, ...]
+    data: RecordStore | ExportData
+    target: str = "all"
+    int8: bool = True
+    recipe: str | Path = DEFAULT_RECIPE
+    gates: GateThresholds = field(default_factory=GateThresholds)
+    force: bool = False
+    qat: bool = False
+    strict: bool = False
+
+    def recordings(self, source: RunSource) -> ExportData:
+        """Return the recordings to calibrate and to judge on; from a store those that the run folder names, or a choice."""
+        if isinstance(self.data, ExportData):
+            return self.data
+        named = self.run_dir / CALIBRATION_FILE
+        return data_from_store(
+            self.data,
+            leads=source.leads,
+            labels=source.labels,
+            spec=source.frontend,
+            left_out=source.run.get("folds_left_out", ()),
+            calibration_ids=read_json(named) if named.is_file() else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ExportJob:
+    """One export that may begin: what was asked and what was found. `recipe` is None for a float bundle."""
+
+    request: ExportRequest
     recipe: QuantRecipe | None
     source: RunSource
     decision: DecisionSource
     identity: BundleIdentity
     data: ExportData
-    gates: GateThresholds
-    force: bool
     progress: Progress
-    store: RecordStore | None = None
-    qat: bool = False
-    strict: bool = False
     weights_dir: Path | None = None
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder that is exported."""
+        return self.request.run_dir
+
+    @property
+    def gates(self) -> GateThresholds:
+        """The bars that the files are held against."""
+        return self.request.gates
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The formats to make, `tflite` first."""
+        return TARGETS[self.request.target]
 
     @property
     def work(self) -> Path:
@@ -70,102 +110,65 @@ class ExportJob:
         return self.work / LOG_FILE
 
     @property
+    def signature(self) -> Signature:
+        """What every model file of the export takes and gives."""
+        return Signature((1, len(self.source.leads), self.source.n_samples), (1, len(self.source.labels)))
+
+    @property
     def shape(self) -> dict[str, int]:
         """Size of the model's input, as keyword arguments."""
         return {"n_leads": len(self.source.leads), "n_samples": self.source.n_samples}
 
+    def graph(self, student: nn.Module) -> ExportGraph:
+        """Return the graph of a student of this shape."""
+        return build_graph(student, n_leads=len(self.source.leads), n_samples=self.source.n_samples)
 
-def plan_export(
-    run_dir: Path,
-    *,
-    target: str,
-    int8: bool,
-    out: Path,
-    data: RecordStore | ExportData,
-    recipe: str | Path,
-    gates: GateThresholds,
-    force: bool,
-    progress: Progress | None,
-    qat: bool = False,
-    strict: bool = False,
-) -> ExportJob:
+
+def plan_export(request: ExportRequest, *, progress: Progress | None = None) -> ExportJob:
     """Read and check everything that an export needs; nothing is written."""
+    run_dir, target, int8 = request.run_dir, request.target, request.int8
     if target not in TARGETS:
         raise ExportError(f"unknown target {target!r}; expected one of {', '.join(TARGETS)}")
-    check_target(out, force=force)
+    check_target(request.out, force=request.force)
     for one in TARGETS[target]:
         require_target(one, int8=int8)
     check_private(card_files(run_dir), extra=(run_dir,))
     source = load_run(run_dir)
-    store = data if isinstance(data, RecordStore) else None
-    if qat and (store is None or not int8):
+    trainable = isinstance(request.data, RecordStore) and request.data.root != RECORDINGS
+    if request.qat and not (trainable and int8):
         raise ExportError(
             "quantization-aware fine-tuning was asked for; expected an INT8 export with the record store of the run",
             advice="Name the store with --data, and leave --fp32 out.",
         )
-    chosen = load_recipe(recipe) if int8 else None
-    if chosen is not None and chosen.region == ALL:
+    recipe = load_recipe(request.recipe) if int8 else None
+    if recipe is not None and recipe.region == ALL:
         raise ExportError(
-            f"recipe {chosen.name!r} makes INT8 inputs and outputs; expected one that keeps them float",
+            f"recipe {recipe.name!r} makes INT8 inputs and outputs; expected one that keeps them float",
             advice="Use --strict-int8: it makes that form beside the one that the clinic runs.",
         )
-    if strict and not (int8 and "tflite" in TARGETS[target]):
+    if request.strict and not (int8 and "tflite" in TARGETS[target]):
         raise ExportError(
             f"the strict-integer form was asked for with target {target!r}{'' if int8 else ' in float'}; "
             "expected an INT8 export with the target tflite or all"
         )
-    return ExportJob(
-        run_dir=run_dir,
-        out=out,
-        targets=TARGETS[target],
-        recipe=chosen,
-        source=source,
-        decision=load_decision(run_dir, source.labels),
-        identity=_for_hosts(load_identity(run_dir, source.labels), strict=strict),
-        data=_checked_data(run_dir, data, source, chosen, min_validation=gates.min_validation_records),
-        gates=gates,
-        force=force,
-        progress=progress or _LOGGER.info,
-        store=store,
-        qat=qat,
-        strict=strict,
-    )
-
-
-def _for_hosts(identity: BundleIdentity, *, strict: bool) -> BundleIdentity:
-    """Hosts before 0.3.0 refuse the files of the strict-integer form: the bundle says so by its minimum host version."""
-    if strict and version_tuple(identity.min_host) < version_tuple(_STRICT_HOST):
-        return replace(identity, min_host=_STRICT_HOST)
-    return identity
-
-
-def _checked_data(
-    run_dir: Path,
-    data: RecordStore | ExportData,
-    source: RunSource,
-    recipe: QuantRecipe | None,
-    *,
-    min_validation: int,
-) -> ExportData:
-    if isinstance(data, RecordStore):
-        data = _from_store(run_dir, data, source)
-    return check_data(
-        data,
+    decision = load_decision(run_dir, source.labels)
+    identity = load_identity(run_dir, source.labels)
+    if request.strict and version_tuple(identity.min_host) < version_tuple(_STRICT_HOST):
+        identity = replace(identity, min_host=_STRICT_HOST)  # older hosts refuse the files of the strict-integer form
+    data = check_data(
+        request.recordings(source),
         n_leads=len(source.leads),
         n_labels=len(source.labels),
         spec=source.frontend,
         min_calibration=recipe.min_calibration_records if recipe else 0,
-        min_validation=min_validation,
+        min_validation=request.gates.min_validation_records,
     )
-
-
-def _from_store(run_dir: Path, store: RecordStore, source: RunSource) -> ExportData:
-    chosen = run_dir / CALIBRATION_FILE
-    return data_from_store(
-        store,
-        leads=source.leads,
-        labels=source.labels,
-        spec=source.frontend,
-        left_out=source.run.get("folds_left_out", ()),
-        calibration_ids=read_json(chosen) if chosen.is_file() else None,
+    return ExportJob(
+        request=request,
+        recipe=recipe,
+        source=source,
+        decision=decision,
+        identity=identity,
+        data=data,
+        progress=progress or _LOGGER.info,
     )

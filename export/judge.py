@@ -12,14 +12,15 @@ from export.convert.noise import noise_to
 from export.errors import ExportGateError
 from export.gates import golden
 from export.gates.latency import Latency, measure, require_latency
+from export.gates.outputs import Outputs, file_run, run_all, torch_run
 from export.gates.parity import REFERENCE, TUNED, ParityReport, compare_all
 from export.gates.refit import Refit, settle
 from export.job import ExportJob
-from export.runners import TFLITE_KERNELS, Outputs, file_run, run_all, tflite_run, torch_run
 from export.steps import ModelFiles, score_file
 from export.strict.build import StrictFiles
 from export.strict.interface import strict_run
 from export.student_run.graph import ExportGraph
+from lsemvae.screen.runtime.tflite import KERNELS
 
 STRICT: Final = "tflite_strict"
 # Twice what the kernels differ by here: another CPU may round once more at the same places.
@@ -58,7 +59,7 @@ def judge(
         outputs[TUNED] = run_all(torch_run(tuned), job.data.validation)
     for files in models:
         for name, path in files.named.items():
-            outputs[name] = score_file(path, job.data.validation, log=job.log)
+            outputs[name] = score_file(job, path, job.data.validation)
     if strict is not None:
         with noise_to(job.log):
             outputs[STRICT] = run_all(strict_run(strict.model), job.data.validation)
@@ -79,7 +80,8 @@ def time_models(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[Latency, 
         if files.int8 is None:
             continue
         with noise_to(job.log):
-            found = measure(files.target, fp32=file_run(files.fp32), int8=file_run(files.int8), ecg=ecg)
+            fp32, int8 = (file_run(path, job.signature) for path in (files.fp32, files.int8))
+            found = measure(files.target, fp32=fp32, int8=int8, ecg=ecg)
         job.progress(found.text())
         measured.append(require_latency(found, max_ratio=job.gates.max_latency_ratio))
     return tuple(measured)
@@ -90,9 +92,18 @@ def make_golden(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[bytes, fl
     ecg = golden.golden_inputs(leads=job.source.leads, spec=job.source.frontend)
     probe = np.concatenate([ecg, job.data.validation[:_GOLDEN_CHECK_RECORDS]])
     with noise_to(job.log):
-        said = [outputs for files in models for outputs in _all_kernels(files, probe)]
+        # TFLite's reference kernels come first, they define the golden outputs; ONNX Runtime has one set of kernels.
+        said = [
+            run_all(file_run(files.shipped, job.signature, kernels=kernels), probe)
+            for files in models
+            for kernels in (reversed(KERNELS) if files.target == "tflite" else KERNELS[:1])
+        ]
     reference = said[0]
-    spread = max(_distance(reference, other) for other in said)
+    spread = max(
+        float(np.abs(getattr(reference, name) - getattr(other, name)).max())
+        for other in said
+        for name in ("logits", "uncertainty")
+    )
     tolerance = max(_LEAST_GOLDEN_TOLERANCE, _GOLDEN_MARGIN * spread)
     if not tolerance <= job.gates.max_golden_tolerance:
         raise ExportGateError(
@@ -106,14 +117,3 @@ def make_golden(job: ExportJob, models: Sequence[ModelFiles]) -> tuple[bytes, fl
         spec=job.source.frontend,
     )
     return golden.npz_bytes(arrays), tolerance
-
-
-def _all_kernels(files: ModelFiles, ecg: np.ndarray) -> list[Outputs]:
-    """Score with every kernel of the runtime, TFLite's reference kernels first: they define the golden outputs."""
-    if files.target == "tflite":
-        return [run_all(tflite_run(files.shipped, kernels=kernels), ecg) for kernels in reversed(TFLITE_KERNELS)]
-    return [run_all(file_run(files.shipped), ecg)]
-
-
-def _distance(a: Outputs, b: Outputs) -> float:
-    return float(max(np.abs(a.logits - b.logits).max(), np.abs(a.uncertainty - b.uncertainty).max()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from export.errors import ExportTargetError
 from export.job import CALIBRATION_FILE, WORK_FOLDER
@@ -12,10 +12,11 @@ from export.release.bundle import check_private
 from export.report import json_bytes, without_folders
 from export.student_run.packaged import work_folder
 from export.student_run.source import parse_json
+from lsemvae.formats.whole import write_whole
 
 _COPIED: Final = ("model.safetensors", "decision.json", "bundle.json", "card.md", "curves.png", "tasks.json")
+# Values that name folders: where the store lay, and which runs the student was distilled from.
 _OF_THE_MACHINE: Final = ("store", "teacher", "student", "teachers")
-"""Values that name folders: where the store lay, and which runs the student was distilled from."""
 
 
 def package_run(run_dir: Path, out: Path) -> Path:
@@ -25,22 +26,20 @@ def package_run(run_dir: Path, out: Path) -> Path:
     """
     if out.exists():
         raise ExportTargetError(f"{out} is there already; expected a free name", advice="Name another folder.")
-    config, run = parse_json(run_dir / "config.json"), parse_json(run_dir / "run.json")
+    config, run = (
+        {key: value for key, value in parse_json(run_dir / name).items() if key not in _OF_THE_MACHINE}
+        for name in ("config.json", "run.json")
+    )
     files = {name: (run_dir / name).read_bytes() for name in _COPIED if (run_dir / name).is_file()}
-    files["config.json"] = json_bytes(_without_paths(config))
-    files["run.json"] = json_bytes({**_without_paths(run), "command": without_folders(str(run.get("command", "")))})
+    files["config.json"] = json_bytes(config)
+    files["run.json"] = json_bytes({**run, "command": without_folders(str(run.get("command", "")))})
     files[CALIBRATION_FILE] = (work_folder(run_dir, name=WORK_FOLDER) / CALIBRATION_FILE).read_bytes()
     check_private(files, extra=(run_dir,))
     out.mkdir(parents=True)
     try:
         for name, content in files.items():
-            (out / name).write_bytes(content)
+            write_whole(out / name, content)
     except OSError:
         shutil.rmtree(out, ignore_errors=True)
         raise
     return out
-
-
-def _without_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the top-level values without those that name a folder."""
-    return {key: value for key, value in values.items() if key not in _OF_THE_MACHINE}

@@ -11,13 +11,13 @@ from export.cache import cache_folder
 from export.errors import ExportCalibrationError
 from export.job import Progress
 from export.student_run.packaged import is_packaged
+from export.student_run.recordings import packaged_recordings
 from lsemvae.data.convert import convert_folder
 from lsemvae.data.store import RecordStore, open_store
 from lsemvae.ecg.frontend import BASE
 from lsemvae.train.run import store_of
 
 DATA_VARIABLE: Final = "LSEMVAE_DATA"
-_BESIDE: Final = Path("shared") / "data" / "ecg"
 _STORE_INDEX: Final = "index.json"
 _FOLDER_TABLE: Final = "metadata.csv"
 
@@ -26,54 +26,45 @@ def find_store(named: Path | None, run_dir: Path, *, progress: Progress) -> Reco
     """Return the record store of an export.
 
     `named` is a store or a folder of recordings (`metadata.csv`, `signals/`). Where it is None: for a run, the store that it was
-    trained on; for the packaged student, which notes none, the folder in `LSEMVAE_DATA`, then `shared/data/ecg` beside the
-    checkout. A folder of recordings is converted once and kept in the cache.
+    trained on; for the packaged student, which notes none, what `LSEMVAE_DATA` names, else the recordings that ship with it. A
+    folder of recordings is converted once and kept in the cache.
 
     Raises
     ------
     ExportCalibrationError
-        If nothing is found: an INT8 export without recordings would be a guess.
+        `LSEMVAE_DATA` names a place without recordings, or the packaged ones are damaged.
     """
     if named is not None:
         return _opened(named, progress)
     if not is_packaged(run_dir):  # other recordings than its own would calibrate another model under its name
         return open_store(store_of(run_dir))
-    looked = _usual_places()
-    for place in looked:
-        if (place / _FOLDER_TABLE).is_file():
-            return _opened(place, progress)
-    raise ExportCalibrationError(
-        f"found no recordings (looked at {', '.join(map(str, looked))}); expected some to calibrate INT8 and to compare with",
-        advice=f"Name a record store or a folder of recordings with --data, or set {DATA_VARIABLE}.",
-    )
-
-
-def _usual_places() -> list[Path]:
-    named = os.environ.get(DATA_VARIABLE)
-    beside = Path(__file__).resolve().parents[2] / _BESIDE
-    return [Path(named), beside] if named else [beside]
+    place = os.environ.get(DATA_VARIABLE)
+    if not place:
+        progress(
+            "calibrating and judging on the recordings that ship with the student; "
+            f"--data or {DATA_VARIABLE} names more of them"
+        )
+        return packaged_recordings()
+    if not any((Path(place) / name).is_file() for name in (_FOLDER_TABLE, _STORE_INDEX)):
+        raise ExportCalibrationError(
+            f"found no recordings in {place}, which {DATA_VARIABLE} names; expected a record store or a folder of recordings",
+            advice=f"Name one with --data, set {DATA_VARIABLE} to one, or unset it: then the packaged recordings are taken.",
+        )
+    return _opened(Path(place), progress)
 
 
 def _opened(place: Path, progress: Progress) -> RecordStore:
-    if (place / _FOLDER_TABLE).is_file() and not (place / _STORE_INDEX).is_file():
-        return _converted(place, progress)
-    return open_store(place)
-
-
-def _converted(recordings: Path, progress: Progress) -> RecordStore:
-    out = cache_folder("stores") / _key(recordings)
-    if not (out / _STORE_INDEX).is_file():
-        progress(f"converting the recordings of {recordings} (once; kept in {out})")
-        convert_folder(recordings, out)
-    return open_store(out)
-
-
-def _key(recordings: Path) -> str:
-    """Return a name for the store of a folder: its table, the sizes and times of its files, and the front-end."""
-    said = hashlib.sha256(BASE.sha256().encode())
-    said.update((recordings / _FOLDER_TABLE).read_bytes())
-    for path in sorted(recordings.rglob("*")):
+    """Return the store in a folder; recordings in a folder without one are converted into the cache first."""
+    if not (place / _FOLDER_TABLE).is_file() or (place / _STORE_INDEX).is_file():
+        return open_store(place)
+    # Its name: the table, the sizes and times of the files, and the front-end.
+    said = hashlib.sha256(BASE.sha256().encode() + (place / _FOLDER_TABLE).read_bytes())
+    for path in sorted(place.rglob("*")):
         if path.is_file():
             stat = path.stat()
-            said.update(f"{path.relative_to(recordings)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return said.hexdigest()[:24]
+            said.update(f"{path.relative_to(place)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    out = cache_folder("stores") / said.hexdigest()[:24]
+    if not (out / _STORE_INDEX).is_file():
+        progress(f"converting the recordings of {place} (once; kept in {out})")
+        convert_folder(place, out)
+    return open_store(out)

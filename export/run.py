@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
+
+import numpy as np
 
 from export import report
-from export.errors import ExportGateError, ExportTargetError
+from export.errors import ExportError, ExportGateError, ExportTargetError
 from export.gates.gates import GateThresholds, require_bundle_size
 from export.gates.latency import Latency
 from export.gates.parity import ParityReport, require_parity
 from export.int8.recipe import DEFAULT_RECIPE
-from export.job import CALIBRATION_FILE, ExportJob, Progress, plan_export
+from export.job import CALIBRATION_FILE, ExportJob, ExportRequest, Progress, plan_export
 from export.judge import Judged, judge, make_golden, time_models
 from export.page.page import page_bytes
-from export.qat_step import fine_tuned, outputs_in_need
 from export.release.bundle import MODEL_FILES, build_manifest, check_private, signed_files, write_bundle
 from export.release.signing import DEFAULT_KEY, SigningKey, load_or_create_key
 from export.steps import ModelFiles, convert, convert_strict
 from export.strict.build import StrictFiles
 from export.student_run.data import ExportData
-from export.student_run.graph import build_graph
 from export.student_run.identity import load_identity
 from export.student_run.packaged import is_packaged
 from export.student_run.source import card_files, load_run
 from lsemvae.data.store import RecordStore
+from lsemvae.formats.whole import write_whole
+from lsemvae.train.qat import needs_qat, quantization_aware
+from lsemvae.train.run import folds_left_out
 
+QAT_FOLDER: Final = "qat"
 PAGE_FILE: Final = "report.html"
 
 
@@ -117,13 +122,15 @@ def export_run(
     target
         `tflite`, `onnx` or `all`.
     int8
-        INT8 encoder; otherwise the bundle holds float models.
+        Quantize as `recipe` says, a name or a JSON file; otherwise the bundle holds float models.
     out
         Folder of the bundle; it must not exist, unless `force` replaces an older bundle there.
     data
-        A record store, or calibration and validation recordings as arrays.
+        A record store (`packaged_recordings()` for the packaged student), or calibration and validation recordings as arrays.
     key
         Name of a signing key (made on first use) or path of one.
+    gates
+        The bars; None takes the usual ones.
     qat
         Where an output loses more AUROC in INT8 than the gate allows, fine-tune the student for INT8 and export that.
     strict
@@ -137,13 +144,24 @@ def export_run(
         With code and advice; `out` is then as it was before.
     """
     started = time.monotonic()
-    job = plan_export(
-        run_dir, target=target, int8=int8, out=out, data=data, recipe=recipe,
-        gates=gates or GateThresholds(), force=force, progress=progress, qat=qat, strict=strict,
-    )  # fmt: skip
+    request = ExportRequest(
+        run_dir=run_dir,
+        out=out,
+        data=data,
+        target=target,
+        int8=int8,
+        recipe=recipe,
+        gates=gates or GateThresholds(),
+        force=force,
+        qat=qat,
+        strict=strict,
+    )
+    job = plan_export(request, progress=progress)
     if dry_run:
         return ExportResult(out, plan_dict(job), dry_run=True)
-    result = _export(job, load_or_create_key(key))
+    signing = load_or_create_key(key)
+    with _alone(job):
+        result = _export(job, signing)
     return replace(result, seconds=time.monotonic() - started)
 
 
@@ -154,33 +172,57 @@ def default_out(run_dir: Path) -> Path:
 
 
 def _export(job: ExportJob, key: SigningKey) -> ExportResult:
-    with _alone(job):
-        return _export_alone(job, key)
-
-
-def _export_alone(job: ExportJob, key: SigningKey) -> ExportResult:
+    """Convert, judge, put together and sign; what is refused raises before anything is written to `out`."""
     job, models, strict, judged = _converted(job)
-    parity = _required(job, models, judged)
+    try:
+        parity = require_parity(judged.parity)
+    except ExportGateError as error:  # the page that shows why stays among the work files
+        facts = report.page_facts(job, judged, report.report_dict(job, models, judged, (), golden_tolerance=None))
+        page = job.work / PAGE_FILE
+        page.write_bytes(page_bytes(facts))
+        raise ExportGateError(str(error), advice=f"{error.advice} The whole comparison is in {page}.") from None
     latencies = time_models(job, models)
-    files, tolerance = _assemble(job, models, judged, latencies)
+    golden_npz, tolerance = make_golden(job, models)
+    found = report.report_dict(job, models, judged, latencies, golden_tolerance=tolerance)
+    made_with = report.recipe_dict(job, models) if job.recipe is not None else None
+    files = {MODEL_FILES[m.target]: m.shipped.read_bytes() for m in models} | card_files(job.run_dir)
+    files["golden.npz"] = golden_npz
+    files["report.json"] = report.json_bytes(found)
+    files[PAGE_FILE] = page_bytes(report.page_facts(job, judged, found, recipe=made_with))
+    if made_with is not None:
+        write_whole(job.work / CALIBRATION_FILE, report.json_bytes(list(job.data.calibration_ids)))
+        files["recipe.json"] = report.json_bytes(made_with)
     files |= {path.name: path.read_bytes() for path in ((strict.model, strict.spec) if strict else ())}
     manifest = build_manifest(
-        files, source=job.source, decision=judged.refit.decision, identity=job.identity,
+        files,
+        source=job.source,
+        decision=judged.refit.decision,
+        identity=job.identity,
         parity=report.manifest_parity(parity, models, golden_tolerance=tolerance),
-        provenance=report.provenance(job, judged.refit), created_utc=report.utc_now(), key_id=key.key_id,
-    )  # fmt: skip
-    whole = signed_files(files, manifest, key)
-    check_private(whole, extra=(job.run_dir, job.work))
-    require_bundle_size(sum(map(len, whole.values())), most=job.gates.max_bundle_bytes)
-    write_bundle(job.out, whole, force=job.force)
-    job.progress(
-        f"bundle {manifest.id} {manifest.version} in {job.out}: {sum(map(len, whole.values())) / 1024:.0f} KiB"
+        provenance=report.provenance(job, judged.refit),
+        created_utc=report.utc_now(),
+        key_id=key.key_id,
     )
+    whole = signed_files(files, manifest, key)
+    n_bytes = sum(map(len, whole.values()))
+    check_private(whole, extra=(job.run_dir, job.work))
+    require_bundle_size(n_bytes, most=job.gates.max_bundle_bytes)
+    out = job.request.out
+    write_bundle(out, whole, force=job.request.force)
+    job.progress(f"bundle {manifest.id} {manifest.version} in {out}: {n_bytes / 1024:.0f} KiB")
     return ExportResult(
-        out=job.out, plan=plan_dict(job), dry_run=False, sizes={name: len(content) for name, content in whole.items()},
-        key_id=key.key_id, bundle_id=manifest.id, bundle_version=manifest.version, golden_tolerance=tolerance,
-        log=job.log, parity=parity, latencies=latencies,
-    )  # fmt: skip
+        out=out,
+        plan=plan_dict(job),
+        dry_run=False,
+        sizes={name: len(content) for name, content in whole.items()},
+        key_id=key.key_id,
+        bundle_id=manifest.id,
+        bundle_version=manifest.version,
+        golden_tolerance=tolerance,
+        log=job.log,
+        parity=parity,
+        latencies=latencies,
+    )
 
 
 def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], StrictFiles | None, Judged]:
@@ -188,29 +230,29 @@ def _converted(job: ExportJob) -> tuple[ExportJob, list[ModelFiles], StrictFiles
 
     The reference stays the student as it was trained: fine-tuning must not move the bar that it is held against.
     """
-    trained = build_graph(job.source.student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
+    trained = job.graph(job.source.student)
     models = [convert(job, trained, one) for one in job.targets]
     strict = convert_strict(job)
     judged = judge(job, trained, models, strict=strict)
-    lost = outputs_in_need(job, judged.parity)
+    lost, store = [], job.request.data
+    if job.request.qat:
+        bars = job.gates
+        lost = needs_qat(judged.parity, max_loss=bars.max_auroc_change, min_positives=bars.min_positives)
     if not lost:
         return job, models, strict, judged
-    job = fine_tuned(job, lost)
-    tuned = build_graph(load_run(job.weights).student, n_leads=job.shape["n_leads"], n_samples=job.shape["n_samples"])
+    if isinstance(store, ExportData):
+        raise ExportError("quantization-aware fine-tuning found no record store; expected the one of the run")
+    left_out = tuple(folds_left_out(job.run_dir))
+    rows = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, left_out))
+    job.progress(f"{', '.join(lost)} lose AUROC in INT8: quantization-aware fine-tuning on {len(rows)} recordings")
+    weights = job.work / QAT_FOLDER
+    shutil.rmtree(weights, ignore_errors=True)
+    quantization_aware(store, job.run_dir, weights, rows, left_out=left_out)
+    job = replace(job, weights_dir=weights)
+    tuned = job.graph(load_run(weights).student)
     models = [convert(job, tuned, one) for one in job.targets]
     strict = convert_strict(job)
     return job, models, strict, judge(job, trained, models, tuned=tuned, strict=strict)
-
-
-def _required(job: ExportJob, models: Sequence[ModelFiles], judged: Judged) -> ParityReport:
-    """Return the parity report, or raise; a refused export leaves the page that shows why among its work files."""
-    try:
-        return require_parity(judged.parity)
-    except ExportGateError as error:
-        facts = report.page_facts(job, judged, report.report_dict(job, models, judged, (), golden_tolerance=None))
-        page = job.work / PAGE_FILE
-        page.write_bytes(page_bytes(facts))
-        raise ExportGateError(str(error), advice=f"{error.advice} The whole comparison is in {page}.") from None
 
 
 @contextmanager
@@ -225,7 +267,10 @@ def _alone(job: ExportJob) -> Iterator[None]:
         ) from error
     with log:
         try:
-            _hold(log)
+            if sys.platform != "win32":  # which locks ranges of bytes, and would keep the converter from writing
+                import fcntl
+
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends, however it ends
         except OSError as error:
             raise ExportTargetError(
                 f"found another export of {job.run_dir} at work, expected none", advice="Wait until it has ended."
@@ -234,19 +279,11 @@ def _alone(job: ExportJob) -> Iterator[None]:
         yield
 
 
-def _hold(file: IO[bytes]) -> None:
-    """Lock a file until this process ends, however it ends; OSError if another process holds it."""
-    if sys.platform != "win32":  # which locks ranges of bytes, and would keep the converter from writing
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def plan_dict(job: ExportJob) -> dict[str, Any]:
     """Return what the job will do, for a dry run and for the record."""
     return {
         "run": "packaged student" if is_packaged(job.run_dir) else str(job.run_dir),
-        "out": str(job.out),
+        "out": str(job.request.out),
         "targets": list(job.targets),
         "recipe": job.recipe.name if job.recipe else None,
         "leads": list(job.source.leads),
@@ -254,26 +291,9 @@ def plan_dict(job: ExportJob) -> dict[str, Any]:
         "calibration_records": len(job.data.calibration) if job.recipe else 0,
         "validation_records": len(job.data.validation),
         "held_out_records": 0 if job.data.held_out is None else int(job.data.held_out.sum()),
-        "qat": job.qat,
-        "strict": job.strict,
+        "qat": job.request.qat,
+        "strict": job.request.strict,
         "id": job.identity.id,
         "version": job.identity.version,
         "gates": job.gates.to_dict(),
     }
-
-
-def _assemble(
-    job: ExportJob, models: Sequence[ModelFiles], judged: Judged, latencies: Sequence[Latency]
-) -> tuple[dict[str, bytes], float]:
-    """Return the files of the bundle without manifest and signature, and the tolerance of its golden outputs."""
-    golden_npz, tolerance = make_golden(job, models)
-    files = {MODEL_FILES[m.target]: m.shipped.read_bytes() for m in models} | card_files(job.run_dir)
-    files["golden.npz"] = golden_npz
-    found = report.report_dict(job, models, judged, latencies, golden_tolerance=tolerance)
-    files["report.json"] = report.json_bytes(found)
-    made_with = report.recipe_dict(job, models) if job.recipe is not None else None
-    files[PAGE_FILE] = page_bytes(report.page_facts(job, judged, found, recipe=made_with))
-    if made_with is not None:
-        (job.work / CALIBRATION_FILE).write_bytes(report.json_bytes(list(job.data.calibration_ids)))
-        files["recipe.json"] = report.json_bytes(made_with)
-    return files, tolerance

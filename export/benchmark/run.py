@@ -227,7 +227,7 @@ def _float_files(job: BenchmarkJob) -> tuple[dict[str, Path], list[str]]:
     """The float forms of the bundle's student, converted where they are not there yet; else why they are not."""
     if job.run_dir is None:
         return {}, ["fp32 forms: this bundle's run folder was not named (--run)"]
-    from export.float_files import float_files
+    from export.steps import float_files
 
     try:
         return float_files(job.run_dir, progress=job.progress), []

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 _STANDARD_FDS: Final = (1, 2)
 
@@ -19,33 +19,21 @@ def noise_to(log: Path) -> Iterator[None]:
 
     Works on file descriptors as well as on `sys.stderr`, because half of the noise is written by C++ code.
     """
-    with log.open("a", encoding="utf-8", buffering=1) as handle, _descriptors_to(handle), _root_logger_to(handle):
-        with contextlib.redirect_stdout(handle), contextlib.redirect_stderr(handle):
-            yield
-
-
-@contextlib.contextmanager
-def _descriptors_to(handle: TextIO) -> Iterator[None]:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = {fd: os.dup(fd) for fd in _STANDARD_FDS}
-    try:
-        for fd in saved:
-            os.dup2(handle.fileno(), fd)
-        yield
-    finally:
-        for fd, original in saved.items():
-            os.dup2(original, fd)
-            os.close(original)
-
-
-@contextlib.contextmanager
-def _root_logger_to(handle: TextIO) -> Iterator[None]:
     root = logging.getLogger()
-    before = root.handlers[:]
-    # A root logger without handlers would be given one for good by a library's first logging.warning().
-    root.handlers[:] = [logging.StreamHandler(handle)]
-    try:
-        yield
-    finally:
-        root.handlers[:] = before
+    with log.open("a", encoding="utf-8", buffering=1) as handle:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = {fd: os.dup(fd) for fd in _STANDARD_FDS}
+        before = root.handlers[:]
+        try:
+            for fd in saved:
+                os.dup2(handle.fileno(), fd)
+            # A root logger without handlers would be given one for good by a library's first logging.warning().
+            root.handlers[:] = [logging.StreamHandler(handle)]
+            with contextlib.redirect_stdout(handle), contextlib.redirect_stderr(handle):
+                yield
+        finally:
+            root.handlers[:] = before
+            for fd, original in saved.items():
+                os.dup2(original, fd)
+                os.close(original)

@@ -28,15 +28,6 @@ def export_onnx(graph: ExportGraph, out: Path, *, n_leads: int, n_samples: int, 
     """
     require("onnx")
     require("onnxscript")
-    program = _traced(graph, n_leads=n_leads, n_samples=n_samples, log=log)
-    model = program.model_proto
-    _name_nodes(model)
-    strip_metadata(model)
-    _save(model, out)
-    return out
-
-
-def _traced(graph: ExportGraph, *, n_leads: int, n_samples: int, log: Path) -> Any:
     with noise_to(log):
         program = torch.onnx.export(
             graph,
@@ -49,23 +40,19 @@ def _traced(graph: ExportGraph, *, n_leads: int, n_samples: int, log: Path) -> A
         )
     if program is None:
         raise ExportModelError(f"torch.onnx returned no program; its words are in {log}")
-    return program
-
-
-def _name_nodes(model: Any) -> None:
+    model = program.model_proto
     for index, node in enumerate(model.graph.node):
-        node.name = f"{_region(node)}/{node.op_type}_{index}"
+        # The module path of each node, as the exporter recorded it.
+        recorded = (ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES)
+        scopes: list[str] = next(recorded, [])
+        region = next((name for name in ("encoder", "head") if f"student.{name}" in scopes), "other")
+        node.name = f"{region}/{node.op_type}_{index}"
+    strip_metadata(model)
+    import onnx
 
-
-def _region(node: Any) -> str:
-    """Return the region from the module path that the exporter recorded for the node."""
-    scopes: list[str] = next(
-        (ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == _SCOPES), []
-    )
-    for region in ("encoder", "head"):
-        if f"student.{region}" in scopes:
-            return region
-    return "other"
+    onnx.checker.check_model(model, full_check=True)
+    out.write_bytes(model.SerializeToString(deterministic=True))
+    return out
 
 
 def strip_metadata(model: Any) -> None:
@@ -75,10 +62,3 @@ def strip_metadata(model: Any) -> None:
         entry.doc_string = ""
         del entry.metadata_props[:]
     model.producer_name, model.producer_version, graph.name = PRODUCER, "", "student"
-
-
-def _save(model: Any, out: Path) -> None:
-    import onnx
-
-    onnx.checker.check_model(model, full_check=True)
-    out.write_bytes(model.SerializeToString(deterministic=True))

@@ -13,12 +13,11 @@ from typing import Final
 import lsemvae.model
 from export.convert.environment import require, versions
 from export.errors import ExportConversionError
+from lsemvae.formats.whole import write_whole
 
 # One conversion takes 10 s on an idle machine and 80 s on a busy one; ten minutes means that it hangs.
 TIMEOUT_S: Final = 600
 _LOG_TAIL_LINES: Final = 6
-
-
 _RUN_FILES: Final = ("config.json", "model.safetensors")
 _CODE: Final = ("../student_run/graph.py", "tflite_worker.py")
 _MODEL_CODE: Final = ("student.py", "heads.py", "encoder.py")
@@ -31,11 +30,16 @@ def converted_once(run_dir: Path, out: Path, *, log: Path) -> Path:
     """
     note = out.with_suffix(".json")
     key = conversion_key(run_dir)
-    if out.is_file() and note.is_file() and _noted(note) == {**key, "sha256": _sha256(out)}:
-        return out
+    if out.is_file() and note.is_file():
+        try:
+            noted = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError:
+            noted = None
+        if noted == {**key, "sha256": _sha256(out)}:
+            return out
     note.unlink(missing_ok=True)
     export_tflite(run_dir, out, log=log)
-    note.write_text(json.dumps({**key, "sha256": _sha256(out)}, indent=1, sort_keys=True), encoding="utf-8")
+    write_whole(note, json.dumps({**key, "sha256": _sha256(out)}, indent=1, sort_keys=True))
     return out
 
 
@@ -53,13 +57,6 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _noted(note: Path) -> object:
-    try:
-        return json.loads(note.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-
-
 def export_tflite(run_dir: Path, out: Path, *, log: Path) -> Path:
     """Write the student of `run_dir` as a float32 `.tflite` file; what the converter says is appended to `log`.
 
@@ -68,25 +65,18 @@ def export_tflite(run_dir: Path, out: Path, *, log: Path) -> Path:
     """
     require("litert_torch")
     command = [sys.executable, "-m", "export.convert.tflite_worker", str(run_dir.resolve()), str(out.resolve())]
+    # The caller's import paths, so that both processes see the same packages.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         with log.open("ab") as noise:
             done = subprocess.run(
-                command, stdout=noise, stderr=subprocess.STDOUT, env=_environment(), timeout=TIMEOUT_S, check=False
+                command, stdout=noise, stderr=subprocess.STDOUT, env=environment, timeout=TIMEOUT_S, check=False
             )
     except subprocess.TimeoutExpired as error:
         raise ExportConversionError(f"the TFLite conversion took more than {TIMEOUT_S} s; log: {log}") from error
     if done.returncode != 0 or not out.is_file():
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:])
         raise ExportConversionError(
-            f"the TFLite conversion ended with status {done.returncode}, expected 0; log: {log}\n{_tail(log)}"
+            f"the TFLite conversion ended with status {done.returncode}, expected 0; log: {log}\n{tail}"
         )
     return out
-
-
-def _environment() -> dict[str, str]:
-    """Return the caller's environment with the caller's import paths, so that both see the same packages."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-_LOG_TAIL_LINES:])

@@ -104,23 +104,31 @@ def op_problems(rows: Sequence[OpRow], *, int8: bool, region: str = ENCODER) -> 
     problems += [_say(row, "must not run in INT8") for row in rows if row.kind == INT8 and row.op.upper() in NEVER_INT8]
     if not int8:
         return problems + [_say(row, "is INT8 in a float model") for row in rows if row.kind in (INT8, BORDER)]
-    problems += _strict_problems(rows) if region == ALL else _region_problems(rows, region)
+    if region == ALL:
+        words = {FLOAT: "is float in a strict-integer model", BORDER: "converts types inside a strict-integer model"}
+        problems += [_say(row, words[row.kind]) for row in rows if row.kind in words]
+    else:
+        problems += _region_problems(rows, region)
     if not any(row.kind == INT8 and row.op.upper() in HEAVY for row in rows):
         problems.append("no convolution or linear layer runs in INT8")
     return problems
 
 
-def _strict_problems(rows: Sequence[OpRow]) -> list[str]:
-    words = {FLOAT: "is float in a strict-integer model", BORDER: "converts types inside a strict-integer model"}
-    return [_say(row, words[row.kind]) for row in rows if row.kind in words]
-
-
 def _region_problems(rows: Sequence[OpRow], region: str) -> list[str]:
+    """Return what of a model with a float head and an INT8 region stands in the wrong type; `rows` in the order of execution."""
     problems = [
         _say(row, "is INT8 outside the encoder") for row in rows if row.kind == INT8 and row.region != "encoder"
     ]
-    before, after = _leads_to_int8(rows), _comes_from_int8(rows)
-    stem = _stem(rows, after) if region == TRUNK else None
+    after, before = [False] * len(rows), [False] * len(rows)  # depends on an INT8 operator; an INT8 one depends on it
+    for position, row in enumerate(rows):
+        for reader in row.feeds:
+            after[reader] = after[reader] or after[position] or row.kind == INT8
+    for position in range(len(rows) - 1, -1, -1):
+        before[position] = any(rows[reader].kind == INT8 or before[reader] for reader in rows[position].feeds)
+    # The first convolution may be float in a trunk, if nothing INT8 stands before it.
+    heavy = (k for k, row in enumerate(rows) if row.region == "encoder" and row.op.upper() in HEAVY)
+    first = next(heavy, None) if region == TRUNK else None
+    stem = None if first is None or rows[first].kind != FLOAT or after[first] else first
     for position, row in enumerate(rows):
         if row.region != "encoder" or row.kind != FLOAT or position == stem:
             continue
@@ -130,30 +138,6 @@ def _region_problems(rows: Sequence[OpRow], region: str) -> list[str]:
         elif not at_end and not (region == TRUNK and not after[position]):
             problems.append(_say(row, "is float between INT8 operators"))
     return problems
-
-
-def _stem(rows: Sequence[OpRow], after: Sequence[bool]) -> int | None:
-    """Return the position of the first convolution, if it is float and nothing INT8 stands before it."""
-    heavy = (k for k, row in enumerate(rows) if row.region == "encoder" and row.op.upper() in HEAVY)
-    first = next(heavy, None)
-    return None if first is None or rows[first].kind != FLOAT or after[first] else first
-
-
-def _comes_from_int8(rows: Sequence[OpRow]) -> list[bool]:
-    """Return for each operator whether it depends on an INT8 one; operators stand in the order of execution."""
-    after = [False] * len(rows)
-    for position, row in enumerate(rows):
-        for reader in row.feeds:
-            after[reader] = after[reader] or after[position] or row.kind == INT8
-    return after
-
-
-def _leads_to_int8(rows: Sequence[OpRow]) -> list[bool]:
-    """Return for each operator whether an INT8 one depends on it; operators stand in the order of execution."""
-    leads = [False] * len(rows)
-    for position in range(len(rows) - 1, -1, -1):
-        leads[position] = any(rows[reader].kind == INT8 or leads[reader] for reader in rows[position].feeds)
-    return leads
 
 
 def _say(row: OpRow, what: str) -> str:

@@ -52,42 +52,46 @@ def audit_onnx(
 ) -> AuditReport:
     """Audit an `.onnx` file that should be INT8 in the recipe's `region` (`int8`) or float throughout."""
     import onnx
+    from onnx import numpy_helper
 
     model = onnx.load_from_string(data)
-    rows = operator_rows(model.graph)
-    inputs, outputs = _specs(model.graph.input), _specs(model.graph.output)
+    graph = model.graph
+    rows = operator_rows(graph)
+    inputs, outputs = _specs(graph.input), _specs(graph.output)
     problems = op_problems(rows, int8=int8, region=region)
     problems += io_problems(inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels)
-    problems += _scale_problems(model.graph) + _domain_problems(model)
+    stored = {entry.name: entry for entry in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[1] in stored:
+            scale = np.asarray(numpy_helper.to_array(stored[node.input[1]]))
+            if not (np.isfinite(scale).all() and (scale > 0).all()):
+                problems.append(f"{node.name} has a scale that is not a positive number")
+    extra = {entry.domain for entry in model.opset_import} & {node.domain for node in graph.node} - {"", "ai.onnx"}
+    problems += [f"operators of domain {domain}" for domain in sorted(extra)]
+    if external := [entry.name for entry in graph.initializer if entry.external_data]:
+        problems.append(f"{len(external)} tensors stored outside the file")
     return AuditReport("onnx", len(data), inputs, outputs, count_ops(rows), tuple(problems))
 
 
 def operator_rows(graph: Any) -> list[OpRow]:
     """Return the operators of a graph in the order of execution."""
-    wiring = _wire(graph)
-    positions = {node.name: position for position, node in enumerate(graph.node)}
-    rows = []
-    for node in graph.node:
-        feeds = sorted({positions[r.name] for out in node.output for r in wiring.readers.get(out, ())})
-        rows.append(OpRow(node.op_type, _region(node), _kind(node, wiring), tuple(feeds)))
-    return rows
-
-
-def _wire(graph: Any) -> _Wiring:
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     makers = {out: node for node in graph.node for out in node.output}
-    return _Wiring(makers, readers, frozenset(entry.name for entry in graph.initializer))
-
-
-def _region(node: Any) -> str:
-    region = node.name.split("/")[0]
-    return region if region in _REGIONS else "other"
+    wiring = _Wiring(makers, readers, frozenset(entry.name for entry in graph.initializer))
+    positions = {node.name: position for position, node in enumerate(graph.node)}
+    rows = []
+    for node in graph.node:
+        region = node.name.split("/")[0]
+        feeds = sorted({positions[r.name] for out in node.output for r in readers.get(out, ())})
+        rows.append(OpRow(node.op_type, region if region in _REGIONS else "other", _kind(node, wiring), tuple(feeds)))
+    return rows
 
 
 def _kind(node: Any, wiring: _Wiring) -> str:
+    """Return in which type a node runs."""
     if node.domain not in ("", "ai.onnx"):
         return CUSTOM
     if node.op_type in _DYNAMIC:
@@ -96,11 +100,12 @@ def _kind(node: Any, wiring: _Wiring) -> str:
         return BORDER
     if node.op_type in _SHAPE_OPS:
         return INTEGER
-    if _fed(node, wiring) and _read_quantized(node, wiring):
+    fed = _fed(node, wiring)
+    if fed and _read_quantized(node, wiring):
         return INT8
     weights = [name for name in node.input[1:2] if wiring.maker(name) == "DequantizeLinear"]
     stored = [name for name in weights if wiring.makers[name].input[0] in wiring.stored]
-    return HYBRID if node.op_type.upper() in HEAVY and stored and not _fed(node, wiring) else FLOAT
+    return HYBRID if node.op_type.upper() in HEAVY and stored and not fed else FLOAT
 
 
 def _fed(node: Any, wiring: _Wiring) -> bool:
@@ -123,35 +128,14 @@ def _read_quantized(node: Any, wiring: _Wiring) -> bool:
 
 
 def _specs(entries: Any) -> tuple[IoSpec, ...]:
-    return tuple(_spec(entry) for entry in entries)
-
-
-def _spec(entry: Any) -> IoSpec:
+    """Return the inputs or outputs of a graph; a named or missing dimension is a dynamic one and shows as -1."""
     import onnx
 
-    tensor = entry.type.tensor_type
-    # A named or missing dimension is a dynamic one; it shows as -1.
-    shape = tuple(int(d.dim_value) if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-    return IoSpec(entry.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
-
-
-def _scale_problems(graph: Any) -> list[str]:
-    from onnx import numpy_helper
-
-    stored = {entry.name: entry for entry in graph.initializer}
-    problems = []
-    for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[1] in stored:
-            scale = np.asarray(numpy_helper.to_array(stored[node.input[1]]))
-            if not (np.isfinite(scale).all() and (scale > 0).all()):
-                problems.append(f"{node.name} has a scale that is not a positive number")
-    return problems
-
-
-def _domain_problems(model: Any) -> list[str]:
-    extra = sorted(
-        {entry.domain for entry in model.opset_import} & {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    return tuple(
+        IoSpec(
+            entry.name,
+            str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)),
+            tuple(int(d.dim_value) if d.HasField("dim_value") else -1 for d in entry.type.tensor_type.shape.dim),
+        )
+        for entry in entries
     )
-    external = [entry.name for entry in model.graph.initializer if entry.external_data]
-    problems = [f"operators of domain {domain}" for domain in extra]
-    return problems + [f"{len(external)} tensors stored outside the file" for _ in external[:1]]

@@ -32,12 +32,22 @@ def audit_tflite(
     """Audit a `.tflite` file that should be INT8 in the recipe's `region` (`int8`) or float throughout."""
     model = tflite_file.parse(data)
     rows = operator_rows(model)
-    inputs, outputs = _interface(model)
+    graph, signature = model.subgraphs[0], (model.signatureDefs or [None])[0]
+    sides = (signature.inputs, signature.outputs) if signature is not None else ((), ())
+    inputs, outputs = (
+        tuple(_io(entry.name.decode(), graph.tensors[entry.tensorIndex]) for entry in side) for side in sides
+    )
     region = region if int8 else ENCODER
     problems = op_problems(rows, int8=int8, region=region)
     problems += io_problems(inputs, outputs, n_leads=n_leads, n_samples=n_samples, n_labels=n_labels, region=region)
-    problems += _scale_problems(model)
-    problems += _float_tensors(model) if region == ALL else []
+    for tensor in graph.tensors:
+        scale = None if tensor.quantization is None else tensor.quantization.scale
+        if scale is not None and not (np.isfinite(scale).all() and (np.asarray(scale) > 0).all()):
+            problems.append(f"{tflite_file.tensor_name(tensor)} has a scale that is not a positive number")
+    # Float tensors count where there should be none, used by an operator or not.
+    floats = [tflite_file.tensor_name(t) for t in graph.tensors if _type(t).startswith(("FLOAT", "BFLOAT"))]
+    if region == ALL and floats:
+        problems.append(f"{len(floats)} float tensors in a strict-integer model, first {floats[0]!r}")
     if len(model.subgraphs) != 1:
         problems.append(f"{len(model.subgraphs)} subgraphs, expected 1")
     return AuditReport("tflite", len(data), inputs, outputs, count_ops(rows), tuple(problems))
@@ -50,27 +60,22 @@ def operator_rows(model: Any) -> list[OpRow]:
     for position, operator in enumerate(graph.operators):
         for tensor in operator.inputs:
             readers.setdefault(int(tensor), []).append(position)
-    return [_row(model, graph, operator, readers) for operator in graph.operators]
-
-
-def _row(model: Any, graph: Any, operator: Any, readers: dict[int, list[int]]) -> OpRow:
-    name, version = tflite_file.operator_name(model, operator)
-    outputs = [int(i) for i in operator.outputs]
-    feeds = tuple(sorted({reader for tensor in outputs for reader in readers.get(tensor, ())}))
-    return OpRow(name, _region(graph, operator), _kind(model, graph, operator, name), feeds, version)
-
-
-def _region(graph: Any, operator: Any) -> str:
-    """Return the region of an operator: that of its output, or of its inputs where the output is the model's own."""
-    for tensors in (operator.outputs, operator.inputs):
-        regions = {tflite_file.region_of(tflite_file.tensor_name(graph.tensors[int(i)])) for i in tensors if i >= 0}
-        for region in ("head", "encoder"):
-            if region in regions:
-                return region
-    return "other"
+    rows = []
+    for operator in graph.operators:
+        name, version = tflite_file.operator_name(model, operator)
+        feeds = tuple(sorted({reader for tensor in operator.outputs for reader in readers.get(int(tensor), ())}))
+        # The region of an operator is that of its output, or of its inputs where the output is the model's own.
+        found = [
+            {tflite_file.region_of(tflite_file.tensor_name(graph.tensors[int(i)])) for i in tensors if i >= 0}
+            for tensors in (operator.outputs, operator.inputs)
+        ]
+        region = next((name for names in found for name in ("head", "encoder") if name in names), "other")
+        rows.append(OpRow(name, region, _kind(model, graph, operator, name), feeds, version))
+    return rows
 
 
 def _kind(model: Any, graph: Any, operator: Any, name: str) -> str:
+    """Return in which type an operator runs."""
     inputs = [graph.tensors[int(i)] for i in operator.inputs if i >= 0]
     constants = [tensor for tensor in inputs if _is_constant(model, tensor)]
     moving = [tensor for tensor in inputs if not _is_constant(model, tensor)]
@@ -92,6 +97,12 @@ def _kind(model: Any, graph: Any, operator: Any, name: str) -> str:
     return {frozenset({"INT8"}): INT8, frozenset({"FLOAT32"}): FLOAT}.get(frozenset(types), HYBRID)
 
 
+def _io(name: str, tensor: Any) -> IoSpec:
+    """Return an input or output with the shape that it declares; a size left open shows as -1."""
+    declared = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    return IoSpec(name, _type(tensor).lower(), tuple(int(size) for size in declared))
+
+
 def _is_constant(model: Any, tensor: Any) -> bool:
     data = model.buffers[tensor.buffer].data
     return data is not None and len(data) > 0
@@ -99,33 +110,3 @@ def _is_constant(model: Any, tensor: Any) -> bool:
 
 def _type(tensor: Any) -> str:
     return tflite_file.TENSOR_TYPES[tensor.type]
-
-
-def _interface(model: Any) -> tuple[tuple[IoSpec, ...], tuple[IoSpec, ...]]:
-    graph = model.subgraphs[0]
-    signature = (model.signatureDefs or [None])[0]
-
-    def specs(maps: Any) -> tuple[IoSpec, ...]:
-        return tuple(_io(entry.name.decode(), graph.tensors[entry.tensorIndex]) for entry in maps)
-
-    return ((), ()) if signature is None else (specs(signature.inputs), specs(signature.outputs))
-
-
-def _io(name: str, tensor: Any) -> IoSpec:
-    declared = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
-    return IoSpec(name, _type(tensor).lower(), tuple(int(size) for size in declared))
-
-
-def _scale_problems(model: Any) -> list[str]:
-    problems = []
-    for tensor in model.subgraphs[0].tensors:
-        scale = None if tensor.quantization is None else tensor.quantization.scale
-        if scale is not None and not (np.isfinite(scale).all() and (np.asarray(scale) > 0).all()):
-            problems.append(f"{tflite_file.tensor_name(tensor)} has a scale that is not a positive number")
-    return problems
-
-
-def _float_tensors(model: Any) -> list[str]:
-    """Return the float tensors of a model that should hold none, used by an operator or not."""
-    names = [tflite_file.tensor_name(t) for t in model.subgraphs[0].tensors if _type(t).startswith(("FLOAT", "BFLOAT"))]
-    return [f"{len(names)} float tensors in a strict-integer model, first {names[0]!r}"] if names else []

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from export.errors import ExportGateError
-from export.runners import Run
+from export.gates.outputs import Run
 
 _WARM_UP: Final = 20
 _ROUNDS: Final = 300
@@ -63,6 +63,6 @@ def require_latency(latency: Latency, *, max_ratio: float | None) -> Latency:
         raise ExportGateError(
             f"{latency.runtime}: found INT8 {latency.int8_p10_ms:.3f} ms and fp32 {latency.fp32_p10_ms:.3f} ms "
             f"(ratio {latency.ratio:.2f}); expected a ratio of at most {max_ratio:g}",
-            advice="Small depthwise networks gain nothing from INT8: widen the convolutions, or export without --int8.",
+            advice="Small depthwise networks gain nothing from INT8: widen the convolutions, or export with --fp32.",
         )
     return latency

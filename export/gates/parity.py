@@ -15,15 +15,15 @@ import numpy as np
 
 from export.errors import ExportGateError
 from export.gates.gates import GateThresholds
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.ecg.decision import decide
 from lsemvae.ecg.quality import QualityReport
 from lsemvae.ecg.rule import DecisionRule
 from lsemvae.evaluate.metrics import auroc
 
 REFERENCE: Final = "torch_fp32"
+# The student after quantization-aware fine-tuning: what its float files must equal, and itself held against nothing.
 TUNED: Final = "torch_qat"
-"""The student after quantization-aware fine-tuning: what its float files must equal, and itself held against nothing."""
 # The parity of numbers is judged on recordings that the quality gate let pass; here each counts as such.
 _GOOD_QUALITY: Final = QualityReport(acceptable=True, reasons=(), leads=(), details={})
 
@@ -156,13 +156,37 @@ def compare(
     rule: DecisionRule,
 ) -> Comparison:
     """Compare one model with a reference on the same recordings."""
-    if not (candidate.finite() and reference.finite()):
-        return _not_finite(name, reference_name, n=len(candidate.logits))
+    if not (candidate.finite() and reference.finite()):  # every measure is the worst there is
+        return Comparison(
+            candidate=name,
+            reference=reference_name,
+            n=len(candidate.logits),
+            finite=False,
+            max_dlogit=math.inf,
+            mean_dlogit=math.inf,
+            p99_dp=1.0,
+            max_dp=1.0,
+            p99_duncertainty=math.inf,
+            max_duncertainty=math.inf,
+            decision_agreement=0.0,
+            label_agreement=0.0,
+            auroc=(),
+        )
     dlogit = np.abs(candidate.logits - reference.logits)
     p_candidate, p_reference = (probabilities(o.logits, labels=labels, rule=rule) for o in (candidate, reference))
     dp = np.abs(p_candidate - p_reference)
     duncertainty = np.abs(candidate.uncertainty - reference.uncertainty)
     same = outcomes(candidate, labels=labels, rule=rule) == outcomes(reference, labels=labels, rule=rule)
+    columns = [k for k, label in enumerate(labels) if label in rule.thresholds]
+    thresholds = np.array([rule.thresholds[labels[k]] for k in columns])
+    sides = [p[:, columns] >= thresholds for p in (p_candidate, p_reference)]
+    pairs = []
+    for k, label in enumerate(labels):
+        known = np.isfinite(truth[:, k])
+        positive = truth[known, k] > 0.5
+        if positive.any() and not positive.all():
+            scores = [auroc(positive, said.logits[known, k]) for said in (reference, candidate)]
+            pairs.append(AurocPair(label, int(positive.sum()), *scores))
     return Comparison(
         candidate=name,
         reference=reference_name,
@@ -175,27 +199,8 @@ def compare(
         p99_duncertainty=float(np.quantile(duncertainty, 0.99)),
         max_duncertainty=float(duncertainty.max()),
         decision_agreement=float(same.mean()),
-        label_agreement=_label_agreement(p_candidate, p_reference, labels=labels, rule=rule),
-        auroc=_auroc_pairs(candidate.logits, reference.logits, labels=labels, truth=truth),
-    )
-
-
-def _not_finite(name: str, reference_name: str, *, n: int) -> Comparison:
-    """Return the comparison of a model that gave NaN or infinity: every measure is the worst there is."""
-    return Comparison(
-        candidate=name,
-        reference=reference_name,
-        n=n,
-        finite=False,
-        max_dlogit=math.inf,
-        mean_dlogit=math.inf,
-        p99_dp=1.0,
-        max_dp=1.0,
-        p99_duncertainty=math.inf,
-        max_duncertainty=math.inf,
-        decision_agreement=0.0,
-        label_agreement=0.0,
-        auroc=(),
+        label_agreement=float((sides[0] == sides[1]).mean()),
+        auroc=tuple(pairs),
     )
 
 
@@ -223,33 +228,18 @@ def outcomes(outputs: Outputs, *, labels: Sequence[str], rule: DecisionRule) -> 
     return np.array(decided)
 
 
-def _label_agreement(a: np.ndarray, b: np.ndarray, *, labels: Sequence[str], rule: DecisionRule) -> float:
-    """Return the share of (recording, output) pairs on the same side of the output's threshold."""
-    columns = [k for k, label in enumerate(labels) if label in rule.thresholds]
-    thresholds = np.array([rule.thresholds[labels[k]] for k in columns])
-    return float(((a[:, columns] >= thresholds) == (b[:, columns] >= thresholds)).mean())
-
-
-def _auroc_pairs(
-    candidate: np.ndarray, reference: np.ndarray, *, labels: Sequence[str], truth: np.ndarray
-) -> tuple[AurocPair, ...]:
-    pairs = []
-    for k, label in enumerate(labels):
-        known = np.isfinite(truth[:, k])
-        positive = truth[known, k] > 0.5
-        if positive.any() and not positive.all():
-            scores = [auroc(positive, logits[known, k]) for logits in (reference, candidate)]
-            pairs.append(AurocPair(label, int(positive.sum()), *scores))
-    return tuple(pairs)
-
-
 def gate_failures(comparison: Comparison, gates: GateThresholds) -> list[str]:
     """Return every bar that one comparison misses, with what was found and what was expected."""
     who = f"{comparison.candidate} against {comparison.reference}"
     if not comparison.finite:
         return [f"{who}: found NaN or infinite outputs; expected finite numbers"]
     if comparison.is_float:
-        return _float_failures(comparison, who, bar=gates.max_fp32_dlogit)
+        changes = (("logit", comparison.max_dlogit), ("uncertainty", comparison.max_duncertainty))
+        return [
+            f"{who}: found a {what} change of {found:.3g}; expected at most {gates.max_fp32_dlogit:g}"
+            for what, found in changes
+            if not found <= gates.max_fp32_dlogit
+        ]
     failures = [
         f"{who}: found {what} {found:.4f}; expected {side} {bar:g}"
         for what, found, side, bar, good in (
@@ -273,15 +263,6 @@ def gate_failures(comparison: Comparison, gates: GateThresholds) -> list[str]:
                 f"({pair.positives} positives); expected a change of at most {gates.max_auroc_change:g}"
             )
     return failures
-
-
-def _float_failures(comparison: Comparison, who: str, *, bar: float) -> list[str]:
-    changes = (("logit", comparison.max_dlogit), ("uncertainty", comparison.max_duncertainty))
-    return [
-        f"{who}: found a {what} change of {found:.3g}; expected at most {bar:g}"
-        for what, found in changes
-        if not found <= bar
-    ]
 
 
 def require_parity(report: ParityReport) -> ParityReport:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from export.student_run.data import ExportData
 from export.student_run.source import FITTED_ON_FLOAT, DecisionSource
 from lsemvae.ecg.rule import DecisionRule
@@ -52,8 +52,11 @@ def settle(
         return Refit(decision, 0, f"the run's decision rule was fitted on {decision.fitted_on} outputs and is kept")
     if data.held_out is None or not data.held_out.any():
         return Refit(
-            decision, 0, "NOT REFITTED: the rule was fitted on float outputs, and no held-out recording is there to fit it on INT8 outputs"
-        )  # fmt: skip
+            decision,
+            0,
+            "NOT REFITTED: the rule was fitted on float outputs, "
+            "and no held-out recording is there to fit it on INT8 outputs",
+        )
     name, rows = quantized[0], data.held_out
     rule = refitted(decision.rule, outputs[name], truth=data.truth, rows=rows, labels=labels)
     moved = abs(rule.thresholds[rule.primary] - decision.rule.thresholds[rule.primary])

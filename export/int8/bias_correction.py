@@ -7,20 +7,17 @@ the constant can be taken back exactly, in the bias of its last layer. Nothing e
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from export.convert import tflite_file
 from export.errors import ExportConversionError
-from export.runners import Outputs
 
 _LOGITS = "logits"
 
 
-def logit_shift(*, fp32: Outputs, int8: Outputs) -> np.ndarray:
-    """Return the mean of fp32 minus INT8 logits `[K]` over the calibration recordings, float32."""
-    shift: np.ndarray = (fp32.logits.astype(np.float64) - int8.logits).mean(axis=0).astype(np.float32)
+def logit_shift(*, fp32: np.ndarray, int8: np.ndarray) -> np.ndarray:
+    """Return the mean `[K]` of fp32 minus INT8 logits `[n, K]` over the calibration recordings, float32."""
+    shift: np.ndarray = (fp32.astype(np.float64) - int8).mean(axis=0).astype(np.float32)
     return shift
 
 
@@ -28,7 +25,16 @@ def shifted_tflite(data: bytes, shift: np.ndarray) -> bytes:
     """Return a `.tflite` file whose logits are `shift` `[K]` higher: the bias of the layer that makes them is changed."""
     model = tflite_file.parse(data)
     graph = model.subgraphs[0]
-    bias = _tflite_bias(model, graph)
+    outputs = {int(i) for i in graph.outputs if _LOGITS in tflite_file.tensor_name(graph.tensors[i])}
+    biases = [
+        int(operator.inputs[2])
+        for operator in graph.operators
+        if tflite_file.operator_name(model, operator)[0] == "FULLY_CONNECTED" and int(operator.outputs[0]) in outputs
+    ]
+    floats = [i for i in biases if i >= 0 and tflite_file.TENSOR_TYPES[graph.tensors[i].type] == "FLOAT32"]
+    if not floats:
+        raise ExportConversionError("found no float layer with a bias that makes the logits; expected the head's")
+    bias = floats[0]
     buffer = model.buffers[graph.tensors[bias].buffer]
     values = np.asarray(buffer.data, np.uint8).tobytes()
     before = np.frombuffer(values, "<f4")
@@ -40,17 +46,6 @@ def shifted_tflite(data: bytes, shift: np.ndarray) -> bytes:
         raise ExportConversionError("the head's bias is stored together with another tensor's; expected its own values")
     buffer.data = np.frombuffer((before + shift).astype("<f4").tobytes(), np.uint8)
     return tflite_file.pack(model)
-
-
-def _tflite_bias(model: Any, graph: Any) -> int:
-    """Return the index of the bias of the fully connected layer that makes the logits."""
-    outputs = {int(i) for i in graph.outputs if _LOGITS in tflite_file.tensor_name(graph.tensors[i])}
-    for operator in graph.operators:
-        if tflite_file.operator_name(model, operator)[0] == "FULLY_CONNECTED" and int(operator.outputs[0]) in outputs:
-            bias = int(operator.inputs[2])
-            if bias >= 0 and tflite_file.TENSOR_TYPES[graph.tensors[bias].type] == "FLOAT32":
-                return bias
-    raise ExportConversionError("found no float layer with a bias that makes the logits; expected the head's")
 
 
 def shifted_onnx(data: bytes, shift: np.ndarray) -> bytes:

@@ -42,7 +42,11 @@ def collect_ranges(model: Path, ecg: np.ndarray, *, recipe: QuantRecipe, log: Pa
         run = calibrator.Calibrator(str(model), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
         run.calibrate({SIGNATURE: [{"ecg": record[None]} for record in ecg]}, quantizer_rules(recipe))
         found = run.get_model_qsvs()
-    ranges = {name: _range(qsv) for name, qsv in sorted(found.items())}
+    none = np.zeros(0, np.float32)
+    ranges = {
+        name: (np.asarray(qsv["min"], np.float32), np.asarray(qsv["max"], np.float32)) if qsv else (none, none)
+        for name, qsv in sorted(found.items())
+    }
     bad = [name for name, (low, high) in ranges.items() if not (np.isfinite(low).all() and np.isfinite(high).all())]
     if bad:
         raise ExportCalibrationError(f"{len(bad)} tensors took NaN or infinite values during calibration: {bad[:3]}")
@@ -87,9 +91,3 @@ def quantizer_rules(recipe: QuantRecipe) -> Any:
             else granularity.CHANNELWISE,
         )
     return manager
-
-
-def _range(qsv: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    if not qsv:
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    return np.asarray(qsv["min"], np.float32), np.asarray(qsv["max"], np.float32)

@@ -77,7 +77,7 @@ class QuantRecipe:
 
 def recipe_names() -> tuple[str, ...]:
     """Names of the recipes that ship with the exporter."""
-    folder = resources.files("export") / "recipes"
+    folder = resources.files("export.int8") / "recipes"
     return tuple(sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")))
 
 
@@ -88,7 +88,7 @@ def load_recipe(name_or_path: str | Path = DEFAULT_RECIPE) -> QuantRecipe:
         return parse_recipe(json.loads(path.read_text(encoding="utf-8")))
     if str(name_or_path) not in recipe_names():
         raise ExportError(f"unknown recipe {str(name_or_path)!r}; shipped recipes: {', '.join(recipe_names())}")
-    text = (resources.files("export") / "recipes" / f"{name_or_path}.json").read_text(encoding="utf-8")
+    text = (resources.files("export.int8") / "recipes" / f"{name_or_path}.json").read_text(encoding="utf-8")
     return parse_recipe(json.loads(text))
 
 
@@ -104,11 +104,6 @@ def parse_recipe(data: dict[str, Any]) -> QuantRecipe:
         )
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     recipe = QuantRecipe(**values)
-    _check_name(recipe)
-    return recipe
-
-
-def _check_name(recipe: QuantRecipe) -> None:
     says = f"static_wi{recipe.weight_bits}_ai{recipe.activation_bits}_{recipe.region}"
     if _NAME.fullmatch(recipe.name) is None or recipe.name != says:
         raise ExportError(f"recipe is named {recipe.name!r} but its content reads {says!r}")
@@ -127,3 +122,4 @@ def _check_name(recipe: QuantRecipe) -> None:
             f"recipe {recipe.name!r} asks for weights/activations/calibration "
             f"{recipe.weight_bits}/{recipe.activation_bits}/{recipe.calibration!r}; supported: 8/8/'minmax'"
         )
+    return recipe

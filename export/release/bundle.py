@@ -20,6 +20,7 @@ from export.student_run.source import DecisionSource, RunSource
 from lsemvae.data.labels import prediction_column
 from lsemvae.ecg.errors import BundlePathError
 from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.formats.whole import write_whole
 from lsemvae.screen.manifest import (
     MANIFEST_NAME,
     SIGNATURE_NAME,
@@ -95,63 +96,53 @@ def signed_files(files: Mapping[str, bytes], manifest: Manifest, key: SigningKey
 
 def check_target(out: Path, *, force: bool) -> None:
     """Raise ExportTargetError unless a bundle may be written to `out`; only a bundle is ever replaced."""
-    if not out.exists() and not out.is_symlink():
-        _check_parent(out)
+    if not out.exists() and not out.is_symlink():  # said at once, not after minutes of conversion
+        above = next(folder for folder in out.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise ExportTargetError(
+                f"{out} cannot be made: {above} is {'not writable' if above.is_dir() else 'no folder'}",
+                advice="Name another folder with --out.",
+            )
         return
     if out.is_symlink() or not out.is_dir():
         raise ExportTargetError(f"{out} is there and is no folder", advice="Name another folder with --out.")
     if not force:
         raise ExportTargetError(f"{out} is there already; expected a free name")
-    entries = list(out.iterdir())
-    foreign = sorted(entry.name for entry in entries if not (_is_member(entry.name) and entry.is_file()))
+    entries, foreign = list(out.iterdir()), []
+    for entry in entries:
+        try:
+            safe_member(entry.name)
+        except BundlePathError:
+            foreign.append(entry.name)
+        else:
+            foreign += [] if entry.is_file() else [entry.name]
     if entries and not foreign and not (out / MANIFEST_NAME).is_file():
-        foreign = sorted(entry.name for entry in entries)  # a card or a picture alone is somebody's own
+        foreign = [entry.name for entry in entries]  # a card or a picture alone is somebody's own
     if foreign:
         raise ExportTargetError(
-            f"{out} holds files that belong to no bundle (first: {foreign[0]}); it is not replaced",
+            f"{out} holds files that belong to no bundle (first: {min(foreign)}); it is not replaced",
             advice="Name another folder with --out.",
         )
-
-
-def _check_parent(out: Path) -> None:
-    """Raise at once what would otherwise be found after minutes of conversion."""
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ExportTargetError(
-            f"{out} cannot be made: {above} is {'not writable' if above.is_dir() else 'no folder'}",
-            advice="Name another folder with --out.",
-        )
-
-
-def _is_member(name: str) -> bool:
-    try:
-        return bool(safe_member(name))
-    except BundlePathError:
-        return False
 
 
 def write_bundle(out: Path, files: Mapping[str, bytes], *, force: bool) -> None:
     """Write a bundle folder. Whatever happens, `out` is the old folder, nothing, or the whole new one."""
     check_target(out, force=force)
     try:
-        _write_whole(out, files)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+        try:
+            for name, content in files.items():
+                write_whole(staged / safe_member(name), content)
+            staged.chmod(0o755)  # mkdtemp makes folders that only their owner may open
+            _replace(staged, out)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         raise ExportTargetError(
             f"{out} cannot be written: {error}", advice="Check free space and permissions; nothing was changed."
         ) from error
-
-
-def _write_whole(out: Path, files: Mapping[str, bytes]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        for name, content in files.items():
-            _write_synced(staged / safe_member(name), content)
-        staged.chmod(0o755)  # mkdtemp makes folders that only their owner may open
-        _replace(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _sweep(out: Path) -> None:
@@ -166,6 +157,7 @@ def _sweep(out: Path) -> None:
 
 
 def _replace(staged: Path, out: Path) -> None:
+    """Put the new folder in the place of the old one, if there is one; on failure the old one stands there again."""
     if not out.exists():
         staged.rename(out)
         return
@@ -177,13 +169,6 @@ def _replace(staged: Path, out: Path) -> None:
         old.rename(out)
         raise
     shutil.rmtree(old)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def check_private(files: Mapping[str, bytes], *, extra: tuple[Path, ...] = ()) -> None:

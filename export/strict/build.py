@@ -31,6 +31,7 @@ from export.strict.graph import Bounds, integer_ready
 from export.strict.interface import QuantizedIo, strict_interface
 from export.strict.selftest import self_test
 from lsemvae.ecg.frontend import BASE, FrontendSpec
+from lsemvae.formats.whole import write_whole
 
 SCHEMA: Final = "lsemvae-strict/1"
 STRICT_RECIPE: Final = "static_wi8_ai8_all"
@@ -107,7 +108,17 @@ def export_strict(
     ExportError
         If the graph has no INT8 form, the recordings are too few, or the audit finds a float; nothing is written then.
     """
-    _check(recipe, ecg, n_leads=len(leads))
+    if recipe.region != ALL:
+        raise ExportError(
+            f"recipe {recipe.name!r} quantizes {recipe.region!r}; expected {ALL!r}",
+            advice=f"Use the recipe {STRICT_RECIPE}.",
+        )
+    if ecg.ndim != 3 or ecg.shape[1] != len(leads) or ecg.dtype != np.float32:
+        raise ExportCalibrationError(f"found {ecg.dtype} {ecg.shape}; expected float32 (n, {len(leads)}, time)")
+    if len(ecg) < recipe.min_calibration_records:
+        raise ExportCalibrationError(
+            f"found {len(ecg)} calibration recordings; expected at least {recipe.min_calibration_records}"
+        )
     ready = integer_ready(named.read_bytes(), operators=recipe.tflite_ops)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "ready.tflite"
@@ -116,7 +127,8 @@ def export_strict(
         made = quantize_tflite(
             source, Path(folder) / "strict.tflite", recipe=recipe, ranges=ranges, log=log
         ).read_bytes()
-    clamps = _clamps(made, ready.bounds)
+    tensors = {tflite_file.tensor_name(t): t for t in tflite_file.parse(made).subgraphs[0].tensors}
+    clamps = tuple(_clamp(tensors[name], bound) for name, bound in sorted(ready.bounds.items()))
     data = tflite_file.strip_names(made)
     report = require_clean(
         audit_tflite(data, int8=True, n_leads=len(leads), n_samples=ecg.shape[2], n_labels=len(labels), region=ALL)
@@ -130,23 +142,9 @@ def export_strict(
         files, data, recipe=recipe, leads=leads, labels=labels, n_calibration=len(ecg), statement=statement
     )
     content["self_test"] = expected
-    files.model.write_bytes(data)
-    files.spec.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(files.model, data)
+    write_whole(files.spec, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return files
-
-
-def _check(recipe: QuantRecipe, ecg: np.ndarray, *, n_leads: int) -> None:
-    if recipe.region != ALL:
-        raise ExportError(
-            f"recipe {recipe.name!r} quantizes {recipe.region!r}; expected {ALL!r}",
-            advice=f"Use the recipe {STRICT_RECIPE}.",
-        )
-    if ecg.ndim != 3 or ecg.shape[1] != n_leads or ecg.dtype != np.float32:
-        raise ExportCalibrationError(f"found {ecg.dtype} {ecg.shape}; expected float32 (n, {n_leads}, time)")
-    if len(ecg) < recipe.min_calibration_records:
-        raise ExportCalibrationError(
-            f"found {len(ecg)} calibration recordings; expected at least {recipe.min_calibration_records}"
-        )
 
 
 def within(ranges: Ranges, bounds: Bounds) -> Ranges:
@@ -158,11 +156,6 @@ def within(ranges: Ranges, bounds: Bounds) -> Ranges:
         name: (np.maximum(low, bounds[name][0]), np.minimum(high, bounds[name][1])) if name in bounds else (low, high)
         for name, (low, high) in ranges.items()
     }
-
-
-def _clamps(made: bytes, bounds: Bounds) -> tuple[Clamp, ...]:
-    tensors = {tflite_file.tensor_name(t): t for t in tflite_file.parse(made).subgraphs[0].tensors}
-    return tuple(_clamp(tensors[name], bound) for name, bound in sorted(bounds.items()))
 
 
 def _clamp(tensor: Any, bound: tuple[float, float]) -> Clamp:

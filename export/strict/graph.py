@@ -19,6 +19,13 @@ from export.gates.audit import NEVER_INT8
 
 CLAMPS: Final = ("MAXIMUM", "MINIMUM")
 Bounds = Mapping[str, tuple[float, float]]
+_NO_FUSION: Final = (
+    "An exact product of experts has no INT8 form (its division aborts or loses all precision). Distil a student "
+    "that mixes the leads in its first convolution, as `lsemvae distill` does, or export without strict integers."
+)
+_NO_OPERATOR: Final = (
+    "Add the operator to a recipe of your own if every target has it in INT8, or export without strict integers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,13 @@ def integer_ready(data: bytes, *, operators: Sequence[str]) -> IntegerReady:
     if len(model.subgraphs) != 1:
         raise ExportModelError(f"the float model has {len(model.subgraphs)} subgraphs, expected 1")
     bounds = _without_clamps(model)
-    _check_operators(model, operators)
+    found = {tflite_file.operator_name(model, operator)[0] for operator in model.subgraphs[0].operators}
+    if foreign := sorted(found - set(operators)):
+        fusion = set(foreign) & (NEVER_INT8 | {"SUM"})
+        raise ExportModelError(
+            f"the float model holds {', '.join(foreign)}; expected only {', '.join(sorted(operators))} and clamps by constants",
+            advice=_NO_FUSION if fusion else _NO_OPERATOR,
+        )
     _drop_unused_tensors(model)
     return IntegerReady(tflite_file.pack(model), bounds)
 
@@ -56,8 +69,13 @@ def _without_clamps(model: Any) -> dict[str, tuple[float, float]]:
         if limit is None:
             continue
         source, value = limit
-        _require_single_reader(graph, operator, source)
         name = tflite_file.tensor_name(graph.tensors[source])
+        readers = [o for o in graph.operators if source in map(int, o.inputs)]
+        if len(readers) != 1 or readers[0] is not operator:
+            raise ExportModelError(
+                f"{len(readers)} operators read {name} beside its clamp, expected none: they would see it clamped",
+                advice="Let the clamped value be read only behind its clamp, as the summary posterior does.",
+            )
         low, high = bounds.get(name, (-np.inf, np.inf))
         bounds[name] = (max(low, value), high) if kind == "MAXIMUM" else (low, min(high, value))
         _bypass(model, operator, source)
@@ -79,16 +97,6 @@ def _scalar_limit(model: Any, operator: Any) -> tuple[int, float] | None:
     return moving[0], float(values[0][0])
 
 
-def _require_single_reader(graph: Any, clamp: Any, source: int) -> None:
-    readers = [o for o in graph.operators if source in map(int, o.inputs)]
-    if len(readers) != 1 or readers[0] is not clamp:
-        name = tflite_file.tensor_name(graph.tensors[source])
-        raise ExportModelError(
-            f"{len(readers)} operators read {name} beside its clamp, expected none: they would see it clamped",
-            advice="Let the clamped value be read only behind its clamp, as the summary posterior does.",
-        )
-
-
 def _bypass(model: Any, operator: Any, source: int) -> None:
     """Remove an operator; whoever reads its output reads `source`."""
     graph = model.subgraphs[0]
@@ -100,24 +108,6 @@ def _bypass(model: Any, operator: Any, source: int) -> None:
         for entry in signature.outputs:
             entry.tensorIndex = source if entry.tensorIndex == target else entry.tensorIndex
     graph.operators = [other for other in graph.operators if other is not operator]
-
-
-def _check_operators(model: Any, allowed: Sequence[str]) -> None:
-    found = {tflite_file.operator_name(model, operator)[0] for operator in model.subgraphs[0].operators}
-    foreign = sorted(found - set(allowed))
-    if not foreign:
-        return
-    fusion = sorted(set(foreign) & (NEVER_INT8 | {"SUM"}))
-    advice = (
-        "An exact product of experts has no INT8 form (its division aborts or loses all precision). Distil a student "
-        "that mixes the leads in its first convolution, as `lsemvae distill` does, or export without strict integers."
-        if fusion
-        else "Add the operator to a recipe of your own if every target has it in INT8, or export without strict integers."
-    )
-    raise ExportModelError(
-        f"the float model holds {', '.join(foreign)}; expected only {', '.join(sorted(allowed))} and clamps by constants",
-        advice=advice,
-    )
 
 
 def _drop_unused_tensors(model: Any) -> None:

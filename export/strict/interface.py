@@ -6,7 +6,6 @@ one rounding and, for the input, one remembered remainder for each lead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from export.errors import ExportModelError
-from export.runners import TFLITE_KERNELS, Run
+from export.gates.outputs import Run
+from lsemvae.screen.runtime.contract import RuntimeOutput
+from lsemvae.screen.runtime.tflite import Kernels, open_interpreter
 
 _LOW: Final = -128
 _HIGH: Final = 127
@@ -53,20 +54,18 @@ def quantize_ecg(ecg: np.ndarray, io: QuantizedIo) -> np.ndarray:
     Schultheiss 1962, first order). It moves the rounding noise from the ECG's band up to where the front-end left nothing.
     Where a sample saturates nothing is carried, so a spike leaves no echo.
     """
-    leads = [_with_feedback(lead.tolist(), io) for lead in np.asarray(ecg, np.float64).reshape(-1, ecg.shape[-1])]
-    return np.array(leads, np.int8).reshape(ecg.shape)
-
-
-def _with_feedback(samples_mv: Sequence[float], io: QuantizedIo) -> list[int]:
     low, high = _LOW - io.zero_point, _HIGH - io.zero_point
-    carried, integers = 0.0, []
-    for sample_mv in samples_mv:
-        wanted = sample_mv / io.scale + carried
-        step = round(wanted)
-        inside = min(max(step, low), high)
-        carried = wanted - step if inside == step else 0.0
-        integers.append(inside + io.zero_point)
-    return integers
+    leads = []
+    for lead in np.asarray(ecg, np.float64).reshape(-1, ecg.shape[-1]):
+        carried, integers = 0.0, []
+        for sample_mv in lead.tolist():  # plain numbers are faster than elements of an array
+            wanted = sample_mv / io.scale + carried
+            step = round(wanted)
+            inside = min(max(step, low), high)
+            carried = wanted - step if inside == step else 0.0
+            integers.append(inside + io.zero_point)
+        leads.append(integers)
+    return np.array(leads, np.int8).reshape(ecg.shape)
 
 
 def dequantize(integers: np.ndarray, io: QuantizedIo) -> np.ndarray:
@@ -77,17 +76,16 @@ def dequantize(integers: np.ndarray, io: QuantizedIo) -> np.ndarray:
 
 def read_interface(signature: Any) -> tuple[QuantizedIo, dict[str, QuantizedIo]]:
     """Return the input and the outputs (by name) of a signature runner of a strict-integer model."""
-    inputs, outputs = (_specs(details) for details in (signature.get_input_details(), signature.get_output_details()))
+    inputs, outputs = (
+        {name: _spec(name, detail) for name, detail in details.items()}
+        for details in (signature.get_input_details(), signature.get_output_details())
+    )
     if set(inputs) != {"ecg"} or set(outputs) != {"logits", "uncertainty"}:
         raise ExportModelError(
             f"the model has inputs {sorted(inputs)} and outputs {sorted(outputs)}; "
             "expected 'ecg' and 'logits', 'uncertainty'"
         )
     return inputs["ecg"], outputs
-
-
-def _specs(details: dict[str, Any]) -> dict[str, QuantizedIo]:
-    return {name: _spec(name, detail) for name, detail in details.items()}
 
 
 def _spec(name: str, detail: dict[str, Any]) -> QuantizedIo:
@@ -100,21 +98,9 @@ def _spec(name: str, detail: dict[str, Any]) -> QuantizedIo:
     return QuantizedIo(name, tuple(int(size) for size in detail["shape"]), float(scale), int(zero_point))
 
 
-def signature_runner(model: Path | bytes, *, kernels: str = "xnnpack") -> Any:
-    """Return LiteRT's runner of the file's signature, on one thread, with one of `runners.TFLITE_KERNELS`."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    kinds = (
-        OpResolverType.AUTO,
-        OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        OpResolverType.BUILTIN_REF,
-    )
-    interpreter = Interpreter(
-        model_content=model.read_bytes() if isinstance(model, Path) else model,
-        num_threads=1,
-        experimental_op_resolver_type=dict(zip(TFLITE_KERNELS, kinds, strict=True))[kernels],
-    )
-    interpreter.allocate_tensors()
+def signature_runner(model: Path | bytes, *, kernels: Kernels = "xnnpack") -> Any:
+    """Return LiteRT's runner of the file's signature, on one thread."""
+    _, interpreter = open_interpreter(model.read_bytes() if isinstance(model, Path) else model, kernels=kernels)
     return interpreter.get_signature_runner()
 
 
@@ -123,8 +109,8 @@ def strict_interface(model: Path | bytes) -> tuple[QuantizedIo, dict[str, Quanti
     return read_interface(signature_runner(model))
 
 
-def strict_run(model: Path | bytes, *, kernels: str = "xnnpack", feedback: bool = True) -> Run:
-    """Return a runner of a strict-integer file that takes mV and gives logits, as `runners.tflite_run` does of the others.
+def strict_run(model: Path | bytes, *, kernels: Kernels = "xnnpack", feedback: bool = True) -> Run:
+    """Return how to ask a strict-integer file in mV for logits, as `file_run` does of the other files.
 
     `feedback` chooses `quantize_ecg` for the input, otherwise `quantize_nearest`.
     """
@@ -132,10 +118,9 @@ def strict_run(model: Path | bytes, *, kernels: str = "xnnpack", feedback: bool 
     ecg_io, outputs_io = read_interface(signature)
     quantize = quantize_ecg if feedback else quantize_nearest
 
-    def run(ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(ecg: np.ndarray) -> RuntimeOutput:
         found = signature(ecg=quantize(ecg, ecg_io))
-        return dequantize(found["logits"], outputs_io["logits"]), dequantize(
-            found["uncertainty"], outputs_io["uncertainty"]
-        )
+        logits, uncertainty = (dequantize(found[name], outputs_io[name]) for name in ("logits", "uncertainty"))
+        return RuntimeOutput(logits=logits[0], uncertainty=float(uncertainty[0, 0]))
 
     return run

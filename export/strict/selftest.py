@@ -10,9 +10,9 @@ import numpy as np
 
 from export.errors import ExportModelError
 from export.gates.golden import golden_inputs
-from export.runners import TFLITE_KERNELS
 from export.strict.interface import quantize_ecg, read_interface, signature_runner
 from lsemvae.ecg.frontend import FrontendSpec
+from lsemvae.screen.runtime.tflite import KERNELS
 
 # Kernels round the last bit in their own ways; another CPU may do so once more at the same places.
 _MARGIN: Final = 2
@@ -26,7 +26,7 @@ def self_test(model: bytes, *, leads: Sequence[str], spec: FrontendSpec) -> dict
     reference kernels, plain loops as a microcontroller runs them. `tolerance_steps` is twice what the kernels of this
     machine differ by.
     """
-    runners = [signature_runner(model, kernels=kernels) for kernels in reversed(TFLITE_KERNELS)]
+    runners = [signature_runner(model, kernels=kernels) for kernels in reversed(KERNELS)]
     ecg_io, _ = read_interface(runners[0])
     ecg = golden_inputs(leads=tuple(leads), spec=spec)
     if ecg.shape[1:] != ecg_io.shape[1:]:

@@ -72,7 +72,16 @@ def check_data(
         ("calibration", data.calibration, data.calibration_ids),
         ("validation", data.validation, data.validation_ids),
     ):
-        _check_array(name, ecg, ids, shape=(n_leads, spec.n_samples))
+        shape = (n_leads, spec.n_samples)
+        if ecg.ndim != 3 or ecg.shape[1:] != shape or ecg.dtype != np.float32 or len(ecg) != len(ids) or not len(ecg):
+            raise ExportCalibrationError(
+                f"{name}: found {ecg.dtype} {ecg.shape} with {len(ids)} ids; "
+                f"expected float32 (n, {shape[0]}, {shape[1]}) with n ids"
+            )
+        if len(set(ids)) != len(ids):
+            raise ExportCalibrationError(f"{name}: found {len(ids)} ids, {len(set(ids))} different; expected each once")
+        if not np.isfinite(ecg).all():
+            raise ExportCalibrationError(f"{name}: found NaN or infinite samples; expected finite millivolts")
     if data.truth.shape != (len(data.validation), n_labels):
         raise ExportCalibrationError(f"truth has shape {data.truth.shape}; expected {(len(data.validation), n_labels)}")
     if len(data.calibration) < min_calibration:
@@ -101,18 +110,6 @@ def check_data(
     return data
 
 
-def _check_array(name: str, ecg: np.ndarray, ids: Sequence[str], *, shape: tuple[int, int]) -> None:
-    if ecg.ndim != 3 or ecg.shape[1:] != shape or ecg.dtype != np.float32 or len(ecg) != len(ids) or not len(ecg):
-        raise ExportCalibrationError(
-            f"{name}: found {ecg.dtype} {ecg.shape} with {len(ids)} ids; "
-            f"expected float32 (n, {shape[0]}, {shape[1]}) with n ids"
-        )
-    if len(set(ids)) != len(ids):
-        raise ExportCalibrationError(f"{name}: found {len(ids)} ids, {len(set(ids))} different; expected each once")
-    if not np.isfinite(ecg).all():
-        raise ExportCalibrationError(f"{name}: found NaN or infinite samples; expected finite millivolts")
-
-
 def data_from_store(
     store: RecordStore,
     *,
@@ -135,18 +132,31 @@ def data_from_store(
             f"the store was made with front-end {store.index['frontend_sha256'][:12]}; expected {spec.sha256()[:12]}",
             advice="Convert the data again with `lsemvae convert`: training and the clinic share one front-end.",
         )
-    trained = _trained_on(store, left_out)
-    trained = trained[store.gain_known[trained].astype(bool)]
+    if missing := [label for label in labels if label not in store.label_names]:
+        raise ExportCalibrationError(f"the store has no labels {missing}; it has {list(store.label_names)}")
+    trained = np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
+    may_calibrate = trained[store.gain_known[trained].astype(bool)]
     if calibration_ids is None:
-        rows = choose_calibration(store, trained, leads=leads, clip_mv=spec.clip_mv, n=n_calibration)
+        rows = choose_calibration(store, may_calibrate, leads=leads, clip_mv=spec.clip_mv, n=n_calibration)
     else:
-        rows = _rows_of(store, calibration_ids, trained=trained)
+        position = {str(uid): row for row, uid in enumerate(store.uid)}
+        if unknown := [uid for uid in calibration_ids if uid not in position]:
+            raise ExportCalibrationError(
+                f"{len(unknown)} calibration recordings are not in the store (first: {unknown[0]})"
+            )
+        rows = np.array([position[uid] for uid in calibration_ids])
+        allowed = np.isin(rows, may_calibrate)
+        if refused := [uid for uid, may in zip(calibration_ids, allowed, strict=True) if not may]:
+            raise ExportCalibrationError(
+                f"{len(refused)} calibration recordings are held out or have no known gain (first: {refused[0]}); "
+                "expected recordings of the folds the model was trained on"
+            )
     judged = np.isin(store.fold, list(left_out)) if len(left_out) else np.ones(len(store.fold), dtype=bool)
     others = np.flatnonzero(judged & ~np.isin(store.patient, store.patient[rows]))
     validation = store.millivolts(others, leads=leads)
     passable = np.abs(validation).max(axis=(1, 2)) < spec.clip_mv
     others, validation = others[passable], validation[passable]
-    columns = [store.label_names.index(label) for label in _known(labels, store)]
+    columns = [store.label_names.index(label) for label in labels]
     return ExportData(
         calibration=store.millivolts(rows, leads=leads),
         calibration_ids=tuple(map(str, store.uid[rows])),
@@ -154,13 +164,9 @@ def data_from_store(
         validation_ids=tuple(map(str, store.uid[others])),
         truth=np.asarray(store.labels[others][:, columns], dtype=np.float64),
         source_sha256=store.data_hash,
-        n_unseen=int((~np.isin(others, _trained_on(store, left_out))).sum()),
+        n_unseen=int((~np.isin(others, trained)).sum()),
         held_out=store.gain_known[others].astype(bool) if len(left_out) else None,
     )
-
-
-def _trained_on(store: RecordStore, left_out: Sequence[int]) -> np.ndarray:
-    return np.flatnonzero((store.fold > 0) & ~np.isin(store.fold, list(left_out)))
 
 
 def choose_calibration(
@@ -184,27 +190,3 @@ def choose_calibration(
         parts.append(positive[: int(_SHARE_BY_LABEL * n / n_labels)])
     order = list(dict.fromkeys(np.concatenate([*parts, spread]).tolist()))
     return np.sort(rows[order[:n]])
-
-
-def _rows_of(store: RecordStore, ids: Sequence[str], *, trained: np.ndarray) -> np.ndarray:
-    position = {str(uid): row for row, uid in enumerate(store.uid)}
-    missing = [uid for uid in ids if uid not in position]
-    if missing:
-        raise ExportCalibrationError(
-            f"{len(missing)} calibration recordings are not in the store (first: {missing[0]})"
-        )
-    rows = np.array([position[uid] for uid in ids])
-    held_out = [uid for uid, known in zip(ids, np.isin(rows, trained), strict=True) if not known]
-    if held_out:
-        raise ExportCalibrationError(
-            f"{len(held_out)} calibration recordings are held out or have no known gain (first: {held_out[0]}); "
-            "expected recordings of the folds the model was trained on"
-        )
-    return rows
-
-
-def _known(labels: Sequence[str], store: RecordStore) -> Sequence[str]:
-    missing = [label for label in labels if label not in store.label_names]
-    if missing:
-        raise ExportCalibrationError(f"the store has no labels {missing}; it has {list(store.label_names)}")
-    return labels

@@ -55,7 +55,14 @@ def build_graph(student: nn.Module, *, n_leads: int, n_samples: int, named: bool
     example = example_input(n_leads=n_leads, n_samples=n_samples)
     inference = copy.deepcopy(student).eval().requires_grad_(requires_grad=False)
     folded = fold_batch_norm(inference, example)
-    _check_folding(inference, folded, example)
+    with torch.no_grad():
+        pairs = list(zip(inference(example), folded(example), strict=True))
+    worst = max(float((before - after).abs().max()) for before, after in pairs)
+    if not worst <= FOLD_TOLERANCE:
+        raise ExportModelError(
+            f"folding BatchNorm changed an output by {worst:.3g}; expected at most {FOLD_TOLERANCE:g} "
+            "(is a convolution's output used beside its BatchNorm?)"
+        )
     return (NamedExportGraph if named else ExportGraph)(folded).eval()
 
 
@@ -124,14 +131,3 @@ def _conv_norm_pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]
         for hook in hooks:
             hook.remove()
     return pairs
-
-
-def _check_folding(original: nn.Module, folded: nn.Module, example: Tensor) -> None:
-    with torch.no_grad():
-        pairs = list(zip(original(example), folded(example), strict=True))
-    worst = max(float((before - after).abs().max()) for before, after in pairs)
-    if not worst <= FOLD_TOLERANCE:
-        raise ExportModelError(
-            f"folding BatchNorm changed an output by {worst:.3g}; expected at most {FOLD_TOLERANCE:g} "
-            "(is a convolution's output used beside its BatchNorm?)"
-        )

@@ -53,17 +53,28 @@ class BundleIdentity:
     descriptions: Mapping[str, str] = field(default_factory=lambda: dict(BUILT_IN.descriptions))
 
     def describe(self, label: str) -> str:
-        """What a 1 of a label means, or its name where the task set does not say."""
+        """Return what a 1 of a label means, or its name where the task set does not say."""
         return self.descriptions.get(label) or label
 
 
+# What `bundle.json` may override.
 _TEXTS: Final = tuple(entry.name for entry in fields(BundleIdentity) if entry.name != "descriptions")
-"""What `bundle.json` may override."""
 
 
 def load_identity(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
-    """Return the texts for a run: a cohort's own statement where it brought one, and `bundle.json` has the last word."""
-    identity = _of_tasks(run_dir, labels)
+    """Return the texts for a run: a cohort's own statement where it brought one, and `bundle.json` has the last word.
+
+    What no manifest could hold is refused here, not after minutes of conversion.
+    """
+    tasks = tasks_of(run_dir)
+    if not set(labels) <= set(tasks.label_names):
+        identity = BundleIdentity(intended_use=_OWN_USE, label_statement=_OWN_LABELS)
+    elif tasks.statement == BUILT_IN.statement:
+        identity = BundleIdentity()
+    else:
+        identity = BundleIdentity(
+            intended_use=_OWN_USE, label_statement=tasks.statement, descriptions=tasks.descriptions
+        )
     path = run_dir / IDENTITY_FILE
     if not path.is_file():
         return identity
@@ -72,22 +83,9 @@ def load_identity(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
     if not isinstance(values, dict) or not set(values) <= known:
         raise ExportModelError(f"{path}: found {sorted(values)}; expected some of {sorted(known)}")
     texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return _checked(replace(identity, **texts), path)
-
-
-def _of_tasks(run_dir: Path, labels: Sequence[str]) -> BundleIdentity:
-    """The texts that follow from the task set of the run."""
-    tasks = tasks_of(run_dir)
-    if set(labels) <= set(tasks.label_names):
-        if tasks.statement == BUILT_IN.statement:
-            return BundleIdentity()
-        return BundleIdentity(intended_use=_OWN_USE, label_statement=tasks.statement, descriptions=tasks.descriptions)
-    return BundleIdentity(intended_use=_OWN_USE, label_statement=_OWN_LABELS)
-
-
-def _checked(identity: BundleIdentity, path: Path) -> BundleIdentity:
-    """Return the identity, or raise here what the manifest would raise after minutes of conversion."""
-    bad = [name for name, value in _texts(identity).items() if not isinstance(value, str) or not value.strip()]
+    identity = replace(identity, **texts)
+    said = {name: getattr(identity, name) for name in _TEXTS if name != "not_for"}
+    bad = [name for name, value in said.items() if not isinstance(value, str) or not value.strip()]
     if bad or not isinstance(identity.not_for, tuple) or not all(isinstance(text, str) for text in identity.not_for):
         raise ExportModelError(
             f"{path}: found no text for {', '.join(bad) or 'not_for'}; expected texts, and a list of texts for not_for"
@@ -98,7 +96,3 @@ def _checked(identity: BundleIdentity, path: Path) -> BundleIdentity:
     except EcgError as error:
         raise ExportModelError(f"{path}: {error}") from error
     return identity
-
-
-def _texts(identity: BundleIdentity) -> dict[str, object]:
-    return {name: getattr(identity, name) for name in _TEXTS if name != "not_for"}

@@ -67,7 +67,17 @@ def load_run(run_dir: Path) -> RunSource:
         raise ExportModelError(f"{run_dir} cannot be exported: {error}") from error
     run = _read_optional(run_dir / "run.json")
     source = RunSource(student, config, tuple(config["labels"]), leads, frontend, run)
-    _check_shape(source)
+    ecg = torch.zeros(1, len(source.leads), source.n_samples)
+    try:
+        with torch.inference_mode():
+            logits, uncertainty = source.student(ecg)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ExportModelError(f"the student cannot take {list(ecg.shape)}: {error}") from error
+    found, expected = (tuple(logits.shape), tuple(uncertainty.shape)), ((1, len(source.labels)), (1, 1))
+    if found != expected:
+        raise ExportModelError(
+            f"the student returns shapes {found}; expected {expected} for its {len(source.labels)} labels"
+        )
     return source
 
 
@@ -97,21 +107,6 @@ def load_decision(run_dir: Path, labels: tuple[str, ...]) -> DecisionSource:
 def card_files(run_dir: Path) -> dict[str, bytes]:
     """Return the run's card and pictures, as far as they are there."""
     return {name: (run_dir / name).read_bytes() for name in CARD_FILES if (run_dir / name).is_file()}
-
-
-def _check_shape(source: RunSource) -> None:
-    ecg = torch.zeros(1, len(source.leads), source.n_samples)
-    try:
-        with torch.inference_mode():
-            logits, uncertainty = source.student(ecg)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise ExportModelError(f"the student cannot take {list(ecg.shape)}: {error}") from error
-    found = (tuple(logits.shape), tuple(uncertainty.shape))
-    expected = ((1, len(source.labels)), (1, 1))
-    if found != expected:
-        raise ExportModelError(
-            f"the student returns shapes {found}; expected {expected} for its {len(source.labels)} labels"
-        )
 
 
 def parse_json(path: Path) -> Any:

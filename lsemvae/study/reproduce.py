@@ -16,10 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from export.gates.gates import GateThresholds
-from export.int8_scores import int8_scores
 from export.package_run import package_run
 from export.release.signing import load_or_create_key
 from export.run import export_run
+from export.steps import int8_scores
 from export.student_run.identity import IDENTITY_FILE
 from lsemvae.data.cells import whole
 from lsemvae.data.convert import convert_folder

@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from export.gates.gates import GateThresholds
+from export.gates.outputs import file_run, run_all
 from export.run import export_run
-from export.runners import run_all, tflite_run
 from lsemvae.data.store import RecordStore
 from lsemvae.evaluate.heldout import calibrate_run
 from lsemvae.evaluate.metrics import auroc, bootstrap
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.model.student_sizes import SIZES, student_cost
+from lsemvae.screen.runtime.contract import Signature
 from lsemvae.study.table import TableJob, record_logits, scored_rows, two_lead_row
 from lsemvae.train.checkpoint import load_student
 from lsemvae.train.distill import distill, student_for
@@ -39,7 +40,8 @@ def int8_row(store: RecordStore, plans: Sequence[FoldPlan], bundles: Sequence[Pa
     parts = []
     for plan, bundle in zip(plans, bundles, strict=True):
         ecg = store.millivolts(scored_rows(store, plan), leads=("I", "II"))
-        parts.append(run_all(tflite_run(bundle / "model.tflite"), ecg).logits)
+        signature = Signature((1, *ecg.shape[1:]), (1, store.labels.shape[1]))
+        parts.append(run_all(file_run(bundle / "model.tflite", signature), ecg).logits)
     return two_lead_row(store, plans, parts)
 
 

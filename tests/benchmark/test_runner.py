@@ -20,8 +20,9 @@ from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import runner
 from export.benchmark.measured.measure_process import RUNNER, Plan, parse_run
-from export.runners import run_all, tflite_run
-from lsemvae.screen.runtime.onnx import has_vnni
+from export.gates.outputs import file_run, run_all
+from lsemvae.screen.runtime.contract import Signature
+from lsemvae.screen.runtime.onnx_options import has_vnni
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "edge_app" / "bundle"
@@ -75,7 +76,7 @@ def pi4(quiet: dict[str, Any]) -> dict[str, Any]:
 
 def test_its_outputs_are_those_of_the_clinics_runtime(said: dict[str, Any]) -> None:
     with np.load(GOLDEN, allow_pickle=False) as archive:
-        expected = run_all(tflite_run(MODEL), archive["ecg"])
+        expected = run_all(file_run(MODEL, Signature((1, 2, 2500), archive["logits"][:1].shape)), archive["ecg"])
     np.testing.assert_array_equal(np.array(said["outputs"]["logits"], np.float32), expected.logits)
     np.testing.assert_array_equal(np.array(said["outputs"]["uncertainty"], np.float32), expected.uncertainty)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from export.int8.recipe import DEFAULT_RECIPE, load_recipe
+from export.run import export_run
 from export.student_run.packaged import PACKAGED_RUN, is_packaged, work_folder
 from lsemvae.cli import app
 from lsemvae.screen.bundle import SHIPPED_BUNDLE, open_bundle
@@ -40,13 +43,28 @@ def here(tmp_path: Path, cache: Path, own_home: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 @pytest.mark.needs_data
-def test_without_arguments_the_packaged_student_becomes_the_shipped_model(
-    here: Path, own_home: Path, ecg_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_with_all_recordings_the_packaged_student_becomes_the_shipped_model(
+    here: Path, ecg_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LSEMVAE_DATA", str(ecg_data_dir))
+    done = RUN.invoke(app, ["export", "--target", "tflite", "--int8", "--out", "b", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["plan"]["validation_records"] > 4000
+    assert "recordings that ship" not in done.stderr
+    assert (here / "b" / "model.tflite").read_bytes() == (SHIPPED_BUNDLE / "model.tflite").read_bytes()
+
+
+@pytest.mark.slow
+def test_without_arguments_the_packaged_student_becomes_the_shipped_model(
+    here: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing but the installation: no recordings of one's own, no variable, no folder beside."""
+    monkeypatch.delenv("LSEMVAE_DATA", raising=False)
     done = RUN.invoke(app, ["export", "--target", "tflite", "--int8", "--json"])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
+    assert said["plan"]["calibration_records"] == 256
+    assert "on the recordings that ship with the student" in done.stderr
     shipped = open_bundle(None).manifest
     out = here / f"{shipped.id}-{shipped.version}"
     assert said["out"] == out.name
@@ -64,6 +82,13 @@ def test_without_arguments_the_packaged_student_becomes_the_shipped_model(
     assert "is there already" in again.output
 
 
+def test_the_help_names_the_recipe_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = " ".join(RUN.invoke(app, ["export", "-h"], env={"COLUMNS": "200"}).output.replace("│", " ").split())
+    assert f"[default: {DEFAULT_RECIPE}]" in said
+    assert inspect.signature(export_run).parameters["recipe"].default == DEFAULT_RECIPE
+    assert load_recipe().name == DEFAULT_RECIPE
+
+
 def test_a_folder_in_the_way_is_said_before_recordings_are_looked_for(here: Path) -> None:
     (here / "taken").mkdir()
     done = RUN.invoke(app, ["export", "--out", "taken", "--data", "no such place"])
@@ -75,7 +100,6 @@ def test_without_recordings_it_says_where_it_looked_and_writes_nothing(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LSEMVAE_DATA", str(here / "nowhere"))
-    monkeypatch.setattr("export.places._BESIDE", Path("no") / "such" / "folder")
     done = RUN.invoke(app, ["export", "--json"])
     assert done.exit_code == 1
     error = json.loads(done.stdout)["error"]
@@ -106,9 +130,10 @@ def test_the_packaged_run_is_read_only_for_an_export(here: Path, cache: Path) ->
     assert work_folder(own, name="export") == own / "export"
 
 
-def test_the_packaged_run_holds_no_path_and_no_recording() -> None:
-    assert {path.suffix for path in PACKAGED_RUN.iterdir()} == {".json", ".md", ".png", ".safetensors"}
-    for path in PACKAGED_RUN.glob("*.json"):
+def test_the_packaged_run_holds_no_path() -> None:
+    files = [path for path in PACKAGED_RUN.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".md", ".npz", ".png", ".safetensors", ".txt"}
+    for path in PACKAGED_RUN.rglob("*.json"):
         assert "/home" not in path.read_text()
         assert "/root" not in path.read_text()
         assert "/work" not in path.read_text()

@@ -16,8 +16,8 @@ import pytest
 
 from lsemvae.ecg.errors import BundleSelfTestError, InferenceError, RuntimeMissingError
 from lsemvae.screen.bundle import Bundle
-from lsemvae.screen.runtime.load import load_runtime, signature_of
-from lsemvae.screen.runtime.tflite import TfliteRuntime
+from lsemvae.screen.runtime.load import load_model, load_runtime, signature_of
+from lsemvae.screen.runtime.tflite import KERNELS, TfliteRuntime
 from lsemvae.screen.selftest import self_test
 
 
@@ -40,6 +40,64 @@ def test_tflite_is_preferred(bundle: Bundle) -> None:
 def test_a_bundle_with_only_onnx_runs_on_onnxruntime(builder: Any, tmp_path: Path) -> None:
     del builder.files["model.tflite"]
     assert load_runtime(builder.open(tmp_path / "b")).name == "onnxruntime"
+
+
+def _uninstall(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """As if the packages were not installed, for import and for whoever looks for them."""
+    for name in (*packages, *(f"{package}.interpreter" for package in packages)):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_where_only_onnxruntime_is_installed_a_bundle_of_both_formats_runs_on_it(
+    bundle: Bundle, tiny_weights: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"tflite", "onnx"} <= set(bundle.manifest.models)
+    _uninstall(monkeypatch, "ai_edge_litert", "tflite_runtime")
+    runtime = load_runtime(bundle)
+    assert runtime.name == "onnxruntime"
+    assert self_test(bundle, runtime).max_logit_error < 1e-3
+    with pytest.raises(RuntimeMissingError, match="ai_edge_litert"):
+        load_runtime(bundle, prefer="tflite")  # what is asked for by name is never replaced
+
+
+def test_where_no_runtime_is_installed_the_first_one_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    _uninstall(monkeypatch, "ai_edge_litert", "tflite_runtime", "onnxruntime")
+    with pytest.raises(RuntimeMissingError, match="ai_edge_litert") as caught:
+        load_runtime(bundle)
+    assert "lsemvae[edge]" in caught.value.advice
+
+
+def test_a_tflite_only_bundle_says_what_to_install_where_only_onnxruntime_is(
+    builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del builder.files["model.onnx"]
+    _uninstall(monkeypatch, "ai_edge_litert", "tflite_runtime")
+    with pytest.raises(RuntimeMissingError, match="ai_edge_litert"):
+        load_runtime(builder.open(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_every_kernel_computes_the_model(
+    bundle: Bundle, tiny_weights: Any, monkeypatch: pytest.MonkeyPatch, kernels: Any
+) -> None:
+    from ai_edge_litert import interpreter
+
+    asked: list[Any] = []
+
+    class Spied(interpreter.Interpreter):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            asked.append(kwargs.get("experimental_op_resolver_type"))
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(interpreter, "Interpreter", Spied)
+    runtime = load_model(bundle.files["model.tflite"], "tflite", signature_of(bundle), kernels=kernels)
+    ecg = np.random.default_rng(0).normal(scale=0.2, size=(1, 2, 2500)).astype(np.float32)
+    assert runtime.run(ecg).logits == pytest.approx(
+        ecg.reshape(-1) @ tiny_weights.logits.T + tiny_weights.logits_bias, abs=1e-4
+    )
+    resolver = interpreter.OpResolverType
+    expected = {"builtin": resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES, "reference": resolver.BUILTIN_REF}
+    assert asked == [expected.get(kernels)]
 
 
 def test_a_format_that_the_bundle_lacks_is_refused(builder: Any, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from export.convert import tflite_file
 from export.errors import ExportConversionError
+from export.gates.outputs import run_all
 from export.int8.bias_correction import logit_shift, shifted_onnx, shifted_tflite
-from export.runners import Outputs, onnx_run, run_all, tflite_run
+from tests.export.asking import onnx_run, tflite_run
 
 pytestmark = pytest.mark.slow
 SHIFT = np.array([0.5, -0.25, 2.0], np.float32)
@@ -16,9 +17,8 @@ FORMS = {"tflite": (shifted_tflite, tflite_run), "onnx": (shifted_onnx, onnx_run
 
 
 def test_the_shift_is_the_mean_of_what_int8_lacks() -> None:
-    zero = np.zeros((4, 1), np.float32)
-    fp32 = Outputs(np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.float32), zero)
-    int8 = Outputs(fp32.logits - np.array([[0.5, 0], [0.5, 0], [0, 0], [0, 4]], np.float32), zero)
+    fp32 = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], np.float32)
+    int8 = fp32 - np.array([[0.5, 0], [0.5, 0], [0, 0], [0, 4]], np.float32)
     np.testing.assert_allclose(logit_shift(fp32=fp32, int8=int8), [0.25, 1.0])
 
 

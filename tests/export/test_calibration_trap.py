@@ -16,11 +16,12 @@ import pytest
 from export.convert import tflite_file
 from export.convert.noise import noise_to
 from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
+from export.gates.outputs import file_run, run_all
 from export.int8.quantize_onnx import quantize_onnx
 from export.int8.quantize_tflite import SIGNATURE, Ranges, collect_ranges, quantize_tflite, quantizer_rules
 from export.int8.recipe import load_recipe
-from export.runners import file_run, run_all
 from lsemvae.ecg.frontend import apply_array
+from tests.export.asking import PROMISED
 
 pytestmark = pytest.mark.slow
 ENCODER = "static_wi8_ai8_encoder"  # quantizes the input itself, where a QRS is cut
@@ -104,7 +105,7 @@ def onnx_input_range_mv(model: Path) -> tuple[float, float]:
 def error_on_the_tall(model: Path, exported, trap: Trap) -> float:
     """Largest |logit - float logit| on the tall recording."""
     reference = exported.work / f"model.fp32{model.suffix}"
-    said, expected = (run_all(file_run(path), trap.tall[None]).logits for path in (model, reference))
+    said, expected = (run_all(file_run(path, PROMISED), trap.tall[None]).logits for path in (model, reference))
     return float(np.abs(said - expected).max())
 
 

@@ -30,13 +30,14 @@ from export.errors import (
     ExportTargetError,
 )
 from export.gates.gates import GateThresholds
+from export.gates.outputs import run_all
 from export.release.signing import key_path
 from export.run import export_run
-from export.runners import onnx_run, run_all, tflite_run
 from lsemvae.ecg.canonical import canonical_json
 from lsemvae.ecg.errors import EcgError
 from lsemvae.ecg.frontend import apply_array
 from lsemvae.screen.manifest import Manifest
+from tests.export.asking import onnx_run, tflite_run
 
 pytestmark = pytest.mark.slow
 # A network of 2 k parameters spends its time on overhead, not on arithmetic: its latency tells nothing.

@@ -12,11 +12,11 @@ import pytest
 
 from export.errors import ExportError
 from export.gates.gates import GateThresholds
+from export.gates.outputs import Outputs
 from export.gates.parity import compare_all, probabilities
 from export.page.gates import gate_rows
 from export.page.page import MAX_PAGE_BYTES, PageFacts, page_bytes
 from export.page.plots import DENSITY_FROM, auroc_changes, crossings, exceedance, probability_panel
-from export.runners import Outputs
 from lsemvae.ecg.rule import Calibration, DecisionRule
 from lsemvae.report.svg import Scale, cells, logit
 

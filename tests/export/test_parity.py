@@ -9,6 +9,7 @@ import pytest
 
 from export.errors import ExportGateError
 from export.gates.gates import GateThresholds
+from export.gates.outputs import Outputs
 from export.gates.parity import (
     REFERENCE,
     AurocPair,
@@ -18,7 +19,6 @@ from export.gates.parity import (
     probabilities,
     require_parity,
 )
-from export.runners import Outputs
 from lsemvae.ecg.rule import Calibration, DecisionRule
 
 LABELS = ("RHS", "RBBB_any", "NORM")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from export import qat_step
+from export import run as room
 from export.errors import ExportError
 from export.gates.gates import GateThresholds
 from export.gates.parity import AurocPair
@@ -59,14 +59,16 @@ def tuned(monkeypatch: pytest.MonkeyPatch, run_copy: Path) -> list[tuple]:
         weights["head.logits.bias"] = weights["head.logits.bias"] + np.float32(0.01)
         save_file(weights, run_dir / "model.safetensors")
 
-    monkeypatch.setattr(qat_step, "quantization_aware", quantization_aware)
+    monkeypatch.setattr(room, "quantization_aware", quantization_aware)
     return calls
 
 
 def asked(run_dir: Path, data, out: Path, monkeypatch: pytest.MonkeyPatch, *, qat: bool):
     monkeypatch.setattr(
         "export.run.plan_export",
-        lambda *a, **k: replace(plan_export(*a, **{**k, "qat": False}), qat=qat, store=FakeStore()),
+        lambda request, **k: replace(
+            plan_export(replace(request, qat=False), **k), request=replace(request, qat=qat, data=FakeStore())
+        ),
     )
     return export_run(run_dir, target="onnx", out=out, data=data, gates=GATES, qat=qat)
 

@@ -14,12 +14,13 @@ from export.gates.audit import require_clean
 from export.gates.audit_tflite import audit_tflite
 from export.gates.gates import GateThresholds
 from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
+from export.gates.outputs import run_all
 from export.gates.parity import REFERENCE, compare_all, require_parity
 from export.int8.quantize_tflite import collect_ranges, quantize_tflite, ranges_sha256
 from export.int8.recipe import load_recipe
-from export.runners import run_all, tflite_run
 from lsemvae.ecg.frontend import apply_array
 from lsemvae.ecg.rule import Calibration, DecisionRule
+from tests.export.asking import tflite_run
 
 pytestmark = pytest.mark.slow
 SHAPE = {"n_leads": 2, "n_samples": 2500, "n_labels": 3}

@@ -11,9 +11,9 @@ import pytest
 
 from export.errors import ExportCalibrationError, ExportModelError
 from export.gates.gates import GateThresholds
+from export.gates.outputs import Outputs
 from export.gates.refit import refitted, settle
 from export.run import export_run
-from export.runners import Outputs
 from export.student_run.data import ExportData
 from export.student_run.source import DecisionSource, load_decision
 from lsemvae.ecg.rule import Calibration, DecisionRule

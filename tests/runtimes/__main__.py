@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.screen.bundle import open_bundle
 from lsemvae.screen.manifest import Manifest
 from lsemvae.screen.trust import load_trusted_keys

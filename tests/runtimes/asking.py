@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.runners import Outputs, onnx_run, run_all, tflite_run
+from export.gates.outputs import Outputs, run_all
+from lsemvae.screen.runtime.contract import Signature
+from lsemvae.screen.runtime.load import load_model
+from lsemvae.screen.runtime.tflite import Kernels
 from tests.runtimes import matrix
 from tests.runtimes.programs import HERE, WEB, chromium, legacy_python, node, npm_packages
 from tests.runtimes.recordings import Questions
@@ -24,7 +27,11 @@ _IN_THE_BROWSER: Final = {
     "litert_compat": matrix.LITERT_JS_COMPAT,
     "onnx": matrix.ORT_WEB,
 }
-_KERNELS: Final = {matrix.REFERENCE: "xnnpack", matrix.BUILTIN: "builtin", matrix.PLAIN: "reference"}
+_KERNELS: Final[dict[str, Kernels]] = {
+    matrix.REFERENCE: "xnnpack",
+    matrix.BUILTIN: "builtin",
+    matrix.PLAIN: "reference",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,17 @@ def ask_python(variants: Sequence[Variant], questions: Questions) -> Answers:
     import ai_edge_litert
     import onnxruntime
 
+    signature = Signature((1, *questions.ecg.shape[1:]), (1, questions.n_outputs))
     outputs: dict[str, dict[str, Outputs]] = {
-        name: {v.name: run_all(tflite_run(v.tflite, kernels=kernels), questions.ecg[: v.count]) for v in variants}
+        name: {
+            v.name: run_all(load_model(v.tflite, "tflite", signature, kernels=kernels).run, questions.ecg[: v.count])
+            for v in variants
+        }
         for name, kernels in _KERNELS.items()
     }
-    outputs[matrix.ORT] = {v.name: run_all(onnx_run(v.onnx), questions.ecg[: v.count]) for v in variants}
+    outputs[matrix.ORT] = {
+        v.name: run_all(load_model(v.onnx, "onnx", signature).run, questions.ecg[: v.count]) for v in variants
+    }
     versions = dict.fromkeys(_KERNELS, str(ai_edge_litert.__version__)) | {matrix.ORT: str(onnxruntime.__version__)}
     return Answers(outputs, versions)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.screen.bundle import Bundle, open_bundle
 from lsemvae.screen.trust import load_trusted_keys
 from tests.conftest import find_data_dir, skip_for

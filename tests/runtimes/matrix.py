@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
+from export.gates.outputs import Outputs
 from export.gates.parity import outcomes, probabilities
-from export.runners import Outputs
 from lsemvae.screen.manifest import Manifest
 
 # XNNPACK is what the clinic runs, and what calibration and thresholds were fitted on: everything is held against it.

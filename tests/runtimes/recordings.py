@@ -23,10 +23,11 @@ N_FAULTY: Final = 48
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
-    """`ecg` float32 `[recording, lead, time]` in mV; the first `n_golden` are synthetic, the rest real."""
+    """`ecg` float32 `[recording, lead, time]` in mV; the first `n_golden` are synthetic, the rest real; `n_outputs` logits."""
 
     ecg: np.ndarray
     n_golden: int
+    n_outputs: int
 
     @property
     def golden(self) -> slice:
@@ -42,9 +43,9 @@ class Questions:
 def questions(golden_npz: bytes, manifest: Manifest, *, data: Path | None) -> Questions:
     """Return the golden signals, and the real recordings where `data` is given."""
     with np.load(io.BytesIO(golden_npz), allow_pickle=False) as archive:
-        golden = archive["ecg"].astype(np.float32)
+        golden, n_outputs = archive["ecg"].astype(np.float32), archive["logits"].shape[1]
     parts = [golden] if data is None else [golden, _real(data, manifest)]
-    return Questions(np.concatenate(parts), n_golden=len(golden))
+    return Questions(np.concatenate(parts), n_golden=len(golden), n_outputs=n_outputs)
 
 
 def _real(data: Path, manifest: Manifest) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.screen.bundle import Bundle
 from tests.conftest import skip_for
 from tests.runtimes import matrix

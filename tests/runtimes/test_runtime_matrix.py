@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.runners import Outputs
+from export.gates.outputs import Outputs
 from lsemvae.screen.bundle import Bundle
 from tests.runtimes import matrix
 from tests.runtimes.asking import Answers, BrowserRun, Variant

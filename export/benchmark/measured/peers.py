@@ -182,12 +182,14 @@ def _open(peer: Peer, inputs: Path) -> tuple[Call, tuple[Figure, ...]]:
         model = FACTORIES[peer.factory](inputs, peer.path)
         weights = measured("weights", model.weights_bytes / 1024, "KiB", note="in memory, float32")
         return model.call, (measured("parameters", model.parameters, ""), weights)
-    from export.runners import file_run
+    from export.gates.outputs import file_run
+    from lsemvae.screen.runtime.contract import Signature
 
     assert peer.path is not None  # Peer.missing
     with np.load(inputs, allow_pickle=False) as archive:
         ecg = np.ascontiguousarray(archive["ecg"][:1], dtype=np.float32)
-    run = file_run(peer.path)
+        signature = Signature(ecg.shape, archive["logits"][:1].shape)
+    run = file_run(peer.path, signature)
     return lambda: run(ecg), (measured("model_file", peer.path.stat().st_size / 1024, "KiB"),)
 
 

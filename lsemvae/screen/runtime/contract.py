@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsemvae.ecg.errors import BundleSelfTestError, InferenceError, RuntimeMissingError
 
-#: The outputs of every model, in the order that sorting their names gives in each format (output_0 < output_1, and
-#: logits < uncertainty).
-OUTPUT_ROLES = ("logits", "uncertainty")
+# The outputs of every model, in the order that sorting their names gives in each format (output_0 < output_1, and
+# logits < uncertainty).
+OUTPUT_ROLES: Final = ("logits", "uncertainty")
 
 
 @dataclass(frozen=True, slots=True)

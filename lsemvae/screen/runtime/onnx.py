@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,10 @@ from lsemvae.screen.runtime.contract import (
     missing_runtime,
     read_output,
 )
+from lsemvae.screen.runtime.onnx_options import session_options
 
-#: Severity 3 = errors only: the start-up warnings about an unknown CPU vendor tell an operator nothing.
-_LOG_ERRORS_ONLY = 3
-
-_FLOAT_TENSOR = "tensor(float)"
+MODULES: Final = ("onnxruntime",)
+_FLOAT_TENSOR: Final = "tensor(float)"
 
 
 class OnnxRuntime:
@@ -45,17 +43,25 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
-            raise missing_runtime(["onnxruntime"], install="lsemvae[edge-onnx]") from error
+            raise missing_runtime(MODULES, install="lsemvae[edge-onnx]") from error
         self.version = str(onnxruntime.__version__)
         self._signature = signature
         try:
             self._session = onnxruntime.InferenceSession(
-                content, sess_options=_options(onnxruntime, threads), providers=["CPUExecutionProvider"]
+                content, sess_options=session_options(onnxruntime, threads), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's own exceptions share no base class below Exception
             raise BundleSelfTestError(f"The onnx model cannot be loaded on this machine: {error}") from error
-        self._input = self._checked_input()
-        self._outputs = self._checked_outputs()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1:
+            raise BundleSelfTestError(f"The model has {len(inputs)} inputs; expected 1.")
+        check_shape("input", inputs[0].shape, signature.input_shape)
+        names = assign_outputs({node.name: node.shape for node in outputs}, signature)
+        for what, node in (("input", inputs[0]), *((f"output {node.name!r}", node) for node in outputs)):
+            if node.type != _FLOAT_TENSOR:
+                raise BundleSelfTestError(f"The model's {what} is {node.type}; expected {_FLOAT_TENSOR}.")
+        self._input = str(inputs[0].name)
+        self._outputs = [names[role] for role in OUTPUT_ROLES]
 
     def run(self, ecg: NDArray[np.float32]) -> RuntimeOutput:
         """Compute the outputs for one recording, float32 ``[1, lead, time]`` in mV."""
@@ -65,51 +71,3 @@ class OnnxRuntime:
         except Exception as error:  # as above
             raise InferenceError(f"The model could not be computed: {error}") from error
         return read_output(logits, uncertainty, self._signature)
-
-    def _checked_input(self) -> str:
-        nodes = self._session.get_inputs()
-        if len(nodes) != 1:
-            raise BundleSelfTestError(f"The model has {len(nodes)} inputs; expected 1.")
-        check_shape("input", nodes[0].shape, self._signature.input_shape)
-        _check_float("input", nodes[0].type)
-        return str(nodes[0].name)
-
-    def _checked_outputs(self) -> list[str]:
-        """Return the output names in the order of `OUTPUT_ROLES`."""
-        nodes = self._session.get_outputs()
-        names = assign_outputs({node.name: node.shape for node in nodes}, self._signature)
-        for node in nodes:
-            _check_float(f"output {node.name!r}", node.type)
-        return [names[role] for role in OUTPUT_ROLES]
-
-
-def _options(onnxruntime: Any, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    if not has_vnni(_cpuinfo()):
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def has_vnni(cpuinfo: str) -> bool:
-    """Return whether a processor adds INT8 products in 32 bits, from the text of its `/proc/cpuinfo`.
-
-    x86 without VNNI adds pairs of them in 16 bits, which overflow: there the slower kernels are asked for, which do not. With
-    VNNI these would take three times as long for the same bits. Elsewhere the setting means nothing.
-    """
-    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
-    return bool({"avx512_vnni", "avx_vnni"} & set(flags.split()))
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _check_float(what: str, type_: str) -> None:
-    if type_ != _FLOAT_TENSOR:
-        raise BundleSelfTestError(f"The model's {what} is {type_}; expected {_FLOAT_TENSOR}.")

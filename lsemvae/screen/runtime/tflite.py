@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,13 @@ from lsemvae.screen.runtime.contract import (
     read_output,
 )
 
-#: In this order; both read the same file and both have `Interpreter`.
-MODULES = ("ai_edge_litert", "tflite_runtime")
+# In this order; both read the same file and both have `Interpreter`.
+MODULES: Final = ("ai_edge_litert", "tflite_runtime")
+
+Kernels = Literal["xnnpack", "builtin", "reference"]
+# Which operators compute. XNNPACK is what runs in the clinic; the reference kernels are plain C++ loops: slow, the same everywhere.
+KERNELS: Final[tuple[Kernels, ...]] = ("xnnpack", "builtin", "reference")
+_RESOLVERS: Final = {"builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 
 
 class TfliteRuntime:
@@ -40,17 +45,29 @@ class TfliteRuntime:
         Shapes that the manifest promises.
     threads
         Threads of one inference.
+    kernels
+        One of `KERNELS`; others than the first are for comparing.
     """
 
-    def __init__(self, content: bytes, signature: Signature, threads: int = 1) -> None:
-        self.name, interpreter_class = _interpreter_class()
-        self.version = _version(self.name)
+    def __init__(self, content: bytes, signature: Signature, threads: int = 1, *, kernels: Kernels = "xnnpack") -> None:
+        self.name, self._interpreter = open_interpreter(content, threads=threads, kernels=kernels)
+        self.version = str(getattr(import_module(self.name), "__version__", "unknown"))
         self._signature = signature
-        with _quiet_stderr():
-            self._interpreter = interpreter_class(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()  # before get_signature_runner, which otherwise reads unset shapes
-        self._input = self._checked_input()
-        self._outputs = self._checked_outputs()
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise BundleSelfTestError(f"The model has {len(inputs)} inputs; expected 1.")
+        check_shape("input", inputs[0]["shape"], signature.input_shape)
+        check_dtype("input", inputs[0]["dtype"])
+        self._input = int(inputs[0]["index"])
+        # Under their signature names where the file has a signature, else under tensor names.
+        if self._interpreter.get_signature_list():
+            outputs = dict(self._interpreter.get_signature_runner().get_output_details())
+        else:
+            outputs = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+        names = assign_outputs({name: detail["shape"] for name, detail in outputs.items()}, signature)
+        for name, detail in outputs.items():
+            check_dtype(f"output {name!r}", detail["dtype"])
+        self._outputs = {role: int(outputs[name]["index"]) for role, name in names.items()}
 
     def run(self, ecg: NDArray[np.float32]) -> RuntimeOutput:
         """Compute the outputs for one recording, float32 ``[1, lead, time]`` in mV."""
@@ -63,27 +80,26 @@ class TfliteRuntime:
             raise InferenceError(f"The model could not be computed: {error}") from error
         return read_output(logits, uncertainty, self._signature)
 
-    def _checked_input(self) -> int:
-        details = self._interpreter.get_input_details()
-        if len(details) != 1:
-            raise BundleSelfTestError(f"The model has {len(details)} inputs; expected 1.")
-        check_shape("input", details[0]["shape"], self._signature.input_shape)
-        check_dtype("input", details[0]["dtype"])
-        return int(details[0]["index"])
 
-    def _checked_outputs(self) -> dict[str, int]:
-        """Return role to tensor index."""
-        details = self._named_outputs()
-        names = assign_outputs({name: detail["shape"] for name, detail in details.items()}, self._signature)
-        for name, detail in details.items():
-            check_dtype(f"output {name!r}", detail["dtype"])
-        return {role: int(details[name]["index"]) for role, name in names.items()}
+def open_interpreter(content: bytes, *, threads: int = 1, kernels: Kernels = "xnnpack") -> tuple[str, Any]:
+    """Return the module that serves and its interpreter of a `.tflite` file, ready to compute.
 
-    def _named_outputs(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return the outputs under their signature names where the file has a signature, else under tensor names."""
-        if self._interpreter.get_signature_list():
-            return dict(self._interpreter.get_signature_runner().get_output_details())
-        return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+    Raises
+    ------
+    RuntimeMissingError
+        No such module is installed, or it cannot be loaded here.
+    ValueError, RuntimeError
+        The content is no model, as the module says it.
+    """
+    module, interpreter_class = _interpreter_class()
+    chosen = {}
+    if kernels != "xnnpack":
+        resolver = import_module(f"{module}.interpreter").OpResolverType
+        chosen["experimental_op_resolver_type"] = getattr(resolver, _RESOLVERS[kernels])
+    with _quiet_stderr():
+        interpreter = interpreter_class(model_content=content, num_threads=threads, **chosen)
+        interpreter.allocate_tensors()  # before get_signature_runner, which otherwise reads unset shapes
+    return module, interpreter
 
 
 @contextmanager
@@ -116,19 +132,11 @@ def _interpreter_class() -> tuple[str, Any]:
             continue
         except ImportError as error:
             raise RuntimeMissingError(f"{module} is installed but cannot be loaded: {error}.") from error
-        _check_numpy(module)
+        if module == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
+            # Version 2.14 was built for numpy 1; with numpy 2 it loads and then fails inside its first call.
+            raise RuntimeMissingError(
+                f"tflite_runtime cannot work with numpy {np.__version__}; it needs a version below 2.",
+                advice="Install ai-edge-litert instead, or: pip install 'lsemvae[edge-legacy]'",
+            )
         return module, interpreter.Interpreter
     raise missing_runtime(MODULES, install="lsemvae[edge]")
-
-
-def _check_numpy(module: str) -> None:
-    """tflite_runtime 2.14 was built for numpy 1; with numpy 2 it loads and then fails inside its first call."""
-    if module == "tflite_runtime" and int(np.__version__.split(".")[0]) >= 2:
-        raise RuntimeMissingError(
-            f"tflite_runtime cannot work with numpy {np.__version__}; it needs a version below 2.",
-            advice="Install ai-edge-litert instead, or: pip install 'lsemvae[edge-legacy]'",
-        )
-
-
-def _version(module: str) -> str:
-    return str(getattr(import_module(module), "__version__", "unknown"))
