@@ -15,7 +15,7 @@ from lsemvae.data.folder import EcgFolder
 from lsemvae.data.labels import LABELS
 from lsemvae.data.splits import group_folds
 from lsemvae.ecg.errors import FormatError
-from lsemvae.evaluate.calibrators import fold_groups
+from lsemvae.evaluate.calibrate import fold_groups
 from lsemvae.evaluate.delong import delong_test
 from lsemvae.evaluate.metrics import N_BOOTSTRAP, Estimate, auroc
 from lsemvae.evaluate.predictions import PredictionTable
