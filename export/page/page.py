@@ -79,7 +79,9 @@ def agreement_section(facts: PageFacts) -> Section:
     rows = []
     for one in facts.report["parity"]["comparisons"]:
         sizes = [one[key] for key in ("p99_dp", "max_dp", "max_dlogit", "p99_duncertainty", "max_duncertainty")]
-        shown = [_tiny(size) if is_float(one["candidate"]) else number(size, 4) for size in sizes]
+        # two files in floats differ by far less than four decimals show
+        tiny = is_float(one["candidate"])
+        shown = [f"{size:.1e}" if tiny and math.isfinite(size) else number(size, 4) for size in sizes]
         shares = (share(one["decision_agreement"]), share(one["label_agreement"]))
         rows.append((one["candidate"], one["reference"], f"{one['n']:,}", *shares, *shown))
     head = (
@@ -239,11 +241,6 @@ def _mark(*, passed: bool | None) -> Said:
     if passed is None:
         return Said("no bar", "note")
     return Said("✓ passed", "good") if passed else Said("✗ missed", "bad")
-
-
-def _tiny(value: float) -> str:
-    """Return a number that may be far below one, with two digits that count."""
-    return f"{value:.1e}" if math.isfinite(value) else "not finite"
 
 
 def _words(value: Any) -> str:

@@ -21,6 +21,8 @@ from lsemvae.data.tasks import BUILT_IN
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.whole import write_whole
 from lsemvae.evaluate.card import INTENDED_USE, LABEL_STATEMENT, NOT_FOR, OWN_USE
+from lsemvae.model.lsemvae import LsEmvae
+from lsemvae.model.student import StudentNet
 from lsemvae.report.html import markdown
 from lsemvae.train.checkpoint import load_lsemvae, load_student
 from lsemvae.train.run import folds_left_out, read_object, tasks_of
@@ -34,7 +36,8 @@ _RESULTS_ADVICE: Final = (
     "Give the results.json of `lsemvae reproduce`, or the figures.json of `lsemvae report` with --row."
 )
 
-Loader = Callable[[Path], tuple[nn.Module, dict[str, Any]]]
+Net = StudentNet | LsEmvae
+Loader = Callable[[Path], tuple[Net, dict[str, Any]]]
 LOADERS: Mapping[str, tuple[Loader, str]] = {
     "student": (load_student, "load_student"),
     "lsemvae": (load_lsemvae, "load_lsemvae"),
@@ -94,7 +97,7 @@ def write_hub_folder(run: Path, out: Path, card: HubCard, *, store: RecordStore 
     return [out / name for name in (*names, README)]
 
 
-def render(card: HubCard, run: Path, model: nn.Module, store: RecordStore | None) -> str:
+def render(card: HubCard, run: Path, model: Net, store: RecordStore | None) -> str:
     """Return README.md: YAML head, then what the labels are before anything else.
 
     A run on a cohort's own labels says so in the cohort's own words; a store of other data than the run's is refused.
