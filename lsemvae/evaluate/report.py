@@ -59,9 +59,9 @@ class ReportJob:
     predictions
         Folder of recorded predictions.
     extras
-        Files, folders or patterns of `extras`.
+        Files, folders or patterns that `lsemvae.evaluate.extras` reads.
     reference, row, lead_set
-        The row others are compared with; the row and lead set shown in depth (`row` empty: the reference).
+        The row that others are compared with; the row and lead set shown in depth (`row` empty: the reference).
     """
 
     data: Path

@@ -42,7 +42,7 @@ class Truth:
     fold: np.ndarray
 
     def of(self, label: str) -> np.ndarray:
-        """Return, float64 `[record]`, what was stated about one label."""
+        """Return what was stated about one label, float64 `[record]`."""
         if label not in self.labels:
             raise FormatError(f"found the labels {', '.join(self.labels)}, expected also {label}")
         return np.asarray(self.y[:, self.labels.index(label)], dtype=np.float64)

@@ -209,7 +209,7 @@ LIMB_PAIRS: Final = (("I", "II"), ("II", "III"), ("aVR", "aVL"), ("I", "aVF"))
 def limb_identifiability(
     x_mv: npt.NDArray[np.float32], *, explained: Explained, label: str, n_steps: int = N_STEPS
 ) -> LimbSplit:
-    """Six-lead maps of one LS-EMVAE, equally right and different, and their one map on I and II.
+    """Return six-lead maps of one LS-EMVAE, equally right and different, and their one map on I and II.
 
     A model that first computes its limb leads from two of them, `Q = LIMB_MATRIX @ inv(rows of the pair) @ pick the pair`, gives the same
     output on every recording that obeys Einthoven's law. Its gradient is `Q.T @ gradient`: another map over six leads. On I and II all

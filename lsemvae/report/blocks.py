@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MISSING: Final = "-"
 
 
-class Estimate(Protocol):
+class WithInterval(Protocol):
     """A value with its 95 % interval, as `lsemvae.evaluate.metrics` makes it."""
 
     @property
@@ -130,7 +130,7 @@ def number(value: float, digits: int = 3) -> str:
     return MISSING if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def estimate(e: Estimate, digits: int = 3, *, signed: bool = False) -> str:
+def estimate(e: WithInterval, digits: int = 3, *, signed: bool = False) -> str:
     """Return a value, and on the next line its interval: `0.943` / `(0.893-0.979)`; a dash where there is none.
 
     `signed` is for differences: `+0.012` / `(-0.003 to 0.027)`.
@@ -142,7 +142,7 @@ def estimate(e: Estimate, digits: int = 3, *, signed: bool = False) -> str:
     return f"{e.value:.{digits}f}\n({e.low:.{digits}f}-{e.high:.{digits}f})"
 
 
-def percent(e: Estimate) -> str:
+def percent(e: WithInterval) -> str:
     """Return a share in per cent with its interval, or a dash."""
     if math.isnan(e.value):
         return MISSING
