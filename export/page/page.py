@@ -85,9 +85,17 @@ def agreement_section(facts: PageFacts) -> Section:
         shares = (share(one["decision_agreement"]), share(one["label_agreement"]))
         rows.append((one["candidate"], one["reference"], f"{one['n']:,}", *shares, *shown))
     head = (
-        "file", "against", "recordings", "same outcome", "same side", "p99 |Δp|", "max |Δp|",
-        "max |Δ logit|", "p99 |Δ unc.|", "max |Δ unc.|",
-    )  # fmt: skip
+        "file",
+        "against",
+        "recordings",
+        "same outcome",
+        "same side",
+        "p99 |Δp|",
+        "max |Δp|",
+        "max |Δ logit|",
+        "p99 |Δ unc.|",
+        "max |Δ unc.|",
+    )
     words = (
         "“Same outcome” is the share of recordings with the same one of the four outcomes, decided by the clinic's own code "
         f"for the primary output ({facts.primary}); “same side” the share of (recording, output) pairs on the same side of the "
@@ -110,9 +118,18 @@ def auroc_section(facts: PageFacts) -> Section:
         "the change is what this page is about. How well the model does on people it has not seen stands in the model card, with intervals."
     )
     head = (
-        "output", "positives", "AUROC trained", "AUROC file", "change", "bar", "p99 |Δp|", "max |Δp|", "mean Δp",
-        "operating point", "cross it",
-    )  # fmt: skip
+        "output",
+        "positives",
+        "AUROC trained",
+        "AUROC file",
+        "change",
+        "bar",
+        "p99 |Δp|",
+        "max |Δp|",
+        "mean Δp",
+        "operating point",
+        "cross it",
+    )
     blocks: list[TextTable | Plot] = [
         TextTable(
             f"{name} against the trained model", head, columns(list(_output_rows(facts, name, one))), figures_from=1

@@ -55,8 +55,10 @@ def probability_panels(facts: PageFacts, name: str, shown: Sequence[int], *, bin
             reference, candidate = facts.p_fp32[:, k], facts.drawn[name][:, k]
             axes.imshow(
                 _DENSITY[density(reference, candidate, bins=bins, limits=limits)],
-                extent=(*edges, *edges), origin="lower", interpolation="none",
-            )  # fmt: skip
+                extent=(*edges, *edges),
+                origin="lower",
+                interpolation="none",
+            )
             lines = np.array([((at, edges[0]), (at, edges[1]), (math.nan, math.nan)) for at in _logit(np.array(ticks))])
             axes.plot(
                 np.append(lines[..., 0], lines[..., 1]), np.append(lines[..., 1], lines[..., 0]), clip_on=False, **_GRID
@@ -84,9 +86,15 @@ def probability_panels(facts: PageFacts, name: str, shown: Sequence[int], *, bin
         classes = [f"{start}{end}" for start, end in zip(DENSITY_FROM, [*ends, "+"], strict=True)]
         handles = [Patch(color=colour, label=words) for colour, words in zip(_DENSITY[1:], classes, strict=True)]
         figure.legend(
-            handles=handles, title="recordings per cell", ncols=len(handles), loc="outside upper left", frameon=False,
-            fontsize=8, title_fontsize=8, alignment="left",
-        )  # fmt: skip
+            handles=handles,
+            title="recordings per cell",
+            ncols=len(handles),
+            loc="outside upper left",
+            frameon=False,
+            fontsize=8,
+            title_fontsize=8,
+            alignment="left",
+        )
 
     names = ", ".join(facts.labels[k] for k in shown)
     alt = f"{name}: calibrated probability of the file over that of the trained model, a panel for each of {names}"

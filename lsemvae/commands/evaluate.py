@@ -62,12 +62,16 @@ def evaluate(
     if as_json:
         say_json(
             {
-                "bundle": str(bundle) if bundle else "shipped", "split": split, "recordings": len(scores.rows),
-                "outcomes": outcomes, "results": rows, "label_statement": scores.label_statement,
+                "bundle": str(bundle) if bundle else "shipped",
+                "split": split,
+                "recordings": len(scores.rows),
+                "outcomes": outcomes,
+                "results": rows,
+                "label_statement": scores.label_statement,
                 "possibly_seen_in_training": scores.possibly_seen,
                 "predictions": str(predictions) if predictions else None,
             }
-        )  # fmt: skip
+        )
         return
     say(scores.label_statement)
     say(f"{len(scores.rows)} recordings: " + ", ".join(f"{name} {count}" for name, count in outcomes.items()))

@@ -54,9 +54,17 @@ def explain(
                 say_progress(f"{done}/{total} recordings")
 
         found = write_set(
-            out, store, run, explained=explained, label=label, n=summary, limb_only=limb, n_steps=steps, seed=seed,
+            out,
+            store,
+            run,
+            explained=explained,
+            label=label,
+            n=summary,
+            limb_only=limb,
+            n_steps=steps,
+            seed=seed,
             progress=progress,
-        )  # fmt: skip
+        )
     if as_json:
         say_json(found)
         return

@@ -141,10 +141,16 @@ class LabelReport:
             return [clean(e.value), clean(e.low), clean(e.high)]
 
         return {
-            "label": self.label, "n": self.n, "positives": self.positives,
-            "auroc": three(self.auroc), "auprc": clean(self.auprc), "brier": clean(self.brier), "ece": clean(self.ece),
-            "sensitivity": three(self.sensitivity), "specificity": three(self.specificity),
-        }  # fmt: skip
+            "label": self.label,
+            "n": self.n,
+            "positives": self.positives,
+            "auroc": three(self.auroc),
+            "auprc": clean(self.auprc),
+            "brier": clean(self.brier),
+            "ece": clean(self.ece),
+            "sensitivity": three(self.sensitivity),
+            "specificity": three(self.specificity),
+        }
 
 
 def report_label(label: str, y: np.ndarray, p: np.ndarray, *, threshold: float, patients: np.ndarray) -> LabelReport:

@@ -354,11 +354,14 @@ def _parts(detail: Detail, labels: tuple[str, ...], name: str) -> Section:
     for label in (label for label in PART_LABELS if label in labels):
         known, everything = (
             subgroup_rows(
-                evidence.truth, label, *detail.operating(label, every_gain=every_gain),
-                weights=evidence.weights, abstained=detail.abstained(every_gain=every_gain),
+                evidence.truth,
+                label,
+                *detail.operating(label, every_gain=every_gain),
+                weights=evidence.weights,
+                abstained=detail.abstained(every_gain=every_gain),
             )
             for evidence, every_gain in ((detail.evidence, False), (detail.everything, True))
-        )  # fmt: skip
+        )
         by_gain = [row for row in everything if row.kind == "gain"]
         by_label[label] = [row for row in known if row.kind != "gain"] + (by_gain if len(by_gain) > 1 else [])
     if not by_label:

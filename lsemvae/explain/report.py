@@ -126,14 +126,24 @@ def _write_record_files(out: Path, found: RecordMap, data: dict[str, Any], *, fs
         notes.append("No beat was found: every sample counts as between.")
     png = stem.with_name(stem.name + ".png")
     figure.draw_record(
-        png, found.x_mv, attribution=a, waves=found.waves, fs_hz=fs_hz, notes=notes,
-        statement=data["label_statement"], title=f"{found.uid}: what moved the output {a.label}",
-    )  # fmt: skip
+        png,
+        found.x_mv,
+        attribution=a,
+        waves=found.waves,
+        fs_hz=fs_hz,
+        notes=notes,
+        statement=data["label_statement"],
+        title=f"{found.uid}: what moved the output {a.label}",
+    )
     codes = wave_codes(found.waves, n_samples=found.x_mv.shape[1])
     np.savez(
-        stem.with_name(stem.name + ".npz"), attribution=a.values, x_mv=found.x_mv, wave=codes,
-        channels=np.array(a.channels), waves=np.array(WAVES),
-    )  # fmt: skip
+        stem.with_name(stem.name + ".npz"),
+        attribution=a.values,
+        x_mv=found.x_mv,
+        wave=codes,
+        channels=np.array(a.channels),
+        waves=np.array(WAVES),
+    )
     write_json(stem.with_name(stem.name + ".json"), data)
 
 

@@ -227,9 +227,12 @@ def limb_identifiability(
 
     rule = IntegratedGradients(logits, multiply_by_inputs=False)
     found = rule.attribute(
-        full, baselines=torch.zeros_like(full), target=explained.output(label), n_steps=n_steps,
+        full,
+        baselines=torch.zeros_like(full),
+        target=explained.output(label),
+        n_steps=n_steps,
         internal_batch_size=min(PATH_BATCH, n_steps),
-    )  # fmt: skip
+    )
     gradient = found.detach()[0, rows].double().numpy()
     six, two = full[0, rows].double().numpy(), x_mv[: len(MEASURED_LEADS)].astype(np.float64)
     shares, on_two = {}, []

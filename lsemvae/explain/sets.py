@@ -55,9 +55,15 @@ def write_set(
     held_out = seen_by(run_dir, store)
     groups = choose_rows(store, label, n=n, channels=narrowed.channels, folds=held_out, seed=seed)
     found = explain_set(
-        store, groups, explained=narrowed, label=label, n_steps=n_steps, seed=seed, progress=progress,
+        store,
+        groups,
+        explained=narrowed,
+        label=label,
+        n_steps=n_steps,
+        seed=seed,
+        progress=progress,
         held_out=f"folds {', '.join(map(str, held_out))}" if held_out else "",
-    )  # fmt: skip
+    )
     data = {
         **head(narrowed, label, store),
         "held_out": found.held_out or None,
@@ -92,9 +98,12 @@ def write_set(
     out.mkdir(parents=True, exist_ok=True)
     stem = f"summary-{file_name(label)}"
     figure.draw_summary(
-        out / f"{stem}.png", found.summaries, statement=data["label_statement"], notes=notes,
+        out / f"{stem}.png",
+        found.summaries,
+        statement=data["label_statement"],
+        notes=notes,
         title=f"Where the maps of {label} lie",
-    )  # fmt: skip
+    )
     write_json(out / f"{stem}.json", data)
     return data
 
