@@ -2,83 +2,113 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from export.page.gates import change, gated
-from lsemvae.report.svg import (
-    Scale,
-    box,
-    cells,
-    define,
-    dot,
-    label,
-    line,
-    logit,
-    polyline,
-    sentence,
-    svg,
-    use,
-    x_axis,
-    y_axis,
-)
+from export.page.facts import PageFacts, change, gated
+from lsemvae.report.blocks import Plot
+from lsemvae.report.pictures import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
 
 # Classes of the density: one recording, a few, and a step for every half decade after that.
 DENSITY_FROM: Final = (1, 2, 4, 10, 30, 100)
-_P_TICKS: Final = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+# One colour, ever less transparent, so that few are faint on a light and on a dark page.
+_DENSITY: Final = np.array([(0.18, 0.48, 0.78, alpha) for alpha in (0, 0.22, 0.36, 0.5, 0.65, 0.82, 1)])
+_P_TICKS: Final = (0.0001, 0.01, 0.1, 0.5, 0.9, 0.99)
 # Calibrated probabilities below and above these are drawn at the edge: nobody decides there.
 _P_EDGE: Final = (1e-4, 1 - 1e-4)
 _DP_RANGE: Final = (1e-4, 1.0)
 _DP_STEPS: Final = 90
 # The bar on |dp| is one on the 99th percentile, so one pair in a hundred may exceed it.
 BAR_SHARE: Final = 0.01
-_PANEL: Final = 184.0
-_AXES: Final = "panel-axes"
-_WIDE: Final = 620.0
+# A label longer than this would leave its picture; the tables carry it whole.
+_LONGEST_LABEL: Final = 22
+_COLUMNS: Final = 4
+_WIDE_IN: Final = 8.6
+_BAR: Final[dict[str, Any]] = {"color": "#c0392b", "ls": (0, (3, 3)), "lw": 1.0}
+_GRID: Final[dict[str, Any]] = {"color": "0.5", "alpha": 0.25, "lw": 0.8}
 
 
-def panel_axes(limits: tuple[float, float]) -> str:
-    """Return what all panels share, to stand in the page once: grid, labels, the line on which both say the same."""
-    ticks = [tick for tick in _P_TICKS if limits[0] <= tick <= limits[1]]
-    x, y = _panel_scales(limits)
-    axes = [
-        x_axis(x, ticks, y=y.start, top=y.stop, words=_p_words),
-        y_axis(y, ticks, x=x.start, right=x.stop, words=_p_words),
-        line(x.start, y.start, x.stop, y.stop, "z"),
-    ]
-    return define(_AXES, "".join(axes))
+def probability_panels(facts: PageFacts, name: str, shown: Sequence[int], *, bins: int) -> Plot:
+    """Return a plot of calibrated probabilities of a file over those of the trained model, a panel for each output `shown`.
+
+    All panels share one logit scale. `bins` is the number of cells along a side.
+    """
+    everything = np.concatenate([p.ravel() for p in (facts.p_fp32, *facts.drawn.values())])
+    low, high = np.quantile(everything, [0.0005, 0.9995])
+    limits = float(np.clip(low, _P_EDGE[0], 0.4)), float(np.clip(high, 0.6, _P_EDGE[1]))
+    edges = _logit(np.array(limits))
+    n_rows, n_columns = math.ceil(len(shown) / _COLUMNS), min(len(shown), _COLUMNS)
+
+    def draw(figure: FigureBase) -> None:
+        from matplotlib.patches import Patch
+
+        panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+        ticks = [p for p in _P_TICKS if limits[0] <= p <= limits[1]]
+        for axes, k in zip(panels, shown, strict=False):
+            reference, candidate = facts.p_fp32[:, k], facts.drawn[name][:, k]
+            axes.imshow(
+                _DENSITY[density(reference, candidate, bins=bins, limits=limits)],
+                extent=(*edges, *edges),
+                origin="lower",
+                interpolation="none",
+            )
+            lines = np.array([((at, edges[0]), (at, edges[1]), (math.nan, math.nan)) for at in _logit(np.array(ticks))])
+            axes.plot(
+                np.append(lines[..., 0], lines[..., 1]), np.append(lines[..., 1], lines[..., 0]), clip_on=False, **_GRID
+            )
+            axes.plot(edges, edges, color="0.5", lw=0.8, clip_on=False)
+            axes.set_title(_short(facts.labels[k]), loc="left", fontsize=8.5, fontweight="bold")
+            threshold = facts.thresholds.get(facts.labels[k])
+            if threshold is not None:
+                crossed = crossings(reference, candidate, threshold=threshold)
+                axes.set_title(f"{crossed:,} cross", loc="right", fontsize=8)
+                at = np.clip(_logit(threshold), *edges)
+                axes.plot([at, at, math.nan, *edges], [*edges, math.nan, at, at], clip_on=False, **_BAR)
+            words = [f"{p:g}" if p != 0.0001 else "10⁻⁴" for p in ticks]
+            axes.set_xticks(_logit(np.array(ticks)), words, fontsize=7)
+            axes.set_yticks(_logit(np.array(ticks)), words, fontsize=7)
+            axes.set(xlim=edges, ylim=edges)
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            axes.patch.set(edgecolor="0.5", lw=0.6)
+        for axes in panels[max(0, len(shown) - n_columns) : len(shown)]:
+            axes.tick_params(labelbottom=True)
+        for axes in panels[len(shown) :]:
+            axes.remove()
+        ends = [f"–{after - 1}" if after - 1 > start else "" for start, after in itertools.pairwise(DENSITY_FROM)]
+        classes = [f"{start}{end}" for start, end in zip(DENSITY_FROM, [*ends, "+"], strict=True)]
+        handles = [Patch(color=colour, label=words) for colour, words in zip(_DENSITY[1:], classes, strict=True)]
+        figure.legend(
+            handles=handles,
+            title="recordings per cell",
+            ncols=len(handles),
+            loc="outside upper left",
+            frameon=False,
+            fontsize=8,
+            title_fontsize=8,
+            alignment="left",
+        )
+
+    names = ", ".join(facts.labels[k] for k in shown)
+    alt = f"{name}: calibrated probability of the file over that of the trained model, a panel for each of {names}"
+    return Plot(name, draw, alt=alt, size_in=(2.6 * n_columns + 0.3, 2.75 * n_rows + 0.6))
 
 
-def probability_panel(
-    name: str,
-    reference: np.ndarray,
-    candidate: np.ndarray,
-    *,
-    bins: int,
-    limits: tuple[float, float],
-    threshold: float | None,
-) -> str:
-    """Draw probabilities `[n]` of a candidate over those of the trained model, both on a logit scale, on `panel_axes`."""
-    x, y = _panel_scales(limits)
-    crossed = "" if threshold is None else f"{crossings(reference, candidate, threshold=threshold):,} cross"
-    parts = [
-        use(_AXES),
-        label(name, x.start, 13, kind="b"),
-        label(crossed, x.stop, 13, anchor="end") if crossed else "",
-        cells(_density(reference, candidate, bins=bins, limits=limits), x=x.start, y=y.stop, side=x.stop - x.start),
-    ]
-    if threshold is not None:
-        parts.append(line(x(threshold), y.start, x(threshold), y.stop, "u"))
-        parts.append(line(x.start, y(threshold), x.stop, y(threshold), "u"))
-    return svg(_PANEL, _PANEL, f"{name}: file over trained model", *parts)
-
-
-def _panel_scales(limits: tuple[float, float]) -> tuple[Scale, Scale]:
-    left, top, side = 38.0, 20.0, _PANEL - 42.0
-    return Scale(*limits, left, left + side, logit), Scale(*limits, top + side, top, logit)
+def density(reference: np.ndarray, candidate: np.ndarray, *, bins: int, limits: tuple[float, float]) -> np.ndarray:
+    """Return colour classes `[candidate, reference]`, 0 for none, of the counts on a square grid in logits."""
+    low, high = _logit(np.array(limits))
+    edges = np.linspace(low - 1e-9, high + 1e-9, bins + 1)
+    rows, columns = (_logit(np.clip(p, *limits)) for p in (candidate, reference))
+    counts, _, _ = np.histogram2d(rows, columns, bins=[edges, edges])
+    classes: np.ndarray = np.digitize(counts, DENSITY_FROM)
+    return classes
 
 
 def crossings(reference: np.ndarray, candidate: np.ndarray, *, threshold: float) -> int:
@@ -86,136 +116,125 @@ def crossings(reference: np.ndarray, candidate: np.ndarray, *, threshold: float)
     return int(((reference >= threshold) != (candidate >= threshold)).sum())
 
 
-def probability_limits(p: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the range that all panels share: nearly all probabilities, between the edges."""
-    everything = np.concatenate([one.ravel() for one in p])
-    low, high = np.quantile(everything, [0.0005, 0.9995])
-    return float(np.clip(low, _P_EDGE[0], 0.4)), float(np.clip(high, 0.6, _P_EDGE[1]))
-
-
-def density_legend() -> str:
-    """Draw the colours of the density with the number of recordings from which each is used."""
-    parts = [sentence("recordings per cell:", 0, 12)]
-    for k, start in enumerate(DENSITY_FROM):
-        parts += [box(122 + 58 * k, 2, 12, 12, f"d{k + 1}"), sentence(_from_to(k, start), 138 + 58 * k, 12)]
-    return svg(122 + 58 * len(DENSITY_FROM), 18, "colours of the density", *parts)
-
-
-def exceedance(dp: Mapping[str, np.ndarray], *, bar: float) -> str:
-    """Draw for each candidate how many of its (recording, output) pairs `dp` `[n, K]` lie above a |dp|."""
-    left, top, right, bottom = 62.0, 12.0, _WIDE - 20, 260.0
+def exceedance(dp: Mapping[str, np.ndarray], *, bar: float) -> Plot:
+    """Return a plot of how many of a file's (recording, output) pairs `dp` `[n, K]` lie above a |dp|."""
     least = 1.0 / max((one.size for one in dp.values()), default=1)
     floor = 10.0 ** math.floor(math.log10(least))
-    x, y = Scale(*_DP_RANGE, left, right, math.log10), Scale(floor, 1.0, bottom, top, math.log10)
-    shares = [10.0**k for k in range(round(math.log10(floor)), 1)]
-    parts = [
-        x_axis(x, (1e-4, 1e-3, 1e-2, 1e-1, 1.0), y=bottom, top=top, words="{:g}".format),
-        y_axis(y, shares, x=left, right=right, words=_share_words),
-        box(x(bar), top, right - x(bar), y(BAR_SHARE) - top, "w"),
-        line(x(bar), top, x(bar), y(BAR_SHARE), "u"),
-        line(x(bar), y(BAR_SHARE), right, y(BAR_SHARE), "u"),
-        sentence("|Δp| of a recording and an output", (left + right) / 2, bottom + 32, anchor="middle"),
-        sentence("share of pairs that differ by more", left + 8, bottom - 18 - 15 * len(dp)),
-        sentence(f"p99 above {bar:g}: refused", right - 6, top + 14, anchor="end"),
-    ]
-    parts += [polyline(_exceedance_points(one, x, y), f"s{k} e") for k, one in enumerate(dp.values(), 1)]
-    parts.append(_legend(list(dp), x=left + 10, y=bottom - 15 * len(dp) + 4))
-    return svg(_WIDE, bottom + 40, "share of pairs above a difference of probability", *parts)
 
+    def draw(figure: FigureBase) -> None:
+        axes = figure.subplots()
+        axes.fill_between([bar, 1.0], BAR_SHARE, 1.0, color=_BAR["color"], alpha=0.13, lw=0)
+        axes.plot([bar, bar, 1.0], [1.0, BAR_SHARE, BAR_SHARE], **_BAR)
+        axes.text(0.9, 0.75, f"p99 above {bar:g}: refused", ha="right", va="top", fontsize=9)
+        grid = np.geomspace(*_DP_RANGE, _DP_STEPS)
+        for (name, one), colour in zip(dp.items(), PALETTE, strict=False):
+            ordered = np.sort(np.abs(one), axis=None)
+            above = 1.0 - np.searchsorted(ordered, grid, side="right") / ordered.size
+            drawn = above > 0
+            largest = np.clip(ordered[-1], *_DP_RANGE)
+            x, y = np.append(grid[drawn], largest), np.append(above[drawn], floor)
+            axes.plot(x, y, color=colour, lw=2, label=_short(name))
+        axes.set(xscale="log", yscale="log", xlim=_DP_RANGE, ylim=(floor, 1.0))
+        axes.set(xlabel="|Δp| of a recording and an output", ylabel="share of pairs that differ by more")
+        axes.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1.0], ["0.0001", "0.001", "0.01", "0.1", "1"])
+        shares = [10.0**k for k in range(round(math.log10(floor)), 1)]
+        axes.set_yticks(shares, [f"{100 * one:g} %" for one in shares])
+        _plain_frame(axes, both=True)
+        axes.legend(loc="lower left", frameon=False, fontsize=9)
 
-def auroc_changes(found: Mapping[str, Sequence[Mapping[str, Any]]], *, bars: Mapping[str, Any]) -> str:
-    """Draw candidate minus reference of every output's AUROC around the allowed band; found by candidate."""
-    bar = float(bars["max_auroc_change"])
-    labels = list(dict.fromkeys(pair["label"] for rows in found.values() for pair in rows))
-    reach = max([abs(change(pair)) for rows in found.values() for pair in rows] + [1.2 * bar]) * 1.08
-    left, top, right, step = 190.0, 14.0, _WIDE - 20, 19.0
-    bottom = top + step * len(labels)
-    x = Scale(-reach, reach, left, right)
-    parts = [
-        box(x(-bar), top, x(bar) - x(-bar), bottom - top, "s1 g"),
-        *(line(x(edge), top, x(edge), bottom, "u") for edge in (-bar, bar)),
-        x_axis(x, _change_ticks(reach, bar=bar), y=bottom, top=bottom - 4, words=_signed),
-        line(x(0), top, x(0), bottom, "z"),
-        sentence("AUROC of the file minus AUROC of the trained model", x(0), bottom + 30, anchor="middle"),
-    ]  # fmt: skip
-    positives = {pair["label"]: pair["positives"] for rows in found.values() for pair in rows}
-    for row, name in enumerate(labels):
-        middle = top + step * (row + 0.5)
-        parts.append(label(name, left - 52, middle + 4, anchor="end", kind="k"))
-        parts.append(label(f"{positives[name]:,}", left - 10, middle + 4, anchor="end"))
-    for k, rows in enumerate(found.values(), 1):
-        for pair in rows:
-            middle = top + step * (labels.index(pair["label"]) + 0.5) + (k - 1 - (len(found) - 1) / 2) * 6
-            parts.append(dot(x(change(pair)), middle, f"s{k}" if gated(pair, bars) else f"s{k} o"))
-    parts.append(_legend(list(found), x=left, y=bottom + 48))
-    return svg(_WIDE, bottom + 48 + 16 * len(found), "change of the AUROC of each output", *parts)
-
-
-def latency_bars(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the tenth percentile of one inference as bars, the median as a tick; rows of `report.json`, one basis."""
-    left, top, right, step = 130.0, 6.0, _WIDE - 90, 22.0
-    longest = max(max(row["fp32_p50_ms"], row["int8_p50_ms"]) for row in rows)
-    x = Scale(0.0, 1.05 * longest, left, right)
-    parts = []
-    for k, (row, kind) in enumerate((row, kind) for row in rows for kind in ("fp32", "int8")):
-        y, p10, p50 = top + step * k + 6 * (k // 2), row[f"{kind}_p10_ms"], row[f"{kind}_p50_ms"]
-        parts += [
-            label(f"{row['runtime']} {kind.upper()}", left - 8, y + 13, anchor="end", kind="k"),
-            box(left, y + 2, x(p10) - left, 15, "s1" if kind == "int8" else "s0"),
-            line(x(p50), y - 1, x(p50), y + 20, "z"),
-            sentence(f"{p10:.3f} ms", max(x(p50), x(p10)) + 6, y + 14),
-        ]
-    return svg(_WIDE, top + step * 2 * len(rows) + 6 * len(rows), "latency of fp32 and INT8", *parts)
-
-
-def _density(reference: np.ndarray, candidate: np.ndarray, *, bins: int, limits: tuple[float, float]) -> np.ndarray:
-    """Return colour classes `[candidate, reference]` of the counts on a square grid in logits."""
-    low, high = map(logit, limits)
-    rows, columns = (np.clip(p, *limits) for p in (candidate, reference))
-    edges = np.linspace(low - 1e-9, high + 1e-9, bins + 1)
-    counts, _, _ = np.histogram2d(np.log(rows / (1 - rows)), np.log(columns / (1 - columns)), bins=[edges, edges])
-    classes: np.ndarray = np.digitize(counts, DENSITY_FROM)
-    return classes
-
-
-def _exceedance_points(dp: np.ndarray, x: Scale, y: Scale) -> list[tuple[float, float]]:
-    ordered = np.sort(np.abs(dp), axis=None)
-    grid = np.geomspace(*_DP_RANGE, _DP_STEPS)
-    above = 1.0 - np.searchsorted(ordered, grid, side="right") / ordered.size
-    drawn = [(x(float(at)), y(float(share))) for at, share in zip(grid, above, strict=True) if share > 0]
-    return [*drawn, (x(float(ordered[-1])), y(y.low))]
-
-
-def _change_ticks(reach: float, *, bar: float) -> list[float]:
-    """Return the edges of the band and zero, or round steps where the band is a sliver of the picture."""
-    if reach < 4 * bar:
-        return [-bar, 0.0, bar]
-    step = next(unit for k in range(-4, 1) for unit in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if reach / unit < 4)
-    return [n * step for n in range(-3, 4) if abs(n * step) <= reach]
-
-
-def _signed(value: float) -> str:
-    return f"{value:+g}".replace("-", "−") if value else "0"
-
-
-def _legend(names: Sequence[str], *, x: float, y: float) -> str:
-    return "".join(
-        dot(x + 4, y + 15 * k - 4, f"s{k + 1}") + label(name, x + 14, y + 15 * k, kind="k")
-        for k, name in enumerate(names)
+    return Plot(
+        "",
+        draw,
+        alt="share of pairs above a difference of probability",
+        note="How many (recording, output) pairs differ by more than a given probability. A curve that enters the shaded corner has "
+        f"a 99th percentile above {bar:g}. Files that are not drawn here compute in floats and differ by rounding only.",
+        size_in=(_WIDE_IN, 4.0),
     )
 
 
-def _from_to(position: int, start: int) -> str:
-    if position + 1 == len(DENSITY_FROM):
-        return f"{start}+"
-    stop = DENSITY_FROM[position + 1] - 1
-    return f"{start}" if stop == start else f"{start}–{stop}"
+def auroc_changes(found: Mapping[str, Sequence[Mapping[str, Any]]], *, bars: Mapping[str, Any]) -> Plot:
+    """Return a plot of candidate minus reference of every output's AUROC around the allowed band; `found` by candidate."""
+    bar = float(bars["max_auroc_change"])
+    labels = list(dict.fromkeys(pair["label"] for pairs in found.values() for pair in pairs))
+    positives = {pair["label"]: pair["positives"] for pairs in found.values() for pair in pairs}
+    reach = max([abs(change(pair)) for pairs in found.values() for pair in pairs] + [1.2 * bar]) * 1.08
+    ticks = [-bar, 0.0, bar]
+    if reach >= 4 * bar:  # the band is a sliver of the picture
+        step = next(unit for k in range(-4, 1) for unit in (10.0**k, 2 * 10.0**k, 5 * 10.0**k) if reach / unit < 4)
+        ticks = [n * step for n in range(-3, 4) if abs(n * step) <= reach]
+
+    def draw(figure: FigureBase) -> None:
+        axes = figure.subplots()
+        axes.axvspan(-bar, bar, color=PALETTE[0], alpha=0.16, lw=0)
+        for edge in (-bar, bar):
+            axes.axvline(edge, **_BAR)
+        axes.axvline(0, color="0.5", lw=1)
+        for k, ((name, pairs), colour) in enumerate(zip(found.items(), PALETTE, strict=False)):
+            offset = (k - (len(found) - 1) / 2) * 0.3
+            for judged in (True, False):
+                x = [change(pair) for pair in pairs if gated(pair, bars) is judged]
+                y = [labels.index(pair["label"]) + offset for pair in pairs if gated(pair, bars) is judged]
+                axes.plot(x, y, "o", ms=6, color=colour, mfc=colour if judged else "none")
+            axes.plot([], [], "o", ms=6, color=colour, label=_short(name))
+        axes.set_yticks(range(len(labels)), [f"{_short(label)} ({positives[label]:,})" for label in labels], fontsize=9)
+        axes.set_xticks(ticks, [f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])
+        axes.set(xlim=(-reach, reach), ylim=(len(labels) - 0.5, -0.5))
+        axes.set_xlabel("AUROC of the file minus AUROC of the trained model")
+        _plain_frame(axes)
+        figure.legend(loc="outside lower center", ncols=len(found), frameon=False, fontsize=9)
+
+    return Plot(
+        "",
+        draw,
+        alt="change of the AUROC of each output",
+        note=f"Change of the AUROC by output (positives beside the name). The band is the allowed ±{bars['max_auroc_change']:g}; "
+        f"open marks rest on fewer than {bars['min_positives']} positives and are held against no bar.",
+        size_in=(_WIDE_IN, 1.1 + 0.27 * len(labels)),
+    )
 
 
-def _p_words(p: float) -> str:
-    return f"{p:g}" if p != 0.0001 else "10⁻⁴"
+def latency_bars(basis: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    """Return a plot of the tenth percentile of one inference as bars, the median as a tick; rows of `report.json`, one basis."""
+    timed = [(row, kind) for row in rows for kind in ("fp32", "int8")]
+    at = [k + 0.3 * (k // 2) for k in range(len(timed))]
+
+    def draw(figure: FigureBase) -> None:
+        axes = figure.subplots()
+        for y, (row, kind) in zip(at, timed, strict=True):
+            p10, p50 = row[f"{kind}_p10_ms"], row[f"{kind}_p50_ms"]
+            axes.barh(y, p10, 0.7, color=PALETTE[0] if kind == "int8" else "0.6")
+            axes.plot([p50, p50], [y - 0.45, y + 0.45], color="#000000", lw=1)
+            axes.annotate(
+                f"{p10:.3f} ms", (max(p10, p50), y), (6, 0), textcoords="offset points", va="center", fontsize=9
+            )
+        longest = max(max(row["fp32_p50_ms"], row["int8_p50_ms"]) for row in rows)
+        axes.set_yticks(at, [_short(f"{row['runtime']} {kind.upper()}") for row, kind in timed], fontsize=9)
+        axes.set(xlim=(0, 1.15 * longest), ylim=(at[-1] + 0.6, -0.6), xticks=[])
+        _plain_frame(axes)
+
+    return Plot(
+        "",
+        draw,
+        alt="latency of fp32 and INT8",
+        note=f"{basis}. One inference, fp32 and INT8 in turns. Bars: tenth percentile, which other programs of the machine disturb "
+        "least; ticks: median.",
+        size_in=(_WIDE_IN, 0.5 + 0.3 * len(timed)),
+    )
 
 
-def _share_words(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:g} %"
+def _plain_frame(axes: Any, *, both: bool = False) -> None:
+    """Leave no box around a picture and no ticks on its axes, only grid lines; `both`: also across."""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(which="both", length=0, pad=6)
+    axes.minorticks_off()
+    axes.grid(axis="both" if both else "x", **_GRID)
+    axes.set_axisbelow(True)
+
+
+def _logit(p: Any) -> Any:
+    return np.log(p / (1.0 - p))
+
+
+def _short(words: str) -> str:
+    """Return a name cut to what a picture has room for."""
+    return words if len(words) <= _LONGEST_LABEL else words[: _LONGEST_LABEL - 1] + "…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from lsemvae.screen.screener import Screener
 
 _COLUMNS = ("label", "negatives", "n", "positives", "auroc", "auprc", "brier", "ece", "sensitivity", "specificity")
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty() and (done % 100 == 0 or done == total):
-        say_progress(f"{done}/{total} recordings")
 
 
 @ends_well
@@ -54,8 +48,12 @@ def evaluate(
     def opener(path: Path | None) -> Screener:
         return open_screener(path, trusted_keys=keys)
 
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty() and (done % 100 == 0 or done == total):
+            say_progress(f"{done}/{total} recordings")
+
     scores = score_folder(
-        data, bundle=bundle, split=split, open_screener=opener, known_gain=known_gain, progress=_progress
+        data, bundle=bundle, split=split, open_screener=opener, known_gain=known_gain, progress=progress
     )
     if predictions is not None:
         write_predictions(predictions, scores)
@@ -64,12 +62,16 @@ def evaluate(
     if as_json:
         say_json(
             {
-                "bundle": str(bundle) if bundle else "shipped", "split": split, "recordings": len(scores.rows),
-                "outcomes": outcomes, "results": rows, "label_statement": scores.label_statement,
+                "bundle": str(bundle) if bundle else "shipped",
+                "split": split,
+                "recordings": len(scores.rows),
+                "outcomes": outcomes,
+                "results": rows,
+                "label_statement": scores.label_statement,
                 "possibly_seen_in_training": scores.possibly_seen,
                 "predictions": str(predictions) if predictions else None,
             }
-        )  # fmt: skip
+        )
         return
     say(scores.label_statement)
     say(f"{len(scores.rows)} recordings: " + ", ".join(f"{name} {count}" for name, count in outcomes.items()))
@@ -78,26 +80,21 @@ def evaluate(
             f"NOT HELD OUT? {scores.possibly_seen} recordings carry a fold that this model did not leave out in training. "
             "If they are of its training data, these figures show memory, not skill."
         )
-    say(_table(rows) if rows else "The folder states none of the bundle's labels: predictions only.")
+    if not rows:
+        say("The folder states none of the bundle's labels: predictions only.")
+    else:
+
+        def cell(value: Any) -> str:
+            if isinstance(value, list):
+                return "-" if value[0] is None else "{:.3f} ({:.3f}-{:.3f})".format(*value)
+            return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+        lines = [_COLUMNS, *([cell(row[name]) for name in _COLUMNS] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            say("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     if predictions is not None:
         say(f"predictions: {predictions}")
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    """Results as aligned text; estimates with their 95 % intervals."""
-    cells = [list(_COLUMNS)] + [[_cell(row[name]) for name in _COLUMNS] for row in rows]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(_COLUMNS))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, list):
-        return "-" if value[0] is None else f"{value[0]:.3f} ({value[1]:.3f}-{value[2]:.3f})"
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 @ends_well

@@ -46,39 +46,36 @@ def explain(
     explained, store = open_run(run), open_store(data)
     if uid is not None:
         found = write_record(out, store, uid, explained=explained, label=label, limb_only=limb, n_steps=steps)
-        _say_record(found, out, as_json=as_json)
-        return
-    assert summary is not None  # one of the two is there
+    else:
+        assert summary is not None  # one of the two is there
 
-    def progress(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            say_progress(f"{done}/{total} recordings")
+        def progress(done: int, total: int) -> None:
+            if done % 20 == 0 or done == total:
+                say_progress(f"{done}/{total} recordings")
 
-    found = write_set(
-        out, store, run, explained=explained, label=label, n=summary, limb_only=limb, n_steps=steps, seed=seed,
-        progress=progress,
-    )  # fmt: skip
-    _say_set(found, out, as_json=as_json)
-
-
-def _say_record(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
+        found = write_set(
+            out,
+            store,
+            run,
+            explained=explained,
+            label=label,
+            n=summary,
+            limb_only=limb,
+            n_steps=steps,
+            seed=seed,
+            progress=progress,
+        )
     if as_json:
         say_json(found)
         return
     say(found["label_statement"])
     say(found["map_statement"])
-    say(f"{found['uid']}: logit {found['logit']:+.2f}, of a flat line {found['baseline_logit']:+.2f}")
-    for channel, waves in found["sums"]["share"].items():
-        say(f"  {channel}: " + ", ".join(f"{wave} {100 * share:.0f} %" for wave, share in waves.items()))
-    say(f"picture, numbers and map: {out}")
-
-
-def _say_set(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
-    if as_json:
-        say_json(found)
+    if uid is not None:
+        say(f"{found['uid']}: logit {found['logit']:+.2f}, of a flat line {found['baseline_logit']:+.2f}")
+        for channel, waves in found["sums"]["share"].items():
+            say(f"  {channel}: " + ", ".join(f"{wave} {100 * share:.0f} %" for wave, share in waves.items()))
+        say(f"picture, numbers and map: {out}")
         return
-    say(found["label_statement"])
-    say(found["map_statement"])
     for name, group in found["groups"].items():
         shares = ", ".join(
             f"{wave} {100 * e[0]:.0f} % ({100 * e[1]:.0f}-{100 * e[2]:.0f})" for wave, e in group["by_wave"].items()
@@ -86,9 +83,8 @@ def _say_set(found: dict[str, Any], out: Path, *, as_json: bool) -> None:
         say(f"  {name}, {group['records']} recordings: {shares}")
     for check in found["sanity"]["randomised_weights"]:
         if check["passes"] is not None:
-            say(
-                f"  map against random weights, voltage held fixed: {check['rank_correlation_given_voltage'][0]:.2f}, {_word(check)}"
-            )
+            alike = check["rank_correlation_given_voltage"][0]
+            say(f"  map against random weights, voltage held fixed: {alike:.2f}, {_word(check)}")
     for check in found["sanity"]["deletion"]:
         values = [check[name][0] for name in ("attributed", "elsewhere", "largest")]
         moved = "{:.2f} where attributed, {:.2f} elsewhere, {:.2f} at the largest voltage".format(*values)

@@ -68,7 +68,13 @@ def card(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Name of a data set it was trained on [default: the store's sources, if --data is given]."),
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the weights, as an SPDX id.")] = "apache-2.0",
+    licence: Annotated[
+        str,
+        typer.Option(
+            help="Licence of the weights, as an SPDX id [default: apache-2.0; none for a cohort's own labels].",
+            show_default=False,
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Write a hub-style folder: README.md with a YAML head, weights, config. Nothing leaves this machine."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from lsemvae.ecg.errors import SampleError
 from lsemvae.evaluate.metrics import Estimate
 from lsemvae.evaluate.resampling import EMPTY, enough, interval, mean_draws, over_seeds
 
-ALPHA = 0.10
-"""One true answer in ten may be missing from its set, for either answer: the error rate of the operating point."""
+# One true answer in ten may be missing from its set, for either answer: the error rate of the operating point.
+ALPHA: Final = 0.10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,13 @@ class ConformalFigures:
 
 
 def p_values(held: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Share `[new]` of held-out strangeness at least as large, the new recording counted with it: (1 + #) / (n + 1)."""
+    """Return the share `[new]` of held-out strangeness at least as large, the new recording counted with it: (1 + #) / (n + 1)."""
     ordered = np.sort(held)
     return (1 + len(held) - np.searchsorted(ordered, new, "left")) / (len(held) + 1)
 
 
 def conformal_sets(y: np.ndarray, score: np.ndarray, new: np.ndarray, *, alpha: float = ALPHA) -> np.ndarray:
-    """Sets bool `[new, 2]` (column 0: "no" stays, column 1: "yes" stays) from held-out `y` and `score` `[record]`.
+    """Return sets, bool `[new, 2]` (column 0: "no" stays, column 1: "yes" stays) from held-out `y` and `score` `[record]`.
 
     A high score speaks for yes. Strangeness is the score itself for "no" and its negative for "yes".
     """
@@ -63,7 +64,7 @@ def conformal_sets(y: np.ndarray, score: np.ndarray, new: np.ndarray, *, alpha: 
 
 
 def crossfit_sets(y: np.ndarray, score: np.ndarray, group: np.ndarray, *, alpha: float = ALPHA) -> np.ndarray:
-    """Sets float `[record, 2]` (1, 0), each group's from the other groups' held-out scores; NaN where the score is."""
+    """Return sets, float `[record, 2]` (1, 0), each group's from the other groups' held-out scores; NaN where the score is."""
     out = np.full((len(y), 2), np.nan)
     for k in np.unique(group):
         here = np.isfinite(score) & (group == k)
@@ -74,7 +75,7 @@ def crossfit_sets(y: np.ndarray, score: np.ndarray, group: np.ndarray, *, alpha:
 def conformal_figures(
     y: np.ndarray, scores: np.ndarray, group: np.ndarray, *, weights: np.ndarray, alpha: float = ALPHA
 ) -> ConformalFigures:
-    """Measured coverage and size over recordings with a label and every seed's score; `scores` `[seed, record]`."""
+    """Return measured coverage and size over recordings with a label and every seed's score; `scores` `[seed, record]`."""
     scores = np.atleast_2d(scores)
     keep = np.isfinite(y) & np.isfinite(scores).all(0)
     y, scores, group, weights = y[keep], scores[:, keep], group[keep], weights[:, keep]

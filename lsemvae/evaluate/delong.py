@@ -23,13 +23,13 @@ class DeLong:
 
 
 def midranks(x: np.ndarray) -> np.ndarray:
-    """Ranks from 1 with ties at their mean rank, float64 `[record]`."""
+    """Return ranks from 1 with ties at their mean rank, float64 `[record]`."""
     ordered = np.sort(x)
     return (np.searchsorted(ordered, x, "left") + np.searchsorted(ordered, x, "right") + 1) / 2
 
 
 def components(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Structural components V10 `[positive]` and V01 `[negative]`; the mean of either is the AUROC.
+    """Return structural components V10 `[positive]` and V01 `[negative]`; the mean of either is the AUROC.
 
     `p` is `[record]` or `[seed, record]`; components are linear in the AUROC, so those of the mean over seeds are the mean.
     """
@@ -47,7 +47,7 @@ def components(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def delong_test(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> DeLong:
-    """Paired test of AUROC(a) against AUROC(b) on the same recordings; NaN with fewer than two of either answer."""
+    """Test AUROC(a) against AUROC(b), paired on the same recordings; NaN with fewer than two of either answer."""
     if min(int((y == 1).sum()), int((y == 0).sum())) < 2:
         return DeLong(math.nan, math.nan, math.nan)
     (a10, a01), (b10, b01) = components(y, a), components(y, b)
@@ -60,7 +60,7 @@ def delong_test(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> DeLong:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted p values of a family (Holm, Scand J Stat 6:65, 1979); NaN is no member of the family and stays NaN."""
+    """Return adjusted p values of a family (Holm, Scand J Stat 6:65, 1979); NaN is no member of the family and stays NaN."""
     p = np.asarray(p_values, dtype=np.float64)
     out = np.full(p.shape, np.nan)
     members = np.flatnonzero(np.isfinite(p))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from lsemvae.data.folder import EcgFolder
 from lsemvae.data.labels import LABELS
 from lsemvae.data.splits import group_folds
 from lsemvae.ecg.errors import FormatError
-from lsemvae.evaluate.calibrators import fold_groups
+from lsemvae.evaluate.calibrate import fold_groups
 from lsemvae.evaluate.delong import delong_test
 from lsemvae.evaluate.metrics import N_BOOTSTRAP, Estimate, auroc
 from lsemvae.evaluate.predictions import PredictionTable
@@ -23,8 +24,8 @@ from lsemvae.evaluate.resampling import EMPTY, auroc_draws, enough, interval, ov
 from lsemvae.evaluate.truth import Truth, aligned, join_truth
 
 TABLE_LABELS = ("RHS", "RBBB_any", "IRBBB", "CRBBB", "RVH", "RAE", "LVH", "MI", "AFIB", "NORM")
-N_FOLD_GROUPS = 3
-"""As `lsemvae.train.pipeline` cuts nine folds, where a row does not state its own groups (`about["fold_groups"]`)."""
+# As `lsemvae.train.pipeline` cuts nine folds, where a row does not state its own groups (`about["fold_groups"]`).
+N_FOLD_GROUPS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Evidence:
             )
 
     def scores(self, row: str, lead_set: str, label: str) -> np.ndarray:
-        """Logits float64 `[seed, record]` in the order of `truth`, of the seeds that were run; `[0, record]` for none."""
+        """Return logits float64 `[seed, record]` in the order of `truth`, of the seeds that were run; `[0, record]` for none."""
         table = self.tables[row]
         if not table.has(lead_set, label):
             return np.empty((0, len(self.truth.uid)))
@@ -100,7 +101,7 @@ class Evidence:
         return logits[np.isfinite(logits).any(1)].astype(np.float64)
 
     def figure(self, row: str, lead_set: str, label: str) -> RowFigure:
-        """AUROC of one row under one lead set."""
+        """Return the AUROC of one row under one lead set."""
         p, y = self.scores(row, lead_set, label), self.truth.of(label)
         keep = _finite(y, p)
         n, positives = int(keep.sum()), int((y[keep] == 1).sum())
@@ -112,7 +113,7 @@ class Evidence:
         return RowFigure(n, positives, interval(float(np.mean(by_seed)), draws), spread)
 
     def compare(self, a: tuple[str, str], b: tuple[str, str], label: str) -> Comparison:
-        """Difference of `(row, lead set)` a minus b over the recordings that both score."""
+        """Return the difference of `(row, lead set)` a minus b over the recordings that both score."""
         y, pa, pb = self.truth.of(label), self.scores(*a, label), self.scores(*b, label)
         if not len(pa) or not len(pb):
             return NOT_COMPARED
@@ -125,17 +126,17 @@ class Evidence:
         return Comparison(interval(test.difference, draws), test.p_value, n, positives)
 
     def against_reference(self, row: str, lead_set: str, label: str) -> Comparison:
-        """`row` minus the reference under one lead set."""
+        """Return `row` minus the reference under one lead set."""
         if row == self.reference:
             return NOT_COMPARED
         return self.compare((row, lead_set), (self.reference, lead_set), label)
 
     def twelve_minus_six(self, row: str, label: str) -> Comparison:
-        """What the chest leads add for one row."""
+        """Return what the chest leads add for one row."""
         return self.compare((row, "12"), (row, "6"), label)
 
     def groups(self, row: str) -> np.ndarray:
-        """Cross-validation group `[record]` of each recording of `truth` for one row."""
+        """Return the cross-validation group `[record]` of each recording of `truth` for one row."""
         stated = self.tables[row].about.get("fold_groups")
         return fold_groups(self.truth.fold, stated or group_folds(self.truth.fold.tolist(), N_FOLD_GROUPS))
 

@@ -6,17 +6,18 @@ The features are the automatic measurements (`m_*`) in the metadata of the devel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
 from lsemvae.data.cells import number
 
-HAND_FEATURES = ("m_hr", "m_rr_cv", "m_beat_corr", "m_qrs_ms", "m_S_I", "m_R_aVR", "m_P_II")
-"""Seven measurements; the frontal QRS axis enters as sine and cosine, which makes nine."""
+# Seven measurements; the frontal QRS axis enters as sine and cosine, which makes nine.
+HAND_FEATURES: Final = ("m_hr", "m_rr_cv", "m_beat_corr", "m_qrs_ms", "m_S_I", "m_R_aVR", "m_P_II")
 
 
 def hand_features(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
-    """Float64 `[record, 11]`: seven measurements, sine and cosine of the axis, age, sex; NaN where missing."""
+    """Return, float64 `[record, 11]`, seven measurements, sine and cosine of the axis, age, sex; NaN where missing."""
     axis = np.deg2rad([number(r, "m_qrs_axis") for r in rows])
     columns = [[number(r, name) for r in rows] for name in HAND_FEATURES]
     age = [number(r, "age") for r in rows]
@@ -27,7 +28,7 @@ def hand_features(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
 def floor_probabilities(
     features: np.ndarray, y: np.ndarray, folds: np.ndarray, groups: Sequence[Sequence[int]]
 ) -> np.ndarray:
-    """Held-out probabilities `[record]` of the regression, trained on the other groups; NaN outside the groups.
+    """Return held-out probabilities `[record]` of the regression, trained on the other groups; NaN outside the groups.
 
     NaN also where the other groups hold one answer only: there is nothing to fit.
     """

@@ -28,7 +28,7 @@ _OF_RANKS = ("label", "n", "positives", "auroc", "auprc")
 
 @torch.no_grad()
 def student_logits(run_dir: Path, store: RecordStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits `[record, label]` and uncertainty `[record]` of a student, float64; NaN where one of its leads is absent."""
+    """Return logits `[record, label]` and uncertainty `[record]` of a student, float64; NaN where one of its leads is absent."""
     student, config = load_student(run_dir)
     leads = tuple(config["leads"])
     logits, doubt = [], []
@@ -46,7 +46,7 @@ def student_logits(run_dir: Path, store: RecordStore, rows: np.ndarray) -> tuple
 
 @torch.no_grad()
 def teacher_logits(run_dir: Path, store: RecordStore, rows: np.ndarray, leads: Sequence[str]) -> np.ndarray:
-    """Logits `[record, label]` of an LS-EMVAE that sees only `leads`; NaN where a recording has none of them."""
+    """Return logits `[record, label]` of an LS-EMVAE that sees only `leads`; NaN where a recording has none of them."""
     model, _ = load_lsemvae(run_dir)
     mask = subset_mask(tuple(leads), LEADS)
     parts = []
@@ -64,7 +64,7 @@ def teacher_logits(run_dir: Path, store: RecordStore, rows: np.ndarray, leads: S
 def pooled(
     store: RecordStore, plans: Sequence[FoldPlan], score: Callable[[FoldPlan, np.ndarray], np.ndarray], *, width: int
 ) -> np.ndarray:
-    """Scores `[record, width]` of every record by the model that has not seen its fold; NaN where no model scored it."""
+    """Return scores `[record, width]` of every record by the model that has not seen its fold; NaN where no model scored it."""
     out = np.full((len(store), width), np.nan)
     for plan in plans:
         out[plan.test] = score(plan, plan.test)
@@ -74,7 +74,7 @@ def pooled(
 def teacher_table(
     store: RecordStore, plans: Sequence[FoldPlan], root: Path, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """AUROC rows of the cross-validated teachers for each lead set, on recordings whose gain is known.
+    """Return AUROC rows of the cross-validated teachers for each lead set, on recordings whose gain is known.
 
     The teachers are not calibrated: figures that need a probability or a threshold are not in the rows.
     """

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 N_BOOTSTRAP = 1000
-MIN_CLASS = 5
-"""With fewer positives (or negatives) than this an AUROC interval says nothing: the row is left empty."""
+# With fewer positives (or negatives) than this an AUROC interval says nothing: the row is left empty.
+MIN_CLASS: Final = 5
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -27,14 +28,14 @@ class Estimate:
     high: float
 
     def text(self, digits: int = 3) -> str:
-        """`0.912 (0.874-0.944)`, or a dash."""
+        """Return `0.912 (0.874-0.944)`, or a dash."""
         if math.isnan(self.value):
             return "-"
         return f"{self.value:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
 def auroc(y: np.ndarray, p: np.ndarray) -> float:
-    """Area under the ROC curve as the share of (positive, negative) pairs in order, ties half (Mann and Whitney 1947)."""
+    """Return the area under the ROC curve as the share of (positive, negative) pairs in order, ties half (Mann and Whitney 1947)."""
     positive, negative = p[y == 1], np.sort(p[y == 0])
     if not len(positive) or not len(negative):
         return math.nan
@@ -43,7 +44,7 @@ def auroc(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def auprc(y: np.ndarray, p: np.ndarray) -> float:
-    """Average precision: precision at each distinct score, weighted by the recall gained there."""
+    """Return the average precision: precision at each distinct score, weighted by the recall gained there."""
     if not (y == 1).any():
         return math.nan
     order = np.argsort(-p, kind="stable")
@@ -53,12 +54,12 @@ def auprc(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def brier(y: np.ndarray, p: np.ndarray) -> float:
-    """Mean squared error of a probability (Brier 1950)."""
+    """Return the mean squared error of a probability (Brier 1950)."""
     return float(np.mean((p - y) ** 2))
 
 
 def expected_calibration_error(y: np.ndarray, p: np.ndarray, n_bins: int = 10) -> float:
-    """Weighted gap between mean probability and frequency over bins of equal count."""
+    """Return the weighted gap between mean probability and frequency over bins of equal count."""
     order = np.argsort(p, kind="stable")
     gaps = [
         len(part) / len(p) * abs(float(p[part].mean() - y[part].mean()))
@@ -69,19 +70,19 @@ def expected_calibration_error(y: np.ndarray, p: np.ndarray, n_bins: int = 10) -
 
 
 def sensitivity(y: np.ndarray, called: np.ndarray) -> float:
-    """Share of positives that are called."""
+    """Return the share of positives that are called."""
     return float(called[y == 1].mean()) if (y == 1).any() else math.nan
 
 
 def specificity(y: np.ndarray, called: np.ndarray) -> float:
-    """Share of negatives that are not called."""
+    """Return the share of negatives that are not called."""
     return float(1 - called[y == 0].mean()) if (y == 0).any() else math.nan
 
 
 def bootstrap(
     metric: Metric, y: np.ndarray, p: np.ndarray, *, patients: np.ndarray, n: int = N_BOOTSTRAP, seed: int = 0
 ) -> Estimate:
-    """Percentile interval of `metric` over resampled patients (all recordings of a patient go together)."""
+    """Return the percentile interval of `metric` over resampled patients (all recordings of a patient go together)."""
     if min((y == 1).sum(), (y == 0).sum()) < MIN_CLASS:
         return Estimate(math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
@@ -107,7 +108,7 @@ def paired_difference(
     n: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> Estimate:
-    """Interval of `metric(a) - metric(b)` on the same resampled patients: an interval around zero is no difference."""
+    """Return the interval of `metric(a) - metric(b)` on the same resampled patients: an interval around zero is no difference."""
     if min((y == 1).sum(), (y == 0).sum()) < MIN_CLASS:
         return Estimate(math.nan, math.nan, math.nan)
     rng = np.random.default_rng(seed)
@@ -131,7 +132,7 @@ class LabelReport:
     specificity: Estimate
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-able; NaN becomes null."""
+        """Return the figures, JSON-able; NaN becomes null."""
 
         def clean(x: float) -> float | None:
             return None if math.isnan(x) else round(x, 5)
@@ -140,14 +141,20 @@ class LabelReport:
             return [clean(e.value), clean(e.low), clean(e.high)]
 
         return {
-            "label": self.label, "n": self.n, "positives": self.positives,
-            "auroc": three(self.auroc), "auprc": clean(self.auprc), "brier": clean(self.brier), "ece": clean(self.ece),
-            "sensitivity": three(self.sensitivity), "specificity": three(self.specificity),
-        }  # fmt: skip
+            "label": self.label,
+            "n": self.n,
+            "positives": self.positives,
+            "auroc": three(self.auroc),
+            "auprc": clean(self.auprc),
+            "brier": clean(self.brier),
+            "ece": clean(self.ece),
+            "sensitivity": three(self.sensitivity),
+            "specificity": three(self.specificity),
+        }
 
 
 def report_label(label: str, y: np.ndarray, p: np.ndarray, *, threshold: float, patients: np.ndarray) -> LabelReport:
-    """All figures of one label over the recordings where both the label and a finite probability exist.
+    """Return all figures of one label over the recordings where both the label and a finite probability exist.
 
     A NaN `threshold` is an output without an operating point: sensitivity and specificity are left empty.
     """

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from lsemvae.evaluate.metrics import Estimate
 from lsemvae.evaluate.resampling import EMPTY, enough, interval, mean_draws, over_seeds
 
-PREVALENCES = (0.05, 0.10, 0.25)
-"""A general clinic, a clinic for breathlessness, a clinic that patients are referred to: a range, not a measurement."""
+# A general clinic, a clinic for breathlessness, a clinic that patients are referred to: a range, not a measurement.
+PREVALENCES: Final = (0.05, 0.10, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,13 @@ class OperatingFigures:
 
 
 def ppv(sensitivity: np.ndarray, specificity: np.ndarray, prevalence: float) -> np.ndarray:
-    """Positive predictive value at `prevalence`; NaN where nobody is called."""
+    """Return the positive predictive value at `prevalence`; NaN where nobody is called."""
     hits, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     return _share(hits, hits + false)
 
 
 def npv(sensitivity: np.ndarray, specificity: np.ndarray, prevalence: float) -> np.ndarray:
-    """Negative predictive value at `prevalence`; NaN where everybody is called."""
+    """Return the negative predictive value at `prevalence`; NaN where everybody is called."""
     clear, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
     return _share(clear, clear + missed)
 
@@ -48,7 +49,7 @@ def operating_figures(
     weights: np.ndarray,
     prevalences: Sequence[float] = PREVALENCES,
 ) -> OperatingFigures:
-    """Figures of calling `p >= threshold`; `p` is `[record]` or `[seed, record]`, `threshold` a number or like `p`.
+    """Return the figures of calling `p >= threshold`; `p` is `[record]` or `[seed, record]`, `threshold` a number or like `p`.
 
     Predictive values are computed in every draw from that draw's sensitivity and specificity, so their intervals carry
     what is not known about both.

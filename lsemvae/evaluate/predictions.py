@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.formats.whole import write_whole
 
-LEAD_SETS = ("12", "6", "I+II", "I")
-FORMAT = 1
-MAX_ABS_LOGIT = 65504.0
-"""Largest float16; a logit beyond it is a model that has blown up."""
+LEAD_SETS: Final = ("12", "6", "I+II", "I")
+FORMAT: Final = 1
+# Largest float16; a logit beyond it is a model that has blown up.
+MAX_ABS_LOGIT: Final = 65504.0
 
-_KEYS = ("lead_sets", "labels", "seeds", "uid", "fold", "logits")
-_ADVICE = "Copy both files of the row again (.npz and .json), or run the row again."
+_KEYS: Final = ("lead_sets", "labels", "seeds", "uid", "fold", "logits")
+_ADVICE: Final = "Copy both files of the row again (.npz and .json), or run the row again."
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,53 @@ class PredictionTable:
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        if self.name in ("", ".", "..") or self.name != Path(self.name).name or self.name.startswith("."):
+            raise FormatError(
+                f"found the row name {self.name!r}, expected one that can be a file name",
+                advice="Use letters, digits, dashes and dots.",
+            )
         for axis in ("lead_sets", "labels", "seeds"):
-            object.__setattr__(self, axis, tuple(getattr(self, axis)))
-            _check_axis(self.name, axis, getattr(self, axis))
+            values = tuple(getattr(self, axis))
+            object.__setattr__(self, axis, values)
+            if not values or len(set(values)) != len(values):
+                raise FormatError(
+                    f"{self.name}: found {axis} {list(values)}, expected at least one, each once", advice=_ADVICE
+                )
         object.__setattr__(self, "uid", np.asarray(self.uid, dtype=str))
         object.__setattr__(self, "fold", np.asarray(self.fold))
         object.__setattr__(self, "logits", np.asarray(self.logits, dtype=np.float32))
-        _check_records(self)
-        _check_logits(self)
+        uid, fold = self.uid, self.fold
+        if uid.ndim != 1 or fold.shape != uid.shape or not np.issubdtype(fold.dtype, np.integer):
+            raise FormatError(
+                f"{self.name}: found uid {uid.shape} and fold {fold.dtype} {fold.shape}, expected [record] and int [record]",
+                advice=_ADVICE,
+            )
+        if len(np.unique(uid)) != len(uid) or not len(uid):
+            raise FormatError(
+                f"{self.name}: found {len(uid)} recordings of {len(np.unique(uid))} uids, expected some, each uid once",
+                advice=_ADVICE,
+            )
+        if (fold < 1).any():
+            raise FormatError(
+                f"{self.name}: found fold {int(fold.min())}, expected folds from 1",
+                advice="Only recordings of a fold can be held out: leave the others out of the table.",
+            )
+        expected = (len(self.seeds), len(self.lead_sets), len(uid), len(self.labels))
+        if self.logits.shape != expected:
+            raise FormatError(
+                f"{self.name}: found logits {self.logits.shape}, expected [seed, lead_set, record, label] {expected}",
+                advice=_ADVICE,
+            )
+        largest = float(np.nanmax(np.abs(self.logits), initial=0.0))
+        if not math.isfinite(largest) or largest > MAX_ABS_LOGIT:
+            raise SampleError(
+                f"{self.name}: found a logit of size {largest}, expected at most {MAX_ABS_LOGIT:.0f} (NaN where not run)",
+                advice="The model has diverged: train it again.",
+            )
         _json_of(self)
 
     def select(self, lead_set: str, label: str) -> np.ndarray:
-        """Logits float32 `[seed, record]` of one label under one lead set; FormatError where the row has no such axis."""
+        """Return logits float32 `[seed, record]` of one label under one lead set; FormatError where the row has no such axis."""
         for wanted, found, axis in ((lead_set, self.lead_sets, "lead set"), (label, self.labels, "label")):
             if wanted not in found:
                 raise FormatError(
@@ -85,7 +119,7 @@ class PredictionTable:
         return np.asarray(self.logits[:, self.lead_sets.index(lead_set), :, self.labels.index(label)])
 
     def has(self, lead_set: str, label: str) -> bool:
-        """Whether the row holds any finite logit of `label` under `lead_set`."""
+        """Return whether the row holds any finite logit of `label` under `lead_set`."""
         if lead_set not in self.lead_sets or label not in self.labels:
             return False
         return bool(np.isfinite(self.select(lead_set, label)).any())
@@ -98,7 +132,17 @@ class PredictionTable:
                 f"found the file name {path.name}, expected {self.name}.npz",
                 advice="Name the file after the row: the table is read by file name.",
             )
-        packed = _packed(self)
+        out = BytesIO()
+        np.savez_compressed(
+            out,
+            lead_sets=np.array(self.lead_sets),
+            labels=np.array(self.labels),
+            seeds=np.array(self.seeds, dtype=np.int64),
+            uid=self.uid,
+            fold=self.fold.astype(np.int16),
+            logits=self.logits.astype(np.float16),
+        )
+        packed = out.getvalue()
         body = _json_of(self, sha256=hashlib.sha256(packed).hexdigest())
         write_whole(path, packed)
         write_whole(path.with_suffix(".json"), body.encode("utf-8"))
@@ -107,7 +151,21 @@ class PredictionTable:
 def load(path: Path) -> PredictionTable:
     """Read `<name>.npz` and `<name>.json`; FormatError says what is missing, damaged or does not belong together."""
     path = Path(path)
-    described = _described(path.with_suffix(".json"))
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise FormatError(f"{beside}: found no such file, expected the description of the row", advice=_ADVICE)
+    try:
+        described = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise FormatError(f"{beside}: found a file that is no JSON ({error})", advice=_ADVICE) from error
+    fields = {"format", "name", "npz_sha256", "about"}
+    if not isinstance(described, dict) or set(described) != fields or not isinstance(described["about"], dict):
+        raise FormatError(f"{beside}: found other fields, expected {sorted(fields)}", advice=_ADVICE)
+    if described["format"] != FORMAT:
+        raise FormatError(
+            f"{beside}: found format {described['format']!r}, expected {FORMAT}",
+            advice="Read the file with the program version that wrote it.",
+        )
     if not path.is_file():
         raise FormatError(f"{path}: found no such file, expected recorded predictions (.npz)", advice=_ADVICE)
     packed = path.read_bytes()
@@ -119,7 +177,15 @@ def load(path: Path) -> PredictionTable:
         )
     if described["name"] != path.stem:
         raise FormatError(f"{path}: found the row {described['name']!r}, expected {path.stem!r}", advice=_ADVICE)
-    arrays = _unpacked(path, packed)
+    try:
+        with np.load(BytesIO(packed), allow_pickle=False) as archive:
+            if missing := [key for key in _KEYS if key not in archive]:
+                raise FormatError(
+                    f"{path}: found arrays {sorted(archive.files)}, expected also {missing}", advice=_ADVICE
+                )
+            arrays = {key: archive[key] for key in _KEYS}
+    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path}: cannot be read as recorded predictions ({error})", advice=_ADVICE) from error
     return PredictionTable(
         name=path.stem,
         lead_sets=tuple(str(x) for x in arrays["lead_sets"]),
@@ -133,7 +199,7 @@ def load(path: Path) -> PredictionTable:
 
 
 def load_all(folder: Path) -> dict[str, PredictionTable]:
-    """Every row in a folder by name, in the order of names; FormatError where there is none."""
+    """Read every row in a folder by name, in the order of names; FormatError where there is none."""
     folder = Path(folder)
     paths = sorted(folder.glob("*.npz")) if folder.is_dir() else []
     if not paths:
@@ -145,7 +211,7 @@ def load_all(folder: Path) -> dict[str, PredictionTable]:
 
 
 def stack_seeds(tables: Sequence[PredictionTable]) -> PredictionTable:
-    """One table from several that hold different seeds of the same row; everything else must agree.
+    """Return one table from several that hold different seeds of the same row; everything else must agree.
 
     `about` is the first one's.
     """
@@ -169,80 +235,6 @@ def stack_seeds(tables: Sequence[PredictionTable]) -> PredictionTable:
     )
 
 
-def _check_name(name: str) -> None:
-    if not name or name in (".", "..") or name != Path(name).name or name.startswith("."):
-        raise FormatError(
-            f"found the row name {name!r}, expected one that can be a file name",
-            advice="Use letters, digits, dashes and dots.",
-        )
-
-
-def _check_axis(name: str, axis: str, values: tuple[Any, ...]) -> None:
-    if not values or len(set(values)) != len(values):
-        raise FormatError(f"{name}: found {axis} {list(values)}, expected at least one, each once", advice=_ADVICE)
-
-
-def _check_records(table: PredictionTable) -> None:
-    uid, fold = table.uid, table.fold
-    if uid.ndim != 1 or fold.shape != uid.shape or not np.issubdtype(fold.dtype, np.integer):
-        raise FormatError(
-            f"{table.name}: found uid {uid.shape} and fold {fold.dtype} {fold.shape}, expected [record] and int [record]",
-            advice=_ADVICE,
-        )
-    if len(np.unique(uid)) != len(uid) or not len(uid):
-        raise FormatError(
-            f"{table.name}: found {len(uid)} recordings of {len(np.unique(uid))} uids, expected some, each uid once",
-            advice=_ADVICE,
-        )
-    if (fold < 1).any():
-        raise FormatError(
-            f"{table.name}: found fold {int(fold.min())}, expected folds from 1",
-            advice="Only recordings of a fold can be held out: leave the others out of the table.",
-        )
-
-
-def _check_logits(table: PredictionTable) -> None:
-    expected = (len(table.seeds), len(table.lead_sets), len(table.uid), len(table.labels))
-    if table.logits.shape != expected:
-        raise FormatError(
-            f"{table.name}: found logits {table.logits.shape}, expected [seed, lead_set, record, label] {expected}",
-            advice=_ADVICE,
-        )
-    largest = float(np.nanmax(np.abs(table.logits), initial=0.0))
-    if not math.isfinite(largest) or largest > MAX_ABS_LOGIT:
-        raise SampleError(
-            f"{table.name}: found a logit of size {largest}, expected at most {MAX_ABS_LOGIT:.0f} (NaN where not run)",
-            advice="The model has diverged: train it again.",
-        )
-
-
-def _packed(table: PredictionTable) -> bytes:
-    out = BytesIO()
-    np.savez_compressed(
-        out,
-        lead_sets=np.array(table.lead_sets),
-        labels=np.array(table.labels),
-        seeds=np.array(table.seeds, dtype=np.int64),
-        uid=table.uid,
-        fold=table.fold.astype(np.int16),
-        logits=table.logits.astype(np.float16),
-    )
-    return out.getvalue()
-
-
-def _unpacked(path: Path, packed: bytes) -> dict[str, np.ndarray]:
-    try:
-        with np.load(BytesIO(packed), allow_pickle=False) as archive:
-            missing = [key for key in _KEYS if key not in archive]
-            if missing:
-                raise FormatError(
-                    f"{path}: found arrays {sorted(archive.files)}, expected also {missing}", advice=_ADVICE
-                )
-            return {key: archive[key] for key in _KEYS}
-    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path}: cannot be read as recorded predictions ({error})", advice=_ADVICE) from error
-
-
 def _json_of(table: PredictionTable, *, sha256: str = "") -> str:
     body = {"format": FORMAT, "name": table.name, "npz_sha256": sha256, "about": table.about}
     try:
@@ -252,21 +244,3 @@ def _json_of(table: PredictionTable, *, sha256: str = "") -> str:
             f"{table.name}: found an `about` that is no JSON ({error}), expected plain values",
             advice="Use text, finite numbers, lists and objects in `about`.",
         ) from error
-
-
-def _described(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FormatError(f"{path}: found no such file, expected the description of the row", advice=_ADVICE)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or no JSON
-        raise FormatError(f"{path}: found a file that is no JSON ({error})", advice=_ADVICE) from error
-    fields = {"format", "name", "npz_sha256", "about"}
-    if not isinstance(found, dict) or set(found) != fields or not isinstance(found["about"], dict):
-        raise FormatError(f"{path}: found other fields, expected {sorted(fields)}", advice=_ADVICE)
-    if found["format"] != FORMAT:
-        raise FormatError(
-            f"{path}: found format {found['format']!r}, expected {FORMAT}",
-            advice="Read the file with the program version that wrote it.",
-        )
-    return found

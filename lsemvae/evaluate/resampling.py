@@ -19,7 +19,7 @@ _PERCENTILES = (2.5, 97.5)
 
 
 def patient_weights(patients: np.ndarray, *, n: int = N_BOOTSTRAP, seed: int = 0) -> np.ndarray:
-    """float32 `[draw, record]`: how often each recording's patient was drawn.
+    """Return, float32 `[draw, record]`, how often each recording's patient was drawn.
 
     The same draws as `metrics.bootstrap` makes with this seed.
     """
@@ -33,7 +33,7 @@ def patient_weights(patients: np.ndarray, *, n: int = N_BOOTSTRAP, seed: int = 0
 
 
 def interval(value: float, draws: np.ndarray) -> Estimate:
-    """A figure with the 2.5 and 97.5 percentiles of its draws; draws without the figure (NaN) do not count."""
+    """Return a figure with the 2.5 and 97.5 percentiles of its draws; draws without the figure (NaN) do not count."""
     if math.isnan(value) or not np.isfinite(draws).any():
         return EMPTY
     low, high = np.nanpercentile(draws, _PERCENTILES)
@@ -41,17 +41,17 @@ def interval(value: float, draws: np.ndarray) -> Estimate:
 
 
 def enough(y: np.ndarray) -> bool:
-    """Whether `y` holds enough of both answers for an interval that says something."""
+    """Return whether `y` holds enough of both answers for an interval that says something."""
     return min(int((y == 1).sum()), int((y == 0).sum())) >= MIN_CLASS
 
 
 def over_seeds(metric: Callable[[np.ndarray], np.ndarray], p: np.ndarray) -> np.ndarray:
-    """Mean over seeds of `metric(p[seed])`; `p` is `[record]` or `[seed, record]`."""
+    """Return the mean over seeds of `metric(p[seed])`; `p` is `[record]` or `[seed, record]`."""
     return np.mean([metric(one) for one in np.atleast_2d(p)], axis=0)
 
 
 def auroc_draws(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC `[draw]` of one score under each row of `weights`; ties count half (Mann and Whitney 1947, weighted)."""
+    """Return the AUROC `[draw]` of one score under each row of `weights`; ties count half (Mann and Whitney 1947, weighted)."""
     order = np.argsort(p[y == 0], kind="stable")
     negatives = p[y == 0][order]
     below = np.zeros((len(weights), len(negatives) + 1), np.float32)  # counts below 2**24 are exact
@@ -64,7 +64,7 @@ def auroc_draws(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray
 
 
 def auprc_draws(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision `[draw]`: precision at each distinct score, weighted by the recall gained there."""
+    """Return the average precision `[draw]`: precision at each distinct score, weighted by the recall gained there."""
     order = np.argsort(-p, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
     ordered = weights[:, order]
@@ -75,14 +75,14 @@ def auprc_draws(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray
 
 
 def mean_draws(values: np.ndarray, weights: np.ndarray, *, of: np.ndarray | None = None) -> np.ndarray:
-    """Weighted mean `[draw]` of `values` `[record]`, over the recordings where `of` holds; NaN in a draw without any."""
+    """Return the weighted mean `[draw]` of `values` `[record]`, over the recordings where `of` holds; NaN in a draw without any."""
     if of is None:
         return _ratio(weights @ values.astype(np.float32), weights.sum(1))
     return _ratio(weights @ np.where(of, values, 0.0).astype(np.float32), weights @ of.astype(np.float32))
 
 
 def log_losses(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Negative log likelihood of each recording, nats; `p` must lie strictly between 0 and 1."""
+    """Return the negative log likelihood of each recording, nats; `p` must lie strictly between 0 and 1."""
     return -np.log(np.where(y == 1, p, 1 - p))
 
 

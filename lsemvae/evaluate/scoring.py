@@ -1,6 +1,6 @@
 """Score recordings with finished bundles, through the very code that runs in the clinic.
 
-This module stands between the rooms, as the command line does: it reads with `lsemvae.data` and screens with `edge_app`.
+It reads with `lsemvae.data` and screens with `lsemvae.screen`.
 A folder of cross-validation bundles (`folds.json`) scores each recording with the bundle that has not seen its fold.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from lsemvae.ecg.rule import DecisionRule
 from lsemvae.formats.whole import whole_file
 
 if TYPE_CHECKING:
-    from lsemvae.screen.screener import Screener, ScreenResult
+    from lsemvae.screen.screener import Screener
 
 FOLDS_FILE = "folds.json"
 OpenScreener = Callable[[Path | None], "Screener"]
@@ -57,11 +57,11 @@ class Scores:
     possibly_seen: int = 0
 
     def probabilities(self, label: str) -> np.ndarray:
-        """Calibrated probabilities `[record]` of one label."""
+        """Return calibrated probabilities `[record]` of one label."""
         return np.array([p.probabilities.get(label, np.nan) for p in self.predictions])
 
     def truth(self, label: str, *, every_negative: bool = False) -> np.ndarray:
-        """Label `[record]`: 1, 0 or NaN; `every_negative` also counts negatives where no axis was stated."""
+        """Return a label `[record]`: 1, 0 or NaN; `every_negative` also counts negatives where no axis was stated."""
         if every_negative:
             return np.array([stated(row, label) for row in self.rows])
         return np.array([float(label_values(row, (label,))[0]) for row in self.rows])
@@ -72,37 +72,42 @@ class Scores:
         return np.array([row.get("patient") or row["uid"] for row in self.rows])
 
     def outcome_counts(self) -> dict[str, int]:
-        """How often each outcome came."""
+        """Return how often each outcome came."""
         names = [p.outcome for p in self.predictions]
         return {name: names.count(name) for name in ("DETECTED", "NOT DETECTED", "ABSTAIN", "ERROR")}
 
 
-def _prediction(uid: str, result: ScreenResult) -> Prediction:
-    """The decision as a row; the reason of an ERROR is its stable code, not its sentence."""
-    decision = result.decision
-    reasons = (decision.error_code,) if decision.error_code else decision.reasons
-    uncertainty = decision.uncertainty if decision.uncertainty is not None else np.nan
-    return Prediction(uid, decision.outcome.value, tuple(reasons), dict(decision.probabilities), float(uncertainty))
-
-
 def _screeners(bundle: Path | None, open_screener: OpenScreener) -> tuple[dict[int, Screener], Screener]:
-    """Screener by test fold (empty for a single bundle) and the one for everything else."""
+    """Return the screener by test fold (empty for a single bundle) and the one for everything else."""
     index = bundle / FOLDS_FILE if bundle is not None and bundle.is_dir() else None
     if index is None or not index.is_file():
         return {}, open_screener(bundle)
     by_fold: dict[int, Screener] = {}
     for name, folds in sorted(read_folds(index).items()):
         screener = open_screener(index.parent / name)
-        _check_unseen(screener, folds, name=name)
+        # folds.json carries no signature, the manifest does: where that states what was left out, both must agree.
+        signed = screener.bundle.manifest.provenance.get("folds_left_out")
+        if signed is not None and sorted(signed) != sorted(folds):
+            raise FormatError(
+                f"{FOLDS_FILE}: found folds {sorted(folds)} for {name}, expected {sorted(signed)}, which its signed manifest "
+                "says it left out",
+                advice="Copy the folder again: a bundle must not score recordings that it was trained on.",
+            )
         by_fold.update(dict.fromkeys(folds, screener))
     first = next(iter(by_fold.values()))
-    for screener in by_fold.values():
-        _check_alike(first, screener)
+    one = first.bundle.manifest
+    for screener in by_fold.values():  # pooled figures take outputs and operating points from one manifest
+        two = screener.bundle.manifest
+        if one.labels != two.labels or one.decision.to_dict() != two.decision.to_dict():
+            raise FormatError(
+                "found cross-validation bundles with different outputs or decision rules, expected one rule for all",
+                advice="Export the bundles of one cross-validation together (lsemvae reproduce).",
+            )
     return by_fold, first
 
 
 def read_folds(index: Path) -> dict[str, list[int]]:
-    """The file folds.json: bundle name -> folds that it left out; FormatError unless each fold has exactly one bundle."""
+    """Read folds.json: bundle name -> folds that it left out; FormatError unless each fold has exactly one bundle."""
     advice = "Copy the folder again: folds.json maps the name of each bundle to the folds that it left out in training."
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
@@ -125,27 +130,6 @@ def read_folds(index: Path) -> dict[str, list[int]]:
     return found
 
 
-def _check_unseen(screener: Screener, folds: Sequence[int], *, name: str) -> None:
-    """folds.json carries no signature, the manifest does: where that states what was left out, both must agree."""
-    signed = screener.bundle.manifest.provenance.get("folds_left_out")
-    if signed is not None and sorted(signed) != sorted(folds):
-        raise FormatError(
-            f"{FOLDS_FILE}: found folds {sorted(folds)} for {name}, expected {sorted(signed)}, which its signed manifest "
-            "says it left out",
-            advice="Copy the folder again: a bundle must not score recordings that it was trained on.",
-        )
-
-
-def _check_alike(first: Screener, other: Screener) -> None:
-    """Pooled figures take outputs and operating points from one manifest, so all must state the same."""
-    one, two = first.bundle.manifest, other.bundle.manifest
-    if one.labels != two.labels or one.decision.to_dict() != two.decision.to_dict():
-        raise FormatError(
-            "found cross-validation bundles with different outputs or decision rules, expected one rule for all",
-            advice="Export the bundles of one cross-validation together (lsemvae reproduce).",
-        )
-
-
 def score_folder(
     data: Path,
     *,
@@ -162,9 +146,15 @@ def score_folder(
     folder = EcgFolder(data)
     by_fold, single = _screeners(bundle, open_screener)
     rows = by_shard(_to_score(folder, split, with_fold=bool(by_fold), known_gain=known_gain))
-    _check_folds(rows, by_fold)
+    folds = [_fold(row) for row in rows]
+    if by_fold and (unknown := sorted(set(folds) - set(by_fold))):
+        raise FormatError(
+            f"found folds {unknown}, expected only {sorted(by_fold)}, which these bundles left out in training",
+            advice="Score the other folds with bundles that have not seen them.",
+        )
     manifest = single.bundle.manifest
-    seen = 0 if by_fold else _possibly_seen(rows, single)
+    left_out = manifest.provenance.get("folds_left_out", ())
+    seen = 0 if by_fold else sum(fold > 0 and fold not in left_out for fold in folds)
     scores = Scores(rows, [], manifest.labels, manifest.decision, manifest.label_statement, seen)
     for label in scores.labels:  # a cell that is no label is found now, not after an hour of scoring
         scores.truth(label, every_negative=True)
@@ -176,13 +166,8 @@ def score_folder(
     return scores
 
 
-def _possibly_seen(rows: Iterable[Mapping[str, str]], screener: Screener) -> int:
-    left_out = screener.bundle.manifest.provenance.get("folds_left_out", ())
-    return sum(_fold(row) > 0 and _fold(row) not in left_out for row in rows)
-
-
 def _fold(row: Mapping[str, str]) -> int:
-    """The stratified fold of a recording, 0 where it has none."""
+    """Return the stratified fold of a recording, 0 where it has none."""
     return whole(row, "strat_fold", missing=0)
 
 
@@ -203,39 +188,43 @@ def _to_score(folder: EcgFolder, split: str, *, with_fold: bool, known_gain: boo
     return rows
 
 
-def _check_folds(rows: Iterable[dict[str, str]], by_fold: Mapping[int, Screener]) -> None:
-    unknown = sorted({_fold(row) for row in rows} - set(by_fold)) if by_fold else []
-    if unknown:
-        raise FormatError(
-            f"found folds {unknown}, expected only {sorted(by_fold)}, which these bundles left out in training",
-            advice="Score the other folds with bundles that have not seen them.",
-        )
-
-
 def _score_row(folder: EcgFolder, row: dict[str, str], screener: Screener) -> Prediction:
     try:
         record = folder.record(row)
     except EcgError as error:
         return Prediction(row["uid"], "ERROR", (error.code,), {}, np.nan)
-    return _prediction(row["uid"], screener.screen(record))
+    decision = screener.screen(record).decision
+    # the reason of an ERROR is its stable code, not its sentence
+    reasons = (decision.error_code,) if decision.error_code else tuple(decision.reasons)
+    uncertainty = float(decision.uncertainty if decision.uncertainty is not None else np.nan)
+    return Prediction(row["uid"], decision.outcome.value, reasons, dict(decision.probabilities), uncertainty)
 
 
 def write_predictions(path: Path, scores: Scores) -> None:
-    """One row per recording: uid, outcome, reasons, a `p_<label>` column per output, uncertainty.
+    """Write one row per recording: uid, outcome, reasons, a `p_<label>` column per output, uncertainty.
 
     The primary output stands under its label (`p_RHS`) and, the same number, under its name (`p_right_heart_strain`).
     The file is there as a whole or not at all.
     """
     check_writable(path)
+    named = [PRIMARY_NAME] if PRIMARY_LABEL in scores.labels else []
+    columns = [prediction_column(label) for label in (*scores.labels, *named)]
     try:
-        with whole_file(path) as part:
-            _write_rows(part, scores)
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow(["uid", "outcome", "reasons", *columns, "uncertainty"])
+            for p in scores.predictions:
+                values = [
+                    p.probabilities.get(label, np.nan) for label in (*scores.labels, *[PRIMARY_LABEL for _ in named])
+                ]
+                cells = [f"{value:.6f}" if np.isfinite(value) else "" for value in (*values, p.uncertainty)]
+                writer.writerow([p.uid, p.outcome, ";".join(p.reasons), *cells])
     except OSError as error:
         raise _not_writable(path, error.strerror or type(error).__name__) from error
 
 
 def check_writable(path: Path) -> None:
-    """StoreError unless a file can be written at `path`; asked before the work whose result goes there."""
+    """Raise StoreError unless a file can be written at `path`; asked before the work whose result goes there."""
     if path.is_dir():
         raise _not_writable(path, "it is a folder")
     if not path.parent.is_dir():
@@ -255,24 +244,8 @@ def _not_writable(path: Path, why: str) -> StoreError:
     )
 
 
-def _write_rows(path: Path, scores: Scores) -> None:
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        columns = [prediction_column(label) for label in scores.labels]
-        named = [prediction_column(PRIMARY_NAME)] if PRIMARY_LABEL in scores.labels else []
-        writer.writerow(["uid", "outcome", "reasons", *columns, *named, "uncertainty"])
-        for p in scores.predictions:
-            values = [p.probabilities.get(label, np.nan) for label in scores.labels]
-            repeated = [p.probabilities.get(PRIMARY_LABEL, np.nan)] * len(named)
-            writer.writerow([p.uid, p.outcome, ";".join(p.reasons), *map(_cell, [*values, *repeated, p.uncertainty])])
-
-
-def _cell(value: float) -> str:
-    return "" if not np.isfinite(value) else f"{value:.6f}"
-
-
 def reports(scores: Scores, labels: Sequence[str] | None = None) -> list[dict[str, object]]:
-    """One results row per label that the folder states, as JSON-able dictionaries (`metrics.LabelReport`)."""
+    """Return one results row per label that the folder states, as JSON-able dictionaries (`metrics.LabelReport`)."""
     from lsemvae.evaluate.metrics import report_label
 
     out: list[dict[str, object]] = []

@@ -12,13 +12,13 @@ from lsemvae.evaluate.operating import operating_figures
 from lsemvae.evaluate.resampling import EMPTY, auroc_draws, enough, interval, mean_draws, over_seeds
 from lsemvae.evaluate.truth import Truth
 
+# Half-open `[low, high)` in years.
 AGE_BANDS = (
     (0.0, 50.0, "age < 50"),
     (50.0, 65.0, "age 50 to 64"),
     (65.0, 80.0, "age 65 to 79"),
     (80.0, math.inf, "age >= 80"),
 )
-"""Half-open `[low, high)` in years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class SubgroupRow:
 
 
 def subgroup_masks(truth: Truth) -> list[tuple[str, str, np.ndarray]]:
-    """(kind, name, bool `[record]`) of every subgroup; persons of unknown sex or age are in none of those."""
+    """Return (kind, name, bool `[record]`) of every subgroup; persons of unknown sex or age are in none of those."""
     parts = [("all", "all", np.ones(len(truth.uid), bool))]
     parts += [("sex", name, truth.sex == code) for code, name in (("F", "women"), ("M", "men"))]
     parts += [("age", name, (truth.age >= low) & (truth.age < high)) for low, high, name in AGE_BANDS]
@@ -53,7 +53,7 @@ def subgroup_rows(
     weights: np.ndarray,
     abstained: np.ndarray | None = None,
 ) -> list[SubgroupRow]:
-    """Figures of `p` (`[record]` or `[seed, record]`) at `threshold`; `abstained` is 1, 0 or NaN `[record]` where recorded.
+    """Return figures of `p` (`[record]` or `[seed, record]`) at `threshold`; `abstained` is 1, 0 or NaN `[record]` where recorded.
 
     AUROC is over recordings with a label and a score; the abstention rate is over all with a recorded outcome.
     """
@@ -65,28 +65,15 @@ def subgroup_rows(
         if not mask.any():
             continue
         keep = mask & scored
-        figures = operating_figures(y[keep], p[:, keep], at[:, keep], weights=weights[:, keep])
-        out.append(
-            SubgroupRow(
-                kind, name, int(keep.sum()), int((y[keep] == 1).sum()),
-                _auroc(y[keep], p[:, keep], weights[:, keep]),
-                figures.sensitivity, figures.specificity, _abstention(abstained, mask, weights),
-            )
-        )  # fmt: skip
+        here, scores, w = y[keep], p[:, keep], weights[:, keep]
+        figures = operating_figures(here, scores, at[:, keep], weights=w)
+        area = EMPTY
+        if enough(here):
+            value = float(np.mean([auroc(here, one) for one in scores]))
+            area = interval(value, over_seeds(lambda one, y=here, w=w: auroc_draws(y, one, w), scores))  # type: ignore[misc]
+        abstention = EMPTY
+        if abstained is not None and (known := mask & np.isfinite(abstained)).any():
+            abstention = interval(float(abstained[known].mean()), mean_draws(abstained[known], weights[:, known]))
+        rates = (figures.sensitivity, figures.specificity, abstention)
+        out.append(SubgroupRow(kind, name, int(keep.sum()), int((here == 1).sum()), area, *rates))
     return out
-
-
-def _auroc(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> Estimate:
-    if not enough(y):
-        return EMPTY
-    value = float(np.mean([auroc(y, one) for one in p]))
-    return interval(value, over_seeds(lambda one: auroc_draws(y, one, weights), p))
-
-
-def _abstention(abstained: np.ndarray | None, mask: np.ndarray, weights: np.ndarray) -> Estimate:
-    if abstained is None:
-        return EMPTY
-    keep = mask & np.isfinite(abstained)
-    if not keep.any():
-        return EMPTY
-    return interval(float(abstained[keep].mean()), mean_draws(abstained[keep], weights[:, keep]))

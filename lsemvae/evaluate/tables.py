@@ -12,7 +12,7 @@ import numpy as np
 from lsemvae.ecg.errors import FormatError
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.delong import holm
-from lsemvae.evaluate.evidence import TABLE_LABELS, Comparison, Evidence
+from lsemvae.evaluate.evidence import TABLE_LABELS, Evidence
 from lsemvae.evaluate.predictions import LEAD_SETS
 from lsemvae.report.blocks import MISSING, TextTable, columns, estimate, number
 
@@ -36,7 +36,7 @@ class ExpectedRow:
 
 
 def rules(evidence: Evidence) -> str:
-    """How to read the figures."""
+    """Return how to read the figures."""
     return (
         f"AUROC: mean over seeds; 95 % interval from {len(evidence.weights):,} bootstrap samples of patients (of the seeds' mean, "
         "so it says nothing of other seeds). A dash: fewer than five positives or negatives, or not run for this lead set. "
@@ -45,7 +45,7 @@ def rules(evidence: Evidence) -> str:
 
 
 def expected_rows(values: Any) -> tuple[ExpectedRow, ...]:
-    """Rows from JSON: a list of names, or of objects with `name` and, if there, `group` and `title`."""
+    """Return rows from JSON: a list of names, or of objects with `name` and, if there, `group` and `title`."""
     if not isinstance(values, list):
         raise FormatError(f"found {type(values).__name__}, expected a list of row names", advice="Correct the list.")
     rows = []
@@ -60,7 +60,7 @@ def expected_rows(values: Any) -> tuple[ExpectedRow, ...]:
 
 
 def row_order(evidence: Evidence, expected: Sequence[ExpectedRow] = ()) -> tuple[ExpectedRow, ...]:
-    """The reference, then expected rows in their order, then the others by group and name."""
+    """Return the reference, then expected rows in their order, then the others by group and name."""
     known = {row.name: row for row in expected}
     for name, table in evidence.tables.items():
         stated = known.get(name, ExpectedRow(name))
@@ -74,29 +74,40 @@ def row_order(evidence: Evidence, expected: Sequence[ExpectedRow] = ()) -> tuple
 
 
 def row_table(evidence: Evidence, rows: Sequence[ExpectedRow]) -> TextTable:
-    """What each row is: group, title, parameters, budget, seeds, recordings, time, code."""
-    cells = []
+    """Return what each row is: group, title, parameters, budget, seeds, recordings, time, code."""
+    cells, notes = [], []
     for row in rows:
         table = evidence.tables.get(row.name)
         if table is None:
             cells.append((row.name, row.group or MISSING, row.title or MISSING, *[NOT_RUN] * 6))
             continue
         about, known = table.about, int(np.isin(table.uid, evidence.truth.uid).sum())
+        count, budget = about.get("n_parameters"), about.get("budget")
+        if isinstance(budget, Mapping):
+            budget = ", ".join(f"{k} {v}" for k, v in budget.items())
         cells.append(
             (
-                row.name, row.group or MISSING, row.title or MISSING, _count(about.get("n_parameters")),
-                _text(about.get("budget")), ", ".join(map(str, table.seeds)), f"{known:,}",
-                _seconds(about), str(about.get("git_revision") or MISSING)[:12],
+                row.name,
+                row.group or MISSING,
+                row.title or MISSING,
+                f"{count:,}" if isinstance(count, int) else MISSING,
+                MISSING if budget in (None, "") else str(budget),
+                ", ".join(map(str, table.seeds)),
+                f"{known:,}",
+                _minutes(about),
+                str(about.get("git_revision") or MISSING)[:12],
             )
-        )  # fmt: skip
+        )
+        if note := about.get("note"):
+            notes.append(f"{row.name}: {note}" if str(note).endswith(".") else f"{row.name}: {note}.")
     headers = ("row", "group", "what it is", "parameters", "budget", "seeds", "recordings", "minutes a fold", "code")
-    return TextTable("Rows", headers, columns(cells), note=_notes(evidence, rows))
+    return TextTable("Rows", headers, columns(cells), note=" ".join(notes))
 
 
 def auroc_table(
     evidence: Evidence, rows: Sequence[ExpectedRow], lead_set: str, labels: Sequence[str] = TABLE_LABELS
 ) -> TextTable:
-    """AUROC with interval of every row under one lead set; positives stand under the label."""
+    """Return AUROC with interval of every row under one lead set; positives stand under the label."""
     cells: list[tuple[str, ...]] = []
     for row in rows:
         if row.name not in evidence.tables:
@@ -111,7 +122,7 @@ def auroc_table(
 def difference_table(
     evidence: Evidence, rows: Sequence[ExpectedRow], lead_set: str, labels: Sequence[str] = TABLE_LABELS
 ) -> TextTable:
-    """Paired difference of every row to the reference with its verdict, Holm-corrected over the whole table."""
+    """Return the paired difference of every row to the reference with its verdict, Holm-corrected over the whole table."""
     run = [row.name for row in rows if row.name in evidence.tables and row.name != evidence.reference]
     found = {(name, label): evidence.against_reference(name, lead_set, label) for name in run for label in labels}
     adjusted = dict(zip(found, holm(np.array([c.p_value for c in found.values()])), strict=True))
@@ -122,7 +133,13 @@ def difference_table(
         if row.name not in evidence.tables:
             cells.append((row.name, *[NOT_RUN] * len(labels)))
             continue
-        cells.append((row.name, *(_difference(found[row.name, label], adjusted[row.name, label]) for label in labels)))
+        texts = []
+        for label in labels:
+            comparison, p = found[row.name, label], adjusted[row.name, label]
+            text = estimate(comparison.difference, signed=True)
+            mark = "*" if comparison.verdict != "none" and p < SIGNIFICANT else ""
+            texts.append(text if text == MISSING else f"{text}\n{comparison.verdict}{mark}")
+        cells.append((row.name, *texts))
     members = sum(math.isfinite(p) for p in adjusted.values())
     return TextTable(
         f"AUROC minus {evidence.reference}, {LEAD_SET_NAMES.get(lead_set, lead_set)}",
@@ -134,7 +151,7 @@ def difference_table(
 
 
 def gap_table(evidence: Evidence, rows: Sequence[ExpectedRow], labels: Sequence[str] = TABLE_LABELS) -> TextTable:
-    """Twelve leads minus six, of every row that was run with both."""
+    """Return twelve leads minus six, of every row that was run with both."""
     cells: list[tuple[str, ...]] = []
     for row in rows:
         if row.name not in evidence.tables:
@@ -153,7 +170,7 @@ def gap_table(evidence: Evidence, rows: Sequence[ExpectedRow], labels: Sequence[
 def seed_table(
     evidence: Evidence, rows: Sequence[ExpectedRow], lead_set: str, labels: Sequence[str] = TABLE_LABELS
 ) -> TextTable:
-    """Standard deviation of the AUROC between seeds, of every row with at least two."""
+    """Return the standard deviation of the AUROC between seeds, of every row with at least two."""
     cells = [
         (row.name, *(number(evidence.figure(row.name, lead_set, label).seed_sd, 4) for label in labels))
         for row in rows
@@ -164,7 +181,7 @@ def seed_table(
 
 
 def evidence_tables(evidence: Evidence, expected: Sequence[ExpectedRow] = ()) -> list[TextTable]:
-    """Every table of the evidence, in the order they are read."""
+    """Return every table of the evidence, in the order they are read."""
     rows = row_order(evidence, expected)
     return [
         row_table(evidence, rows),
@@ -177,41 +194,14 @@ def evidence_tables(evidence: Evidence, expected: Sequence[ExpectedRow] = ()) ->
 
 
 def evidence_markdown(evidence: Evidence, expected: Sequence[ExpectedRow] = ()) -> str:
-    """The evidence table as Markdown; its first line says what the labels are."""
+    """Return the evidence table as Markdown; its first line says what the labels are."""
     parts = [f"**{LABEL_STATEMENT}**", "# Evidence table", *(t.markdown() for t in evidence_tables(evidence, expected))]
     return "\n\n".join(parts) + "\n"
 
 
-def _difference(comparison: Comparison, adjusted_p: float) -> str:
-    text = estimate(comparison.difference, signed=True)
-    if text == MISSING:
-        return MISSING
-    mark = "*" if comparison.verdict != "none" and adjusted_p < SIGNIFICANT else ""
-    return f"{text}\n{comparison.verdict}{mark}"
-
-
-def _count(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else MISSING
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    return MISSING if value in (None, "") else str(value)
-
-
-def _seconds(about: Mapping[str, Any]) -> str:
-    """Mean minutes of training a fold group, from a number, a list or an object of seconds."""
+def _minutes(about: Mapping[str, Any]) -> str:
+    """Return the mean minutes of training a fold group, from a number, a list or an object of seconds."""
     found = about.get("seconds_per_fold", about.get("seconds"))
     values = list(found.values()) if isinstance(found, Mapping) else found if isinstance(found, list) else [found]
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     return f"{np.mean(numbers) / 60:.1f}" if numbers else MISSING
-
-
-def _notes(evidence: Evidence, rows: Sequence[ExpectedRow]) -> str:
-    notes = [
-        f"{row.name}: {evidence.tables[row.name].about['note']}"
-        for row in rows
-        if row.name in evidence.tables and evidence.tables[row.name].about.get("note")
-    ]
-    return " ".join(note if note.endswith(".") else note + "." for note in notes)

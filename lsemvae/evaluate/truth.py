@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,25 +42,38 @@ class Truth:
     fold: np.ndarray
 
     def of(self, label: str) -> np.ndarray:
-        """float64 `[record]`: what was stated about one label."""
+        """Return what was stated about one label, float64 `[record]`."""
         if label not in self.labels:
             raise FormatError(f"found the labels {', '.join(self.labels)}, expected also {label}")
         return np.asarray(self.y[:, self.labels.index(label)], dtype=np.float64)
 
     def part(self, keep: np.ndarray) -> Truth:
-        """The recordings where `keep` (bool or indices) holds."""
+        """Return the recordings where `keep` (bool or indices) holds."""
         columns = {name: getattr(self, name)[keep] for name in ("uid", "y", "patient", "age", "sex", "gain_known")}
         return Truth(labels=self.labels, fold=self.fold[keep], **columns)
 
 
 def join_truth(folder: EcgFolder, tables: Sequence[PredictionTable], labels: Sequence[str]) -> Truth:
-    """Truth of every recording that any of the tables scores, in the order of uids.
+    """Return the truth of every recording that any of the tables scores, in the order of uids.
 
     A uid that the folder does not have, or whose fold differs, is refused: the figures would not be held out.
     """
     by_uid = {row["uid"]: row for row in folder.rows}
     for table in tables:
-        _check_belongs(table, by_uid, where=str(folder.root))
+        strangers = [str(u) for u in table.uid if str(u) not in by_uid]
+        if strangers:
+            raise FormatError(
+                f"{table.name}: found {len(strangers)} recordings (for one, {strangers[0]}) that {folder.root} does not have, "
+                "expected only recordings of its metadata.csv",
+                advice="Point --data to the folder that the predictions were made on.",
+            )
+        for one, fold in zip(table.uid, table.fold, strict=True):
+            stated = whole(by_uid[str(one)], "strat_fold", missing=0)
+            if stated != fold:
+                raise FormatError(
+                    f"{table.name}: found {one} in fold {fold}, expected fold {stated} as in {folder.root}",
+                    advice="Use the metadata that the predictions were made with: otherwise nothing says they are held out.",
+                )
     uid = np.unique(np.concatenate([table.uid for table in tables]))
     rows = [by_uid[str(u)] for u in uid]
     return Truth(
@@ -76,26 +89,9 @@ def join_truth(folder: EcgFolder, tables: Sequence[PredictionTable], labels: Seq
 
 
 def aligned(table: PredictionTable, uid: np.ndarray) -> np.ndarray:
-    """Logits float32 `[seed, lead_set, record, label]` in the order of `uid`; NaN where the table has no such recording."""
+    """Return logits float32 `[seed, lead_set, record, label]` in the order of `uid`; NaN where the table has no such recording."""
     order = np.argsort(table.uid)
     at = order[np.minimum(np.searchsorted(table.uid, uid, sorter=order), len(order) - 1)]
     out = np.array(table.logits[:, :, at])
     out[:, :, table.uid[at] != uid] = np.nan
     return out
-
-
-def _check_belongs(table: PredictionTable, by_uid: Mapping[str, Mapping[str, str]], *, where: str) -> None:
-    strangers = [str(u) for u in table.uid if str(u) not in by_uid]
-    if strangers:
-        raise FormatError(
-            f"{table.name}: found {len(strangers)} recordings (for one, {strangers[0]}) that {where} does not have, "
-            "expected only recordings of its metadata.csv",
-            advice="Point --data to the folder that the predictions were made on.",
-        )
-    for uid, fold in zip(table.uid, table.fold, strict=True):
-        stated = whole(by_uid[str(uid)], "strat_fold", missing=0)
-        if stated != fold:
-            raise FormatError(
-                f"{table.name}: found {uid} in fold {fold}, expected fold {stated} as in {where}",
-                advice="Use the metadata that the predictions were made with: otherwise nothing says they are held out.",
-            )

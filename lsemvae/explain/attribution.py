@@ -32,14 +32,14 @@ from lsemvae.train.run import read_object
 
 Float32Array = npt.NDArray[np.float32]
 
+# Points on the path. Sundararajan 2017 finds 20 to 300 enough; docs/explanation/explain.md has what 128 leave on the shipped models.
 N_STEPS: Final = 128
-"""Points on the path. Sundararajan 2017 finds 20 to 300 enough; docs/explanation/explain.md has what 128 leave on the shipped models."""
+# Of the logit's change along the path (section 5 of Sundararajan 2017).
 RELATIVE_TOLERANCE: Final = 0.05
-"""Of the logit's change along the path (section 5 of Sundararajan 2017)."""
+# In logits: where the logit hardly changes a share of it says nothing, and 0.05 moves a probability by 0.0125 at most.
 ABSOLUTE_TOLERANCE: Final = 0.05
-"""In logits: where the logit hardly changes a share of it says nothing, and 0.05 moves a probability by 0.0125 at most."""
+# Points of the path evaluated together: about 100 MB for an LS-EMVAE.
 PATH_BATCH: Final = 64
-"""Points of the path evaluated together: about 100 MB for an LS-EMVAE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Explained:
         return tuple(self.model.config.labels)
 
     def output(self, label: str) -> int:
-        """Position of a label among the model's outputs."""
+        """Return the position of a label among the model's outputs."""
         if label not in self.labels:
             raise FormatError(
                 f"found label {label!r}, expected one of {', '.join(self.labels)}, which this model puts out",
@@ -65,7 +65,7 @@ class Explained:
         return self.labels.index(label)
 
     def logits(self, channels_mv: Tensor) -> Tensor:
-        """`[batch, channel, time]` mV of the measured channels -> logits `[batch, label]`."""
+        """Return logits `[batch, label]` for the measured channels `[batch, channel, time]` in mV."""
         if isinstance(self.model, StudentNet):
             logits: Tensor = self.model(channels_mv)[0]
         else:
@@ -73,7 +73,7 @@ class Explained:
         return logits
 
     def on(self, channels: Sequence[str]) -> Explained:
-        """The same model on other channels; refused for a student, which has exactly two."""
+        """Return the same model on other channels; refused for a student, which has exactly two."""
         return explained(self.model, channels=tuple(channels))
 
 
@@ -99,7 +99,7 @@ class Attribution:
         return max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * abs(self.logit - self.baseline_logit))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the map, JSON-able."""
+        """Return everything but the map, JSON-able."""
         return {
             "label": self.label,
             "channels": list(self.channels),
@@ -112,7 +112,7 @@ class Attribution:
 
 
 def explained(model: StudentNet | LsEmvae, *, channels: Sequence[str] | None = None) -> Explained:
-    """A model ready to be explained: `channels` None takes all it can have (I and II; with chest leads for an LS-EMVAE)."""
+    """Return a model ready to be explained: `channels` None takes all it can have (I and II; with chest leads for an LS-EMVAE)."""
     if model.training:
         raise InferenceError(
             "found a model in training mode, expected evaluation mode: its output is drawn at random",
@@ -140,7 +140,7 @@ def explained(model: StudentNet | LsEmvae, *, channels: Sequence[str] | None = N
 
 
 def open_run(run_dir: Path, *, channels: Sequence[str] | None = None) -> Explained:
-    """The model of a run folder: a student, or an LS-EMVAE that has been fine-tuned."""
+    """Return the model of a run folder: a student, or an LS-EMVAE that has been fine-tuned."""
     kind = read_object(Path(run_dir) / "config.json").get("kind")
     if kind == "student":
         return explained(load_student(run_dir)[0], channels=channels)
@@ -149,7 +149,7 @@ def open_run(run_dir: Path, *, channels: Sequence[str] | None = None) -> Explain
 
 
 def twelve_leads(channels_mv: Tensor, channels: Sequence[str], leads: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Measured channels `[batch, channel, time]` -> all `leads` `[batch, lead, time]` and presence `[batch, lead]`.
+    """Turn measured channels `[batch, channel, time]` into all `leads` `[batch, lead, time]` and presence `[batch, lead]`.
 
     Linear in the input: limb leads follow from I and II (Einthoven 1912, Goldberger 1942), chest leads pass, absent ones are zero.
     """
@@ -159,7 +159,7 @@ def twelve_leads(channels_mv: Tensor, channels: Sequence[str], leads: Sequence[s
 
 
 def channel_matrix(channels: Sequence[str], leads: Sequence[str]) -> Float32Array:
-    """`[lead, channel]`: how each lead is made of the measured channels; a row of zeros is a lead that is absent."""
+    """Return `[lead, channel]`: how each lead is made of the measured channels; a row of zeros is a lead that is absent."""
     matrix = np.zeros((len(leads), len(channels)), np.float32)
     for row, lead in enumerate(leads):
         if lead in LIMB_LEADS:
@@ -172,7 +172,7 @@ def channel_matrix(channels: Sequence[str], leads: Sequence[str]) -> Float32Arra
 
 
 def attribute(x_mv: npt.ArrayLike, *, explained: Explained, label: str, n_steps: int = N_STEPS) -> Attribution:
-    """Integrated gradients of one recording.
+    """Return integrated gradients of one recording.
 
     Parameters
     ----------
@@ -188,38 +188,19 @@ def attribute(x_mv: npt.ArrayLike, *, explained: Explained, label: str, n_steps:
     InferenceError
         If the map misses the logit's change by more than 5 % of it and more than 0.05.
     """
-    x = _input(x_mv, explained)
-    output = explained.output(label)
-    values = path_gradients(x, explained=explained, output=output, n_steps=n_steps) * x[0].numpy()
+    given = np.asarray(x_mv, dtype=np.float32)
+    if given.ndim != 2 or given.shape[0] != len(explained.channels):
+        raise LeadError(
+            f"found samples of shape {given.shape}, expected ({len(explained.channels)}, time) "
+            f"for the channels {', '.join(explained.channels)}"
+        )
+    if not np.isfinite(given).all():
+        raise SampleError("found samples that are not finite, expected finite ones")
+    x, output = torch.from_numpy(given)[None], explained.output(label)
+    values = path_gradients(x, explained=explained, output=output, n_steps=n_steps) * given
     with torch.no_grad():
         logits = explained.logits(torch.cat([x, torch.zeros_like(x)]))[:, output].tolist()
     found = Attribution(label, explained.channels, values.astype(np.float32), logits[0], logits[1], n_steps)
-    _check(found)
-    return found
-
-
-def path_gradients(x: Tensor, *, explained: Explained, output: int, n_steps: int = N_STEPS) -> Float32Array:
-    """Mean gradient along the straight path from zero to `x` `[1, channel, time]`: `[channel, time]` in logits per mV."""
-    rule = IntegratedGradients(explained.logits, multiply_by_inputs=False)
-    gradients = rule.attribute(
-        x, baselines=torch.zeros_like(x), target=output, n_steps=n_steps, internal_batch_size=min(PATH_BATCH, n_steps)
-    )
-    return np.asarray(gradients.detach()[0].numpy(), dtype=np.float32)
-
-
-def _input(x_mv: npt.ArrayLike, explained: Explained) -> Tensor:
-    x = np.asarray(x_mv, dtype=np.float32)
-    if x.ndim != 2 or x.shape[0] != len(explained.channels):
-        raise LeadError(
-            f"found samples of shape {x.shape}, expected ({len(explained.channels)}, time) "
-            f"for the channels {', '.join(explained.channels)}"
-        )
-    if not np.isfinite(x).all():
-        raise SampleError("found samples that are not finite, expected finite ones")
-    return torch.from_numpy(x)[None]
-
-
-def _check(found: Attribution) -> None:
     if not np.isfinite(found.values).all() or not np.isfinite([found.logit, found.baseline_logit]).all():
         raise InferenceError(f"found an attribution of {found.label} that is not finite, expected finite numbers")
     if found.residual > found.tolerance:
@@ -228,3 +209,13 @@ def _check(found: Attribution) -> None:
             f"({found.logit - found.baseline_logit:+.3f}) by {found.residual:.3f}, expected at most {found.tolerance:.3f}",
             advice=f"Take more steps along the path than {found.n_steps} (--steps {4 * found.n_steps}).",
         )
+    return found
+
+
+def path_gradients(x: Tensor, *, explained: Explained, output: int, n_steps: int = N_STEPS) -> Float32Array:
+    """Return the mean gradient along the straight path from zero to `x` `[1, channel, time]`: `[channel, time]` in logits per mV."""
+    rule = IntegratedGradients(explained.logits, multiply_by_inputs=False)
+    gradients = rule.attribute(
+        x, baselines=torch.zeros_like(x), target=output, n_steps=n_steps, internal_batch_size=min(PATH_BATCH, n_steps)
+    )
+    return np.asarray(gradients.detach()[0].numpy(), dtype=np.float32)

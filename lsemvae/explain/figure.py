@@ -55,14 +55,18 @@ def draw_record(
     title, notes, statement
         First line, lines of findings below it, and what the label is.
     """
-    limits = [_limits(row) for row in x_mv]
+    # whole 5 mm boxes, with room for the marks below
+    lowest = np.floor((x_mv.min(axis=1).astype(float) - 0.25) * 2) / 2
+    highest = np.maximum(np.ceil((x_mv.max(axis=1).astype(float) + 0.1) * 2) / 2, lowest + LEAST_STRIP_MV)
+    limits = list(zip(lowest.tolist(), highest.tolist(), strict=True))
     heights = [(high - low) * PAPER_MM_PER_MV for low, high in limits]
     duration_s = x_mv.shape[1] / fs_hz
     left, right, top, bottom, gap = 13.0, 22.0, 13.0 + 4.6 * len(notes), 23.0, 2.0
     width = left + duration_s * PAPER_MM_PER_S + right
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
     figure = _figure(width, height)
-    shown = _average(attribution.values, round(SHOWN_AVERAGE_S * fs_hz)) * fs_hz
+    taps = np.hanning((round(SHOWN_AVERAGE_S * fs_hz) | 1) + 2)[1:-1]
+    shown = np.stack([np.convolve(row, taps / taps.sum(), mode="same") for row in attribution.values]) * fs_hz
     scale = float(np.percentile(np.abs(shown), COLOUR_PERCENTILE)) or 1.0
     y = height - top
     for k, (channel, (low, high)) in enumerate(zip(attribution.channels, limits, strict=True)):
@@ -71,21 +75,21 @@ def draw_record(
         axes = figure.add_axes(box)
         y -= gap
         mesh = _strip(axes, x_mv[k], shown[k], fs_hz=fs_hz, low=low, high=high, scale=scale)
-        _mark_waves(axes, waves, fs_hz=fs_hz, low=low)
+        for wave in waves:
+            span = [wave.onset / fs_hz, (wave.offset + 1) / fs_hz]
+            axes.plot(span, [low + 0.045] * 2, color=WAVE_COLOURS[wave.kind], lw=2.6, solid_capstyle="butt", zorder=4)
         figure.text(
             (left - 2) / width, box[1] + box[3] / 2, channel, ha="right", va="center", fontsize=11, weight="bold"
         )
     axes.set_xticks(range(int(duration_s) + 1), [f"{t} s" for t in range(int(duration_s) + 1)], fontsize=7)
     axes.tick_params(axis="x", length=2, pad=2)
-    _colour_bar(figure, mesh, box=((width - right + 3) / width, 0.32, 3.5 / width, 0.42))
+    bar = figure.colorbar(
+        mesh, cax=figure.add_axes(((width - right + 3) / width, 0.32, 3.5 / width, 0.42)), extend="both"
+    )
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("logits per second", fontsize=7.5)
     _words(figure, width, height, left=left, title=title, notes=notes, statement=statement, bottom=bottom)
     _save(figure, path)
-
-
-def _limits(row: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Lowest and highest mV of a strip in whole 5 mm boxes, with room for the marks below."""
-    low, high = np.floor((float(row.min()) - 0.25) * 2) / 2, np.ceil((float(row.max()) + 0.1) * 2) / 2
-    return float(low), float(max(high, low + LEAST_STRIP_MV))
 
 
 def _strip(
@@ -98,7 +102,7 @@ def _strip(
     high: float,
     scale: float,
 ) -> Any:
-    """One channel: colour, paper, trace."""
+    """Draw one channel: colour, paper, trace; return the colours."""
     edges = (np.arange(row.size + 1) - 0.5) / fs_hz
     mesh = axes.pcolormesh(
         edges, [low, high], shown[None], cmap=COLOURS, vmin=-scale, vmax=scale, alpha=0.85, rasterized=True
@@ -113,19 +117,6 @@ def _strip(
     return mesh
 
 
-def _mark_waves(axes: Axes, waves: Sequence[Wave], *, fs_hz: float, low: float) -> None:
-    """Bars along the lower edge, in the colours that the caption names."""
-    for wave in waves:
-        span = [wave.onset / fs_hz, (wave.offset + 1) / fs_hz]
-        axes.plot(span, [low + 0.045] * 2, color=WAVE_COLOURS[wave.kind], lw=2.6, solid_capstyle="butt", zorder=4)
-
-
-def _colour_bar(figure: Figure, mesh: Any, *, box: tuple[float, float, float, float]) -> None:
-    bar = figure.colorbar(mesh, cax=figure.add_axes(box), extend="both")
-    bar.ax.tick_params(labelsize=7)
-    bar.set_label("logits per second", fontsize=7.5)
-
-
 def _words(
     figure: Figure,
     width: float,
@@ -137,7 +128,7 @@ def _words(
     statement: str,
     bottom: float,
 ) -> None:
-    """Title, findings, scale, and what label and map are."""
+    """Write title, findings, scale, and what label and map are."""
     figure.text(left / width, 1 - 4.0 / height, title, fontsize=12, weight="bold", va="top")
     for k, note in enumerate(notes):
         figure.text(left / width, 1 - (10.2 + 4.6 * k) / height, note, fontsize=8.5, va="top")
@@ -170,7 +161,13 @@ def draw_summary(
     _bars(figure.add_subplot(grid[1]), groups, first.channels, "by_channel", "amplitude_by_channel")
     figure.axes[1].set_title("by measured channel", fontsize=9.5)
     table = np.array([[first.by_both[c][w].value for w in WAVES] for c in first.channels]) * 100
-    _table(figure.add_subplot(grid[2]), table, first.channels)
+    axes = figure.add_subplot(grid[2])
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=max(float(table.max()) * 1.25, 1e-9), aspect="auto")
+    for (r, c), value in np.ndenumerate(table):
+        colour = "white" if value > 0.75 * table.max() else "black"
+        axes.text(c, r, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(WAVES)), WAVES, fontsize=8.5)
+    axes.set_yticks(range(len(first.channels)), first.channels, fontsize=8.5)
     figure.axes[2].set_title(f"by both, % ({next(iter(groups))})", fontsize=9.5)
     figure.axes[0].legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.1), ncols=2)
     figure.text(0.02, 0.975, title, fontsize=12, weight="bold", va="top")
@@ -192,7 +189,7 @@ def _bars(
     *,
     times: Mapping[str, float] | None = None,
 ) -> None:
-    """Shares in % as bars with 95 % intervals; a line where the share of |voltage| lies, a cross at that of the time."""
+    """Draw shares in % as bars with 95 % intervals; a line where the share of |voltage| lies, a cross at that of the time."""
     wide = 0.8 / len(groups)
     for g, (group, summary) in enumerate(groups.items()):
         estimates = [getattr(summary, table)[name] for name in names]
@@ -219,22 +216,6 @@ def _bars(
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(bottom=0)
-
-
-def _table(axes: Axes, values: npt.NDArray[Any], channels: Sequence[str]) -> None:
-    """Channel by wave as shades with their numbers."""
-    axes.imshow(values, cmap="Blues", vmin=0, vmax=max(float(values.max()) * 1.25, 1e-9), aspect="auto")
-    for (r, c), value in np.ndenumerate(values):
-        dark = value > 0.75 * values.max()
-        axes.text(c, r, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    axes.set_xticks(range(len(WAVES)), WAVES, fontsize=8.5)
-    axes.set_yticks(range(len(channels)), channels, fontsize=8.5)
-
-
-def _average(values: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
-    """Each row averaged over a Hann window of about this many samples."""
-    taps = np.hanning((width | 1) + 2)[1:-1]
-    return np.stack([np.convolve(row, taps / taps.sum(), mode="same") for row in values])
 
 
 def _figure(width_mm: float, height_mm: float) -> Figure:

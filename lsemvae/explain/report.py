@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,7 +45,7 @@ class RecordMap:
 
 
 def row_of(store: RecordStore, uid: str) -> int:
-    """Row of a recording in the store."""
+    """Return the row of a recording in the store."""
     rows = np.flatnonzero(store.uid == uid)
     if not rows.size:
         raise FormatError(
@@ -57,7 +56,7 @@ def row_of(store: RecordStore, uid: str) -> int:
 
 
 def channels_of(store: RecordStore, row: int, explained: Explained, *, limb_only: bool) -> tuple[str, ...]:
-    """The measured channels that a recording has and the model reads; `limb_only` leaves chest leads out."""
+    """Return the measured channels that a recording has and the model reads; `limb_only` leaves chest leads out."""
     has = {lead for lead, there in zip(LEADS, store.present[row], strict=True) if there}
     if missing := [lead for lead in MEASURED_LEADS if lead not in has]:
         raise LeadError(
@@ -88,16 +87,17 @@ def write_record(
     limb_only: bool = False,
     n_steps: int = N_STEPS,
 ) -> dict[str, Any]:
-    """Write `<uid>-<label>.png`, `.json` and `.npz` (map, samples, classes) for one recording; returns what the JSON holds."""
+    """Write `<uid>-<label>.png`, `.json` and `.npz` (map, samples, classes) for one recording; return what the JSON holds."""
     store.check_frontend()
     row = row_of(store, uid)
     channels = channels_of(store, row, explained, limb_only=limb_only)
     narrowed = explained if channels == explained.channels else explained.on(channels)
     found = explain_row(store, row, explained=narrowed, label=label, n_steps=n_steps)
+    stated = float(store.labels[row, store.label_names.index(label)]) if label in store.label_names else np.nan
     data = {
         **head(narrowed, label, store),
         "uid": uid,
-        "stated": _stated(store, row, label),
+        "stated": None if np.isnan(stated) else stated,
         **found.attribution.to_dict(),
         "sums": found.sums.to_dict(),
         "waves": [[w.kind, w.onset, w.peak, w.offset] for w in found.waves],
@@ -126,20 +126,34 @@ def _write_record_files(out: Path, found: RecordMap, data: dict[str, Any], *, fs
         notes.append("No beat was found: every sample counts as between.")
     png = stem.with_name(stem.name + ".png")
     figure.draw_record(
-        png, found.x_mv, attribution=a, waves=found.waves, fs_hz=fs_hz, notes=notes,
-        statement=data["label_statement"], title=f"{found.uid}: what moved the output {a.label}",
-    )  # fmt: skip
+        png,
+        found.x_mv,
+        attribution=a,
+        waves=found.waves,
+        fs_hz=fs_hz,
+        notes=notes,
+        statement=data["label_statement"],
+        title=f"{found.uid}: what moved the output {a.label}",
+    )
     codes = wave_codes(found.waves, n_samples=found.x_mv.shape[1])
     np.savez(
-        stem.with_name(stem.name + ".npz"), attribution=a.values, x_mv=found.x_mv, wave=codes,
-        channels=np.array(a.channels), waves=np.array(WAVES),
-    )  # fmt: skip
+        stem.with_name(stem.name + ".npz"),
+        attribution=a.values,
+        x_mv=found.x_mv,
+        wave=codes,
+        channels=np.array(a.channels),
+        waves=np.array(WAVES),
+    )
     write_json(stem.with_name(stem.name + ".json"), data)
 
 
 def head(explained: Explained, label: str, store: RecordStore) -> dict[str, Any]:
-    """What every report begins with."""
-    name = "student on I and II" if explained.kind == "student" else "LS-EMVAE on " + _listing(explained.channels)
+    """Return what every report begins with."""
+    name = "student on I and II"
+    if explained.kind != "student":
+        chest = [c for c in explained.channels if c in CHEST_LEADS]
+        listed = "the six limb leads" + (" and " + ", ".join(chest) if chest else "")
+        name = f"LS-EMVAE on {listed}, attributed to what was measured"
     return {
         "schema": SCHEMA,
         "label_statement": label_statement(label, tasks=store.tasks),
@@ -151,21 +165,8 @@ def head(explained: Explained, label: str, store: RecordStore) -> dict[str, Any]
     }
 
 
-def _listing(channels: Sequence[str]) -> str:
-    chest = [c for c in channels if c in CHEST_LEADS]
-    return "the six limb leads" + (" and " + ", ".join(chest) if chest else "") + ", attributed to what was measured"
-
-
-def _stated(store: RecordStore, row: int, label: str) -> float | None:
-    """The reader's statement: 1, 0, or None where it is not known."""
-    if label not in store.label_names:
-        return None
-    value = float(store.labels[row, store.label_names.index(label)])
-    return None if np.isnan(value) else value
-
-
 def _stored_logit(store: RecordStore, row: int, explained: Explained, label: str) -> float:
-    """The logit with the limb leads as stored instead of derived: how little the derivation changes."""
+    """Return the logit with the limb leads as stored instead of derived: how little the derivation changes."""
     model = explained.model
     leads = tuple(model.config.leads)
     x = torch.from_numpy(store.millivolts([row], leads=leads))
@@ -177,5 +178,5 @@ def _stored_logit(store: RecordStore, row: int, explained: Explained, label: str
 
 
 def file_name(text: str) -> str:
-    """A uid or a label as part of a file's name: what is no letter, digit, dot or dash becomes `_`."""
+    """Return a uid or a label as part of a file's name: what is no letter, digit, dot or dash becomes `_`."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", text)

@@ -28,11 +28,11 @@ from lsemvae.model.student import StudentNet
 
 FloatArray = npt.NDArray[np.float64]
 
+# Of the time: about what QRS complexes fill, so that a map that finds only them can take all of them away.
 DELETED_PART: Final = 0.1
-"""Of the time: about what QRS complexes fill, so that a map that finds only them can take all of them away."""
 N_RANDOM: Final = 20
+# Of |map| with the voltage held fixed, all weights random: the two share less than a tenth of the ranks' variance.
 LARGEST_RANK_CORRELATION: Final = 0.3
-"""Of |map| with the voltage held fixed, all weights random: the two share less than a tenth of the ranks' variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Randomised:
         return self.given_voltage.high < LARGEST_RANK_CORRELATION if self.part == "all" else None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the figures, JSON-able."""
         return {
             "randomised": self.part,
             "rank_correlation": triple(self.plain),
@@ -85,7 +85,7 @@ class Deletion:
         return self.over_elsewhere.low > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; changes in logits."""
+        """Return the figures, JSON-able; changes in logits."""
         names = ("attributed", "elsewhere", "largest", "over_elsewhere", "over_largest")
         figures = {name: triple(getattr(self, name)) for name in names}
         return {"filled_with": self.fill, "deleted_part": DELETED_PART, **figures, "passes": self.passes}
@@ -111,7 +111,7 @@ def randomised_weights(
 
 
 def with_random_weights(explained: Explained, *, part: str, seed: int = 0) -> Explained:
-    """A copy whose read-out, or everything, is as before training; weights without an initialiser of their own are shuffled."""
+    """Return a copy whose read-out, or everything, is as before training; weights without an initialiser of their own are shuffled."""
     model = copy.deepcopy(explained.model)
     last = model.head.logits if isinstance(model, StudentNet) else model.head.read_out.logits
     chosen: nn.Module = {"read_out": last, "all": model}[part]
@@ -138,38 +138,33 @@ def deletion(
     Largest: the tenth with the largest voltage, which needs no model to find.
     """
     output, rng = explained.output(label), np.random.default_rng(seed)
-    changes = np.array([_changes(s, explained, output, fill, rng, n_random) for s in subjects])
-    attributed, elsewhere, largest = changes.T
+    changes = []
+    for subject in subjects:
+        x = subject.x_mv
+        n = x.shape[1]
+        mask = most(np.abs(subject.values).sum(0))
+        shifted = [np.roll(mask, int(k)) for k in rng.integers(n // 20, n - n // 20, n_random)]
+        masks = [mask, most(np.abs(x).sum(0)), *shifted]
+        batch = np.stack([x, *(without(x, m, fill=fill) for m in masks)])
+        with torch.no_grad():
+            logits = explained.logits(torch.from_numpy(batch))[:, output].double().numpy()
+        moved = np.abs(logits[1:] - logits[0])
+        changes.append((float(moved[0]), float(moved[2:].mean()), float(moved[1])))
+    attributed, elsewhere, largest = np.array(changes).T
     weights = _weights(subjects, seed)
     figures = (attributed, elsewhere, largest, attributed - elsewhere, attributed - largest)
     return Deletion(fill, *(mean_interval(values, weights=weights) for values in figures))
 
 
-def _changes(
-    subject: Subject, explained: Explained, output: int, fill: str, rng: np.random.Generator, n_random: int
-) -> tuple[float, float, float]:
-    """|Change of the logit| without the attributed samples, without others (mean over shifts), without the largest."""
-    x = subject.x_mv
-    n = x.shape[1]
-    mask = most(np.abs(subject.values).sum(0))
-    shifted = [np.roll(mask, int(k)) for k in rng.integers(n // 20, n - n // 20, n_random)]
-    masks = [mask, most(np.abs(x).sum(0)), *shifted]
-    batch = np.stack([x, *(without(x, m, fill=fill) for m in masks)])
-    with torch.no_grad():
-        logits = explained.logits(torch.from_numpy(batch))[:, output].double().numpy()
-    moved = np.abs(logits[1:] - logits[0])
-    return float(moved[0]), float(moved[2:].mean()), float(moved[1])
-
-
 def most(weight: npt.NDArray[Any], part: float = DELETED_PART) -> npt.NDArray[np.bool_]:
-    """The part of the samples `[time]` with the largest weight."""
+    """Return the part of the samples `[time]` with the largest weight."""
     mask = np.zeros(weight.size, dtype=np.bool_)
     mask[np.argsort(-weight, kind="stable")[: round(part * weight.size)]] = True
     return mask
 
 
 def without(x_mv: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], *, fill: str) -> npt.NDArray[np.float32]:
-    """`[channel, time]` with the samples of `mask` at 0 mV (`baseline`) or on straight lines between their neighbours (`line`)."""
+    """Return `[channel, time]` with the samples of `mask` at 0 mV (`baseline`) or on straight lines between their neighbours (`line`)."""
     out = x_mv.copy()
     if fill == "baseline":
         out[:, mask] = 0.0
@@ -200,7 +195,7 @@ class LimbSplit:
         return float(np.ptp(table, axis=0).max())
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the figures, JSON-able."""
         return {
             "shares_by_pair": {pair: {k: round(v, 4) for k, v in row.items()} for pair, row in self.shares.items()},
             "largest_difference_of_a_share": round(self.largest_difference, 4),
@@ -214,7 +209,7 @@ LIMB_PAIRS: Final = (("I", "II"), ("II", "III"), ("aVR", "aVL"), ("I", "aVF"))
 def limb_identifiability(
     x_mv: npt.NDArray[np.float32], *, explained: Explained, label: str, n_steps: int = N_STEPS
 ) -> LimbSplit:
-    """Six-lead maps of one LS-EMVAE, equally right and different, and their one map on I and II.
+    """Return six-lead maps of one LS-EMVAE, equally right and different, and their one map on I and II.
 
     A model that first computes its limb leads from two of them, `Q = LIMB_MATRIX @ inv(rows of the pair) @ pick the pair`, gives the same
     output on every recording that obeys Einthoven's law. Its gradient is `Q.T @ gradient`: another map over six leads. On I and II all
@@ -232,9 +227,12 @@ def limb_identifiability(
 
     rule = IntegratedGradients(logits, multiply_by_inputs=False)
     found = rule.attribute(
-        full, baselines=torch.zeros_like(full), target=explained.output(label), n_steps=n_steps,
+        full,
+        baselines=torch.zeros_like(full),
+        target=explained.output(label),
+        n_steps=n_steps,
         internal_batch_size=min(PATH_BATCH, n_steps),
-    )  # fmt: skip
+    )
     gradient = found.detach()[0, rows].double().numpy()
     six, two = full[0, rows].double().numpy(), x_mv[: len(MEASURED_LEADS)].astype(np.float64)
     shares, on_two = {}, []
@@ -249,7 +247,7 @@ def limb_identifiability(
 
 
 def _through(pair: tuple[str, str]) -> FloatArray:
-    """`[six, six]`: all limb leads from two of them, given all six."""
+    """Return `[six, six]`: all limb leads from two of them, given all six."""
     rows = [LIMB_LEADS.index(lead) for lead in pair]
     pick = np.zeros((2, len(LIMB_LEADS)))
     pick[[0, 1], rows] = 1.0
@@ -257,14 +255,14 @@ def _through(pair: tuple[str, str]) -> FloatArray:
 
 
 def average_ranks(values: npt.NDArray[Any]) -> FloatArray:
-    """Ranks from 1 of all values, flattened; equal values share the mean of their ranks (Spearman 1904)."""
+    """Return ranks from 1 of all values, flattened; equal values share the mean of their ranks (Spearman 1904)."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(count)
     return np.asarray((ends - (count - 1) / 2)[place.ravel()], dtype=np.float64)
 
 
 def correlation(a: FloatArray, b: FloatArray) -> float:
-    """Pearson's correlation; NaN where one of them is constant."""
+    """Return Pearson's correlation; NaN where one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else float("nan")

@@ -20,8 +20,8 @@ from lsemvae.explain.sanity import Deletion, Randomised, deletion, randomised_we
 from lsemvae.explain.summary import Summary, summarise
 from lsemvae.train.run import folds_left_out, read_object, write_json
 
+# With fewer recordings an interval over patients says nothing.
 FEWEST_RECORDS: Final = 5
-"""With fewer recordings an interval over patients says nothing."""
 Progress = Callable[[int, int], None]
 
 
@@ -49,15 +49,21 @@ def write_set(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write `summary-<label>.png` and `.json` for up to `n` recordings of each group; returns what the JSON holds."""
+    """Write `summary-<label>.png` and `.json` for up to `n` recordings of each group; return what the JSON holds."""
     store.check_frontend()
     narrowed = explained.on(MEASURED_LEADS) if limb_only and explained.channels != MEASURED_LEADS else explained
     held_out = seen_by(run_dir, store)
     groups = choose_rows(store, label, n=n, channels=narrowed.channels, folds=held_out, seed=seed)
     found = explain_set(
-        store, groups, explained=narrowed, label=label, n_steps=n_steps, seed=seed, progress=progress,
+        store,
+        groups,
+        explained=narrowed,
+        label=label,
+        n_steps=n_steps,
+        seed=seed,
+        progress=progress,
         held_out=f"folds {', '.join(map(str, held_out))}" if held_out else "",
-    )  # fmt: skip
+    )
     data = {
         **head(narrowed, label, store),
         "held_out": found.held_out or None,
@@ -72,12 +78,32 @@ def write_set(
             "deletion": [d.to_dict() for d in found.deletions],
         },
     }
+    held = (
+        f"recordings of {found.held_out}, which the model has not seen"
+        if found.held_out
+        else "recordings that the model may have been trained on"
+    )
+    random = next(r for r in found.randomised if r.part == "all")
+    zero, line = found.deletions
+    verdict = {True: "passes", False: "FAILS", None: ""}
+    notes = [
+        f"{data['model']}; {held}; bars: mean and 95 % interval over patients",
+        f"Random weights: rank correlation of |map| {random.plain.text(2)}, with the voltage held fixed "
+        f"{random.given_voltage.text(2)}: {verdict[random.passes]}",
+        f"A tenth of the time set to 0 mV: logit moves {zero.attributed.text(2)} where attributed, {zero.elsewhere.text(2)} elsewhere: "
+        f"{verdict[zero.passes]}; {zero.largest.text(2)} where the voltage is largest",
+        f"Bridged by lines: {line.attributed.text(2)} where attributed, {line.elsewhere.text(2)} elsewhere: {verdict[line.passes]}; "
+        f"{line.largest.text(2)} where the voltage is largest",
+    ]
     out.mkdir(parents=True, exist_ok=True)
     stem = f"summary-{file_name(label)}"
     figure.draw_summary(
-        out / f"{stem}.png", found.summaries, statement=data["label_statement"], notes=_set_notes(found, data["model"]),
+        out / f"{stem}.png",
+        found.summaries,
+        statement=data["label_statement"],
+        notes=notes,
         title=f"Where the maps of {label} lie",
-    )  # fmt: skip
+    )
     write_json(out / f"{stem}.json", data)
     return data
 
@@ -124,7 +150,7 @@ def explain_set(
 def choose_rows(
     store: RecordStore, label: str, *, n: int, channels: Sequence[str], folds: Sequence[int], seed: int = 0
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Up to `n` rows drawn for each group that has enough: with and without the statement, or all where the store has no such label.
+    """Draw up to `n` rows for each group that has enough: with and without the statement, or all where the store has no such label.
 
     Rows have all `channels` at a known gain, and lie in `folds` where some are given.
     """
@@ -149,25 +175,7 @@ def choose_rows(
 
 
 def seen_by(run_dir: Path, store: RecordStore) -> list[int]:
-    """The folds that a run left out, where it was trained on this store; empty where it saw all, or other data."""
+    """Return the folds that a run left out, where it was trained on this store; empty where it saw all, or other data."""
     run = read_object(Path(run_dir) / "run.json")
     same = (run.get("data_sha256"), run.get("folds_sha256", store.folds_hash)) == (store.data_hash, store.folds_hash)
     return folds_left_out(Path(run_dir)) if same else []
-
-
-def _set_notes(found: SetMap, model: str) -> list[str]:
-    held = f"recordings of {found.held_out}, which the model has not seen" if found.held_out else (
-        "recordings that the model may have been trained on"
-    )  # fmt: skip
-    random = next(r for r in found.randomised if r.part == "all")
-    zero, line = found.deletions
-    verdict = {True: "passes", False: "FAILS", None: ""}
-    return [
-        f"{model}; {held}; bars: mean and 95 % interval over patients",
-        f"Random weights: rank correlation of |map| {random.plain.text(2)}, with the voltage held fixed "
-        f"{random.given_voltage.text(2)}: {verdict[random.passes]}",
-        f"A tenth of the time set to 0 mV: logit moves {zero.attributed.text(2)} where attributed, {zero.elsewhere.text(2)} elsewhere: "
-        f"{verdict[zero.passes]}; {zero.largest.text(2)} where the voltage is largest",
-        f"Bridged by lines: {line.attributed.text(2)} where attributed, {line.elsewhere.text(2)} elsewhere: {verdict[line.passes]}; "
-        f"{line.largest.text(2)} where the voltage is largest",
-    ]

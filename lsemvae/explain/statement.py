@@ -13,7 +13,7 @@ UNKNOWN: Final = (
 
 
 def label_statement(label: str, *, tasks: TaskSet) -> str:
-    """What an output was taught, by the task set of the store or else the built-in one, and what all its labels are."""
+    """Return what an output was taught, by the task set of the store or else the built-in one, and what all its labels are."""
     for known in (tasks, BUILT_IN):
         for task in known.labels:
             if task.name == label:

@@ -36,9 +36,14 @@ class WaveSums:
     time_share: FloatArray
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, by channel and wave."""
+        """Return the sums, JSON-able, by channel and wave."""
         named = {"share": self.share, "net_logit": self.net_logit, "amplitude_share": self.amplitude_share}
-        tables = {name: _by_name(self.channels, values) for name, values in named.items()}
+        tables = {
+            name: {
+                c: dict(zip(WAVES, _rounded(row), strict=True)) for c, row in zip(self.channels, values, strict=True)
+            }
+            for name, values in named.items()
+        }
         return {**tables, "time_share": dict(zip(WAVES, _rounded(self.time_share), strict=True))}
 
 
@@ -74,13 +79,13 @@ class Summary:
     time_by_wave: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: each figure as `[value, low, high]`."""
-        plain = {k: v for k, v in _tables(self).items() if k != "by_both"}
+        """Return the figures, JSON-able: each as `[value, low, high]`."""
+        plain = ("by_wave", "by_channel", "net_by_wave", "amplitude_by_wave", "amplitude_by_channel")
         return {
             "records": self.n_records,
             "patients": self.n_patients,
             "channels": list(self.channels),
-            **{name: {key: triple(e) for key, e in table.items()} for name, table in plain.items()},
+            **{name: {key: triple(e) for key, e in getattr(self, name).items()} for name in plain},
             "by_both": {c: {w: triple(e) for w, e in row.items()} for c, row in self.by_both.items()},
             "time_by_wave": {w: round(v, 4) for w, v in self.time_by_wave.items()},
         }
@@ -118,30 +123,21 @@ def summarise(sums: Sequence[WaveSums], *, patients: npt.ArrayLike, seed: int = 
 
 
 def mean_interval(values: npt.ArrayLike, *, weights: FloatArray) -> Estimate:
-    """Mean of `values` `[record]` with its interval over the draws `weights` `[draw, record]`."""
+    """Return the mean of `values` `[record]` with its interval over the draws `weights` `[draw, record]`."""
     v = np.asarray(values, np.float64)
     return interval(float(v.mean()), weights @ v / weights.sum(1))
 
 
 def triple(estimate: Estimate) -> list[float | None]:
-    """`[value, low, high]` for JSON; NaN becomes null."""
+    """Return `[value, low, high]` for JSON; NaN becomes null."""
     numbers = (estimate.value, estimate.low, estimate.high)
     return [round(x, 5) if np.isfinite(x) else None for x in numbers]
 
 
-def _tables(summary: Summary) -> dict[str, dict[str, Any]]:
-    names = ("by_wave", "by_channel", "by_both", "net_by_wave", "amplitude_by_wave", "amplitude_by_channel")
-    return {name: getattr(summary, name) for name in names}
-
-
 def _normed(table: FloatArray) -> FloatArray:
-    """A table that sums to one; nothing stays nothing."""
+    """Return a table that sums to one; nothing stays nothing."""
     total = float(table.sum())
     return table / total if total > 0 else table
-
-
-def _by_name(channels: Sequence[str], table: FloatArray) -> dict[str, dict[str, float]]:
-    return {c: dict(zip(WAVES, _rounded(row), strict=True)) for c, row in zip(channels, table, strict=True)}
 
 
 def _rounded(values: FloatArray) -> list[float]:

@@ -26,8 +26,8 @@ from lsemvae.ecg.measures import BEAT_BLOCK_S, ENVELOPE_S
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["P", "QRS", "T"]
+# The classes of `wave_codes`, by code; `between` is everything that is no wave: PR and ST segment, baseline.
 WAVES: Final = ("P", "QRS", "T", "between")
-"""The classes of `wave_codes`, by code; `between` is everything that is no wave: PR and ST segment, baseline."""
 
 # A beat's peak stands above this part of the typical largest one: small beats are kept, T waves are slower.
 BEAT_LEVEL: Final = 0.45
@@ -70,7 +70,7 @@ class Wave:
 
 
 def delineate(i_ii_mv: npt.ArrayLike, *, fs_hz: float) -> tuple[Wave, ...]:
-    """Waves of leads I and II in order of time; empty where no beat is found.
+    """Return the waves of leads I and II in order of time; empty where no beat is found.
 
     Parameters
     ----------
@@ -84,7 +84,9 @@ def delineate(i_ii_mv: npt.ArrayLike, *, fs_hz: float) -> tuple[Wave, ...]:
     complexes = [_qrs(vector, beat, fs_hz=fs_hz) for beat in beats]
     if not complexes:
         return ()
-    level = vector - _pr_baseline(vector, [w.onset for w in complexes])
+    # Straight lines through the levels at the QRS onsets, where the PR segments end; level beyond the outermost.
+    time, onsets = np.arange(vector.shape[1]), np.array([w.onset for w in complexes])
+    level = vector - np.stack([np.interp(time, onsets, row[onsets]) for row in vector])
     t_waves = _t_waves(_smooth(level, T_SMOOTH_S, fs_hz), complexes, fs_hz=fs_hz)
     p_waves = _p_waves(_smooth(level, P_SMOOTH_S, fs_hz), complexes, t_waves, fs_hz=fs_hz)
     found = [*p_waves, *complexes, *(wave for wave in t_waves if wave)]
@@ -92,7 +94,7 @@ def delineate(i_ii_mv: npt.ArrayLike, *, fs_hz: float) -> tuple[Wave, ...]:
 
 
 def wave_codes(waves: tuple[Wave, ...], *, n_samples: int) -> npt.NDArray[np.int8]:
-    """Class of each sample `[time]` as an index into `WAVES`; where waves overlap, QRS wins, then T."""
+    """Return the class of each sample `[time]` as an index into `WAVES`; where waves overlap, QRS wins, then T."""
     codes = np.full(n_samples, WAVES.index("between"), dtype=np.int8)
     for kind in ("P", "T", "QRS"):
         for wave in waves:
@@ -102,7 +104,7 @@ def wave_codes(waves: tuple[Wave, ...], *, n_samples: int) -> npt.NDArray[np.int
 
 
 def frontal_vector(i_ii_mv: npt.ArrayLike) -> FloatArray:
-    """Orthogonal components `[2, time]` in mV of the heart vector in the frontal plane, from leads I and II."""
+    """Return orthogonal components `[2, time]` in mV of the heart vector in the frontal plane, from leads I and II."""
     x = np.asarray(i_ii_mv, dtype=np.float64)
     if x.ndim != 2 or x.shape[0] != 2 or not np.isfinite(x).all():
         raise SampleError(f"found samples of shape {x.shape}, expected (2, time) of finite numbers: leads I and II")
@@ -110,7 +112,7 @@ def frontal_vector(i_ii_mv: npt.ArrayLike) -> FloatArray:
 
 
 def find_beats(vector: FloatArray, *, fs_hz: float) -> list[int]:
-    """Samples where the speed of the heart vector, averaged over 80 ms, peaks: one in each QRS complex."""
+    """Return the samples where the speed of the heart vector, averaged over 80 ms, peaks: one in each QRS complex."""
     envelope = _average(_speed(vector, fs_hz=fs_hz), round(ENVELOPE_S * fs_hz))
     width = min(round(BEAT_BLOCK_S * fs_hz), envelope.size)
     blocks = envelope[: envelope.size // width * width].reshape(-1, width)
@@ -130,7 +132,7 @@ def find_beats(vector: FloatArray, *, fs_hz: float) -> list[int]:
 
 
 def _peaks(envelope: FloatArray, *, level: float, apart: int, taken: list[int]) -> list[int]:
-    """Local maxima of at least `level`, the highest first, none within `apart` samples of another or of `taken`."""
+    """Return local maxima of at least `level`, the highest first, none within `apart` samples of another or of `taken`."""
     inner = envelope[1:-1]
     candidates = np.flatnonzero((inner >= envelope[:-2]) & (inner > envelope[2:]) & (inner >= level)) + 1
     kept: list[int] = []
@@ -141,7 +143,7 @@ def _peaks(envelope: FloatArray, *, level: float, apart: int, taken: list[int]) 
 
 
 def _qrs(vector: FloatArray, beat: int, *, fs_hz: float) -> Wave:
-    """The complex around a beat: outward from the fastest sample until the vector has been quiet for a while."""
+    """Return the complex around a beat: outward from the fastest sample until the vector has been quiet for a while."""
     speed = _average(_speed(vector, fs_hz=fs_hz), 3)
     reach, quiet = round(QRS_REACH_S * fs_hz), max(1, round(QUIET_S * fs_hz))
     near = slice(max(beat - quiet * 3, 0), beat + quiet * 3 + 1)
@@ -154,23 +156,18 @@ def _qrs(vector: FloatArray, beat: int, *, fs_hz: float) -> Wave:
 
 
 def _until_calm(calm: npt.NDArray[np.bool_], quiet: int) -> int:
-    """Steps until `quiet` calm samples in a row begin; where there are none, to the last sample."""
+    """Return the steps until `quiet` calm samples in a row begin; where there are none, to the last sample."""
     if calm.size < quiet:
         return max(calm.size - 1, 0)
     runs = np.lib.stride_tricks.sliding_window_view(calm, quiet).all(axis=1)
     return int(np.argmax(runs)) if runs.any() else calm.size - 1
 
 
-def _pr_baseline(vector: FloatArray, onsets: list[int]) -> FloatArray:
-    """Straight lines `[2, time]` in mV through the levels at the QRS onsets, level beyond the outermost."""
-    knots = np.asarray(onsets)
-    time = np.arange(vector.shape[1])
-    return np.stack([np.interp(time, knots, row[knots]) for row in vector])
-
-
 def _t_waves(level: FloatArray, complexes: list[Wave], *, fs_hz: float) -> list[Wave | None]:
-    """The T wave of each complex, None where none stands out or the recording ends before it."""
-    rr = _intervals(complexes, fs_hz=fs_hz)
+    """Return the T wave of each complex, None where none stands out or the recording ends before it."""
+    steps = np.diff([wave.onset for wave in complexes]) / fs_hz
+    typical_s = float(np.median(steps)) if steps.size else 1.0
+    rr = [*steps.tolist(), typical_s]  # nobody knows when the beat after the last one comes
     waves: list[Wave | None] = []
     for qrs, rr_s in zip(complexes, rr, strict=True):
         start = qrs.offset + round(0.04 * fs_hz)
@@ -182,7 +179,7 @@ def _t_waves(level: FloatArray, complexes: list[Wave], *, fs_hz: float) -> list[
 
 
 def _p_waves(level: FloatArray, complexes: list[Wave], t_waves: list[Wave | None], *, fs_hz: float) -> list[Wave]:
-    """The P waves before the complexes, where one stands out after the T wave of the beat before."""
+    """Return the P waves before the complexes, where one stands out after the T wave of the beat before."""
     found: list[Wave] = []
     last = 0
     if not _coherent(level, complexes, reach=round(P_REACH_S * fs_hz)):
@@ -200,7 +197,7 @@ def _p_waves(level: FloatArray, complexes: list[Wave], t_waves: list[Wave | None
 
 
 def _coherent(level: FloatArray, complexes: list[Wave], *, reach: int) -> bool:
-    """Whether what stands before the complexes keeps its place from beat to beat; two beats and fewer count as so."""
+    """Return whether what stands before the complexes keeps its place from beat to beat; two beats and fewer count as so."""
     stack = [level[:, w.onset - reach : w.onset] for w in complexes if w.onset >= reach]
     if len(stack) < 3:
         return True
@@ -209,16 +206,10 @@ def _coherent(level: FloatArray, complexes: list[Wave], *, reach: int) -> bool:
     return bool(np.hypot(*near.mean(axis=0)).max() >= P_COHERENCE * single)
 
 
-def _intervals(complexes: list[Wave], *, fs_hz: float) -> list[float]:
-    """Seconds from each complex to the next; the last takes the typical one, a lone one 1 s."""
-    steps = np.diff([wave.onset for wave in complexes]) / fs_hz
-    return [*steps.tolist(), float(np.median(steps)) if steps.size else 1.0]
-
-
 def _deflection(
     level: FloatArray, start: int, stop: int, *, kind: Kind, least_mv: float, side: int, floor: int
 ) -> Wave | None:
-    """The largest deflection of `level` `[2, time]` within `[start, stop)`, bounded by tangents; None where none stands out."""
+    """Return the largest deflection of `level` `[2, time]` within `[start, stop)`, bounded by tangents; None where none stands out."""
     if stop - start < 5:
         return None
     length = np.hypot(*level[:, start:stop])
@@ -239,7 +230,7 @@ def _deflection(
 
 
 def _foot(falling: FloatArray, peak: int, direction: int) -> int:
-    """Sample where the steepest tangent of a curve that starts at its peak meets zero."""
+    """Return the sample where the steepest tangent of a curve that starts at its peak meets zero."""
     if falling.size < 3:
         return peak + direction * (falling.size - 1)
     slope = np.gradient(falling)
@@ -250,18 +241,18 @@ def _foot(falling: FloatArray, peak: int, direction: int) -> int:
 
 
 def _speed(vector: FloatArray, *, fs_hz: float) -> FloatArray:
-    """Length of the vector's rate of change `[time]` in mV/s."""
+    """Return the length of the vector's rate of change `[time]` in mV/s."""
     return np.asarray(np.hypot(*(np.gradient(vector, axis=-1) * fs_hz)), dtype=np.float64)
 
 
 def _average(x: FloatArray, width: int) -> FloatArray:
-    """Centred moving average `[time]` over an odd number of samples, at least `width`."""
+    """Return the centred moving average `[time]` over an odd number of samples, at least `width`."""
     width |= 1
     return np.convolve(np.pad(x, width // 2, mode="edge"), np.full(width, 1.0 / width), mode="valid")
 
 
 def _smooth(x: FloatArray, seconds: float, fs_hz: float) -> FloatArray:
-    """Each row averaged with a Hann window of this length."""
+    """Return each row averaged with a Hann window of this length."""
     taps = np.hanning((round(seconds * fs_hz) | 1) + 2)[1:-1]
     half = taps.size // 2
     padded = np.pad(x, ((0, 0), (half, half)), mode="edge")

@@ -1,1 +1,1 @@
-"""One writer of HTML, PDF and plots for the evaluation report, the export page and the card."""
+"""One writer for what the laboratory writes down: blocks (text, tables, plots) become HTML, PDF or Markdown."""

@@ -29,10 +29,10 @@ from lsemvae.ecg.errors import FormatError, ManifestError
 from lsemvae.ecg.rule import DecisionRule
 from lsemvae.evaluate.calibrate import fit_rule, spread_between_models
 from lsemvae.evaluate.card import DATA_LICENCE, INTENDED_USE, LABEL_STATEMENT, NOT_FOR, CardFacts, render_card
-from lsemvae.evaluate.curves import draw_curves
 from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.heldout import pooled, student_logits, teacher_table
 from lsemvae.evaluate.metrics import auroc, bootstrap, paired_difference
+from lsemvae.evaluate.plots import draw_curves
 from lsemvae.evaluate.report import ReportJob, write_report
 from lsemvae.evaluate.scoring import FOLDS_FILE, OpenScreener, Scores, reports, score_folder, write_predictions
 from lsemvae.formats.whole import write_whole

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lsemvae.ecg.errors import SampleError
-from lsemvae.evaluate.calibrators import (
+from lsemvae.evaluate.calibrate import (
     METHODS,
     compare_calibrations,
     crossfit,

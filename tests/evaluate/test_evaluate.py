@@ -11,7 +11,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from lsemvae.ecg.errors import FormatError, SampleError
 from lsemvae.evaluate.calibrate import apply_platt, fit_rule, platt, spread_between_models, threshold_at_specificity
 from lsemvae.evaluate.card import LABEL_STATEMENT, CardFacts, render_card
-from lsemvae.evaluate.curves import draw_curves
 from lsemvae.evaluate.floor import floor_probabilities, hand_features
 from lsemvae.evaluate.metrics import (
     auprc,
@@ -22,6 +21,7 @@ from lsemvae.evaluate.metrics import (
     paired_difference,
     report_label,
 )
+from lsemvae.evaluate.plots import draw_curves
 
 RNG = np.random.default_rng(0)
 

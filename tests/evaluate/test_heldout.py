@@ -238,10 +238,13 @@ def test_a_signal_that_cannot_be_read_is_an_error_row_with_its_code(tmp_path: Pa
     assert [(p.outcome, p.reasons) for p in scores.predictions] == [("ERROR", ("E_FORMAT",))] * 2
 
 
-def test_defect_the_reason_of_an_error_is_its_code_not_a_sentence() -> None:
+def test_defect_the_reason_of_an_error_is_its_code_not_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decision = error_decision(SampleError("found 3; expected 4"))
-    row = scoring._prediction("r", SimpleNamespace(decision=decision))  # type: ignore[arg-type]
-    assert (row.outcome, row.reasons) == ("ERROR", ("E_SAMPLE",))
+    monkeypatch.setattr(_Fake, "screen", lambda self, record: SimpleNamespace(decision=decision))
+    scores = scoring.score_folder(_folder(tmp_path, 2), bundle=None, split="all", open_screener=_opener([]))
+    assert [(row.outcome, row.reasons) for row in scores.predictions] == [("ERROR", ("E_SAMPLE",))] * 2
 
 
 def test_defect_predictions_that_cannot_be_written_are_refused_before_scoring(tmp_path: Path) -> None:
@@ -257,11 +260,15 @@ def test_defect_a_failed_write_leaves_no_half_table(tmp_path: Path, monkeypatch:
     scores = scoring.score_folder(_folder(tmp_path, 2), bundle=None, split="all", open_screener=_opener([]))
     (tmp_path / "p.csv").write_text("old")
 
-    def full(path: Path, scores: scoring.Scores) -> None:
-        path.write_text("uid,outc")
-        raise OSError(28, "No space left on device")
+    class FullDisk:
+        def __init__(self, handle: Any, **_: str) -> None:
+            self.handle = handle
 
-    monkeypatch.setattr(scoring, "_write_rows", full)
+        def writerow(self, row: list[str]) -> None:
+            self.handle.write("uid,outc")
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv, "writer", FullDisk)
     with pytest.raises(StoreError, match="No space left"):
         scoring.write_predictions(tmp_path / "p.csv", scores)
     assert (tmp_path / "p.csv").read_text() == "old"

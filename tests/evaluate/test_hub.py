@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from lsemvae.commands.report import card as card_command
 from lsemvae.commands.report import report as report_command
 from lsemvae.data.convert import convert_folder
-from lsemvae.data.labels import LABELS
+from lsemvae.data.labels import LABELS, Label
+from lsemvae.data.rules import Quantity, bound
+from lsemvae.data.tasks import TaskSet
 from lsemvae.ecg.errors import FormatError
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.hub import HubCard, check_same_weights, read_results, write_hub_folder
@@ -36,18 +38,18 @@ ROWS = [
 ]
 
 
-def _run(root: Path, kind: str, **noted: object) -> Path:
+def _run(root: Path, kind: str, *, labels: tuple[str, ...] = LABELS, **noted: object) -> Path:
     torch.manual_seed(0)
     model: torch.nn.Module
     if kind == "student":
-        student = StudentConfig(channels=(4, 4, 4, 4, 4))
+        student = StudentConfig(channels=(4, 4, 4, 4, 4), labels=labels)
         model, body, leads = StudentNet(student), to_json(student), student.leads
     else:
-        teacher = LsEmvaeConfig(channels=(4, 6, 8), latent=4, trunk=(8, 8), summary=4)
+        teacher = LsEmvaeConfig(channels=(4, 6, 8), latent=4, trunk=(8, 8), summary=4, labels=labels)
         model, body, leads = LsEmvae(teacher), to_json(teacher), teacher.leads
     root.mkdir()
     save_tensors(root / "model.safetensors", model.state_dict())
-    config = {"kind": kind, "stage": "finetune", "model": body, "labels": list(LABELS), "leads": list(leads)}
+    config = {"kind": kind, "stage": "finetune", "model": body, "labels": list(labels), "leads": list(leads)}
     write_json(root / "config.json", config)
     run = {
         "folds_left_out": [],
@@ -138,6 +140,28 @@ def test_a_store_says_how_much_was_seen_and_one_of_other_data_is_refused(tmp_pat
     with pytest.raises(FormatError, match="which the run names"):
         write_hub_folder(_run(tmp_path / "other", "student"), tmp_path / "out2", HubCard("m"), store=store)
     assert not (tmp_path / "out2").exists()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_run_on_a_cohorts_own_labels_says_what_the_cohort_says(stage: str, tmp_path: Path) -> None:
+    pressure = Label(name="PH", quantity=Quantity.of("mpap"), rule=bound(">20"), description="mPAP above 20 mmHg")
+    own = TaskSet(name="rhc", statement="Mean pulmonary artery pressure by catheter.", labels=(pressure,))
+    run = _run(tmp_path / "run", "lsemvae", labels=("PH",))
+    config = json.loads((run / "config.json").read_text())
+    del config["labels"], config["leads"]  # only a student's config.json repeats them beside the model
+    write_json(run / "config.json", config | {"stage": stage})
+    write_json(run / "tasks.json", own.to_json())
+    write_hub_folder(run, tmp_path / "out", HubCard("m"))
+    text = (tmp_path / "out/README.md").read_text()
+    assert "license" not in _head(text), "nobody stated one"
+    body = text.split("---\n", 2)[2].strip()
+    assert body.splitlines()[0] == f"**{own.statement}**"
+    assert LABEL_STATEMENT not in text
+    assert "| PH | mPAP above 20 mmHg |" in text
+    assert "right-heart strain" not in text
+    assert ("no output has learned its label yet" in text) == (stage == "pretrain")
+    write_hub_folder(run, tmp_path / "stated", HubCard("m", licence="cc-by-nc-4.0"))
+    assert _head((tmp_path / "stated/README.md").read_text())["license"] == "cc-by-nc-4.0"
 
 
 def test_calibration_travels_with_the_weights(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
@@ -18,12 +20,7 @@ from lsemvae.ecg.errors import FormatError, LeadError
 from lsemvae.evaluate import report
 from lsemvae.evaluate.card import LABEL_STATEMENT
 from lsemvae.evaluate.evidence import gather
-from lsemvae.evaluate.plots_curves import mean_precision, mean_roc, net_benefit, reliability_bins
-from lsemvae.evaluate.plots_rows import front, principal_plane
-from lsemvae.evaluate.predictions import PredictionTable, load_all
-from lsemvae.evaluate.report import ReportJob, write_report
-from lsemvae.evaluate.report_detail import Detail
-from lsemvae.evaluate.report_extras import (
+from lsemvae.evaluate.extras import (
     KNOWN,
     Extras,
     Latent,
@@ -33,12 +30,13 @@ from lsemvae.evaluate.report_extras import (
     read_outcomes,
     read_pareto,
 )
-from lsemvae.evaluate.report_sections import latent_categories, report_sections
+from lsemvae.evaluate.plots import front, mean_precision, mean_roc, net_benefit, principal_plane, reliability_bins
+from lsemvae.evaluate.predictions import PredictionTable, load_all
+from lsemvae.evaluate.report import Detail, ReportJob, latent_categories, report_sections, write_report
 from lsemvae.evaluate.truth import join_truth
-from lsemvae.report import html as report_html
-from lsemvae.report import pdf as report_pdf
-from lsemvae.report.blocks import Plot, Section, TextTable
-from lsemvae.report.html import html_report
+from lsemvae.report import pdf, pictures
+from lsemvae.report.blocks import Document, Folded, Plot, Said, Section, TextTable
+from lsemvae.report.html import html_page
 from lsemvae.report.pdf import write_pdf
 
 LEADS = ("I", "II", "V1")
@@ -110,8 +108,10 @@ def written(tmp_path_factory: pytest.TempPathFactory, cohort_folder: Path, predi
     """A whole report with coarse pictures, its PDF without the tables, which are most of its pages."""
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report_html, "_DPI", 40)
-        patch.setattr(report, "write_pdf", lambda path, *texts: write_pdf(path, *texts[:2], texts[2][-4:]))
+        patch.setattr(pictures, "DPI", 40)
+        patch.setattr(
+            report, "write_pdf", lambda path, whole: write_pdf(path, replace(whole, sections=whole.sections[-4:]))
+        )
         write_report(ReportJob(cohort_folder, predictions, (extras,), reference="base", n_bootstrap=20), out)
     return out
 
@@ -148,21 +148,12 @@ def test_every_part_is_there_and_the_row_that_was_not_run_is_named(page: _Page) 
 
 def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pages: list[Figure] = []
-    real = report_pdf._Pages.open
-
-    def spy(self: report_pdf._Pages) -> Figure:
-        pages.append(real(self))
-        return pages[-1]
-
-    monkeypatch.setattr(report_pdf._Pages, "open", spy)
+    real = PdfPages.savefig
+    monkeypatch.setattr(PdfPages, "savefig", lambda self, figure: pages.append(figure) or real(self, figure))
     table = TextTable("Long", ("a", "b"), tuple((str(k), "x\ny") for k in range(40)))
     plot = Plot("P", lambda figure: figure.subplots().plot([1, 2]), "a line", size_in=(10, 5))
-    count = write_pdf(
-        tmp_path / "x.pdf",
-        "T",
-        LABEL_STATEMENT,
-        [Section("One", ("text",), (table, plot, plot)), Section("Two", (), (plot,))],
-    )
+    sections = (Section("One", ("text",), (table, plot, plot)), Section("Two", (), (plot,)))
+    count = write_pdf(tmp_path / "x.pdf", Document("T", LABEL_STATEMENT, sections))
     assert count == len(pages) == 6
     for figure in pages:
         first = max(figure.texts, key=lambda text: text.get_position()[1])
@@ -173,7 +164,7 @@ def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch
 
 def test_a_table_too_wide_for_a_page_is_cut_and_repeats_its_first_column() -> None:
     table = TextTable("Wide", ("row", *(f"column {k}" for k in range(20))), (("base", *["0.943\n(0.893-0.979)"] * 20),))
-    parts = list(report_pdf._fitting(table))
+    parts = list(pdf.fitting(table))
     assert len(parts) > 1
     assert all(part.headers[0] == "row" and sum(widths) <= 770 for part, _, widths in parts)
     assert [h for part, _, _ in parts for h in part.headers[1:]] == list(table.headers[1:])
@@ -181,11 +172,12 @@ def test_a_table_too_wide_for_a_page_is_cut_and_repeats_its_first_column() -> No
 
 def test_the_same_sections_give_the_same_files(tmp_path: Path) -> None:
     plot = Plot("P", lambda figure: figure.subplots().plot([1, 2]), "a line", size_in=(4, 3))
-    sections = [Section("One", ("text",), (TextTable("T", ("a",), (("1",),)), plot))]
+    document = Document("T", LABEL_STATEMENT, (Section("One", ("text",), (TextTable("T", ("a",), (("1",),)), plot)),))
     for name in ("one.pdf", "two.pdf"):
-        write_pdf(tmp_path / name, "T", LABEL_STATEMENT, sections)
+        write_pdf(tmp_path / name, document)
     assert (tmp_path / "one.pdf").read_bytes() == (tmp_path / "two.pdf").read_bytes()
-    assert html_report("T", "S", sections) == html_report("T", "S", sections)
+    for picture in (pictures.as_png, pictures.as_svg):
+        assert html_page(document, picture=picture) == html_page(document, picture=picture)
 
 
 def test_an_input_that_is_not_there_is_named_and_no_figure_stands_for_it(
@@ -212,11 +204,18 @@ def test_figures_json_holds_the_numbers_of_the_table(written: Path) -> None:
 
 
 def test_text_from_files_cannot_become_markup() -> None:
-    page = _Page(
-        html_report("T", "S", [Section("<b>", ("<script>x</script>",), (TextTable("a&b", ("<i>",), (("<u>",),)),))])
-    )
-    assert not {"b", "script", "i", "u"} & {tag for tag, _ in page.found}
-    assert "<script>x</script>" in page.text
+    evil = '"><script>x</script>'
+    table = TextTable("a&b", ("<i>",), (("<u>",), (Said("<s>\n<s>", "good"),)), note="<em>")
+    plot = Plot("<h6>", lambda figure: figure.subplots().set_title(evil), alt=evil, note="<q>", size_in=(3, 2))
+    section = Section("<b>", ("<script>x</script>",), (table, plot, Folded("<del>", (table,))))
+    document = Document("<h5>", "<ins>", (section,), lead=("<tt>",))
+    for picture in (pictures.as_png, pictures.as_svg):
+        page = _Page(html_page(document, picture=picture))
+        assert page.open == []
+        tags = {tag for tag, _ in page.found}
+        assert not {"b", "script", "i", "u", "s", "em", "h6", "q", "del", "h5", "ins", "tt"} & tags
+        assert "<script>x</script>" in page.text
+        assert {"alt": evil, "aria-label": evil}.items() & {item for _, attrs in page.found for item in attrs.items()}
 
 
 def test_the_command_takes_a_shells_pattern(

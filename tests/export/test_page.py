@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from export.errors import ExportError
 from export.gates.gates import GateThresholds
 from export.gates.outputs import Outputs
 from export.gates.parity import compare_all, probabilities
-from export.page.gates import gate_rows
+from export.page.facts import gate_rows
 from export.page.page import MAX_PAGE_BYTES, PageFacts, page_bytes
-from export.page.plots import DENSITY_FROM, auroc_changes, crossings, exceedance, probability_panel
+from export.page.plots import DENSITY_FROM, auroc_changes, crossings, density, exceedance, probability_panels
 from lsemvae.ecg.rule import Calibration, DecisionRule
-from lsemvae.report.svg import Scale, cells, logit
+from lsemvae.report.blocks import Plot
 
 LABELS = ("RHS", "RBBB_any", "LVH")
 RULE = DecisionRule(
@@ -130,7 +131,9 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.outside += [f"{name}={value}" for name, value in attrs if name in ("src", "href", "data", "action")]
+        self.outside += [
+            f"{name}={value}" for name, value in attrs if name.rpartition(":")[2] in ("src", "href", "data", "action")
+        ]
         self.outside += [name for name, _ in attrs if name.startswith("on")]
         if tag not in self.VOID:
             self.open.append(tag)
@@ -157,10 +160,16 @@ def read(page: str) -> _Reader:
 def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
     found = read(page)
     assert not found.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
-    assert set(found.outside) == {"href=#panel-axes"}, "only the axes that the page holds itself"
-    assert 'id="panel-axes"' in page
+    inside = [re.fullmatch(r"(?:xlink:)?href=(?:#(\w+)|data:image/png;base64,[\w+/=]+)", one) for one in found.outside]
+    assert all(inside), "only what the page holds itself"
+    named = {one[1] for one in inside if one and one[1]} | set(
+        re.findall(r"url\(([^)]*)\)", page.replace("url(#", "url("))
+    )
+    assert named
+    for name in named:
+        assert f'id="{name}"' in page
     assert "default-src 'none'" in page
-    assert "url(" not in page
+    assert "url(" not in page.replace("url(#", "")
     assert "http:" not in page
     assert "https:" not in page
 
@@ -284,7 +293,7 @@ def test_figures_of_two_bases_share_no_table() -> None:
     rows = [_latency("tflite"), _latency("board", basis="PROJECTED")]
     page = page_bytes(make_facts(report={**make_facts().report, "latency": rows})).decode()
     latency = page.partition("<h2>Latency</h2>")[2].partition("</section>")[0]
-    tables = re.findall(r"<table>.*?</table>", latency)
+    tables = re.findall(r'<table class="data">.*?</table>', latency, re.DOTALL)
     assert ["tflite" in one for one in tables] == [True, False]
     assert ["board" in one for one in tables] == [False, True]
     assert [latency.count(f">{basis}.") for basis in ("MEASURED", "PROJECTED")] == [1, 1]
@@ -299,7 +308,7 @@ def test_scattered_probabilities_make_coarser_panels_not_a_larger_page() -> None
     page = page_bytes(wide)
     assert len(page) <= MAX_PAGE_BYTES
     assert b"4 more outputs are in the tables above" in page
-    assert page.count(b'<use href="#panel-axes"/>') == 2 * 16
+    assert page.count(b"<image ") == 2 * 16
 
 
 def test_a_page_that_cannot_be_small_is_refused() -> None:
@@ -331,36 +340,49 @@ def test_probabilities_without_a_comparison_are_refused(facts: PageFacts) -> Non
         replace(facts, report={k: v for k, v in facts.report.items() if k != "parity"})
 
 
+def drawn(plot: Plot) -> Figure:
+    figure = Figure(figsize=plot.size_in)
+    plot.draw(figure)
+    return figure
+
+
 def test_the_panel_counts_every_recording() -> None:
     rng = np.random.default_rng(2)
     reference, candidate = rng.uniform(0, 1, (2, 500))
-    classes = np.zeros((4, 4), int)
-    classes[0, 1:3] = 2
-    assert cells(classes, x=0, y=0, side=8) == (
-        '<g transform="translate(0 0) scale(2.0000)" shape-rendering="crispEdges">'
-        '<path class="d2" d="M1 3h2v1h-2z"/></g>'
+    limits = (0.01, 0.99)
+    assert density(reference, candidate, bins=1, limits=limits).tolist() == [[len(DENSITY_FROM)]], (
+        "one cell with all 500"
     )
-    drawn = probability_panel("x", reference, candidate, bins=1, limits=(0.01, 0.99), threshold=None)
-    assert f'class="d{len(DENSITY_FROM)}"' in drawn, "one cell with all 500"
-    alone = probability_panel("x", reference[:1], candidate[:1], bins=9, limits=(0.01, 0.99), threshold=None)
-    assert re.findall(r'class="d(\d)" d="([^"]+)"', alone)[0][0] == "1"
+    alone = density(reference[:1], candidate[:1], bins=9, limits=limits)
+    assert sorted(alone.ravel().tolist()) == [0] * 80 + [1]
 
 
-def test_a_probability_on_the_diagonal_is_drawn_on_the_diagonal() -> None:
-    p = np.array([0.5])
-    drawn = probability_panel("x", p, p, bins=9, limits=(0.01, 0.99), threshold=None)
-    assert 'd="M4 4h1v1h-1z"' in drawn
+def test_a_probability_on_the_diagonal_is_drawn_on_the_diagonal_and_one_above_it_above() -> None:
+    p = np.array([0.5, 0.9])
+    assert np.argwhere(density(p, p, bins=9, limits=(0.01, 0.99))).tolist() == [[4, 4], [6, 6]]
+    assert np.argwhere(density(p[:1], p[1:], bins=9, limits=(0.01, 0.99))).tolist() == [[6, 4]], (
+        "[candidate, reference]"
+    )
+
+
+def test_a_panel_stands_for_each_output_and_shows_where_it_decides(facts: PageFacts) -> None:
+    figure = drawn(probability_panels(facts, "tflite_int8", (2, 0), bins=12))
+    assert [axes.get_title("left") for axes in figure.axes] == ["LVH", "RHS"]
+    for axes in figure.axes:
+        assert len(axes.images) == 1
+        assert axes.get_ylim()[0] < axes.get_ylim()[1], "upwards is more probable"
+        x, y = axes.lines[-1].get_data()
+        assert np.nanmedian(x) == pytest.approx(np.log(0.3 / 0.7))
+        assert np.nanmedian(y) == pytest.approx(np.log(0.3 / 0.7))
 
 
 def test_the_curve_meets_one_percent_at_the_99th_percentile() -> None:
     dp = np.random.default_rng(4).exponential(0.01, (5000, 4))
-    path = re.search(r'd="M([^"]+)" class="s1 e"', exceedance({"tflite_int8": dp}, bar=0.05))
-    assert path is not None
-    points = np.array([[float(v) for v in point.split(" ")] for point in path[1].split("L")])
-    x = Scale(1e-4, 1.0, 62.0, 600.0, np.log10)
-    y = Scale(1e-5, 1.0, 260.0, 12.0, np.log10)
-    at = np.interp(y(0.01), points[:, 1], points[:, 0])
-    assert at == pytest.approx(x(float(np.quantile(dp, 0.99))), abs=1.0)
+    axes = drawn(exceedance({"tflite_int8": dp}, bar=0.05)).axes[0]
+    curve = next(line for line in axes.lines if line.get_label() == "tflite_int8")
+    x, y = np.log(curve.get_data())
+    assert np.exp(np.interp(-np.log(0.01), -y, x)) == pytest.approx(float(np.quantile(dp, 0.99)), rel=0.02)
+    assert x[-1] == pytest.approx(np.log(dp.max())), "the curve ends at the largest difference"
 
 
 @pytest.mark.parametrize(
@@ -373,10 +395,28 @@ def test_the_curve_meets_one_percent_at_the_99th_percentile() -> None:
 )
 def test_the_axis_of_changes_is_readable_for_small_and_large_changes(reach: float, ticks: list[str]) -> None:
     pair = {"label": "RHS", "positives": 50, "reference": 1.0, "candidate": 1.0 - reach / 1.08}
-    drawn = auroc_changes({"tflite_int8": [pair]}, bars=GateThresholds().to_dict())
-    assert re.findall(r">([+−]?[\d.]+)</text>", drawn.partition("RHS")[0]) == ticks
+    axes = drawn(auroc_changes({"tflite_int8": [pair]}, bars=GateThresholds().to_dict())).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ticks
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["RHS (50)"]
 
 
-def test_scales_hold_at_their_ends() -> None:
-    scale = Scale(0.01, 0.99, 10.0, 110.0, logit)
-    assert [scale(p) for p in (0.0 + 1e-9, 0.01, 0.5, 0.99, 1 - 1e-9)] == pytest.approx([10, 10, 60, 110, 110])
+def test_marks_are_open_where_no_bar_holds() -> None:
+    many = {"label": "RHS", "positives": 50, "reference": 0.9, "candidate": 0.9}
+    figure = drawn(
+        auroc_changes(
+            {"tflite_int8": [many, {**many, "label": "RAE", "positives": 2}]}, bars=GateThresholds().to_dict()
+        )
+    )
+    marks = {
+        float(line.get_ydata()[0]): line.get_markerfacecolor()
+        for line in figure.axes[0].lines
+        if line.get_marker() == "o" and len(line.get_ydata())
+    }
+    assert marks[0.0] != "none"
+    assert marks[1.0] == "none"
+
+
+def test_numbers_in_the_words_of_a_picture_are_whole() -> None:
+    page = page_bytes(make_facts()).decode()
+    for words in ("0.0001", "0.001", "p99 above 0.05: refused", "+0.003", "0.100 ms", "0.400 ms"):
+        assert f">{words}</text>" in page

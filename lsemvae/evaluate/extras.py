@@ -15,7 +15,7 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,32 +79,30 @@ class Extras:
     unused: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
-        """Names of the inputs that were not there."""
+        """Return the names of the inputs that were not there."""
         found = (self.pareto, self.decoder, self.latent, self.outcomes, self.expected)
         return [name for name, value in zip(KNOWN, found, strict=True) if value is None]
 
 
 def find_extras(places: Sequence[Path]) -> dict[str, Path]:
-    """Files by name from files, folders (only the known names in them) and patterns; two of one name are refused."""
+    """Return files by name from files, folders (only the known names in them) and patterns; two of one name are refused."""
     found: dict[str, Path] = {}
-    for path in _expanded(places):
+    paths: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            paths += (place / name for name in KNOWN if (place / name).is_file())
+        elif place.is_file():
+            paths.append(place)
+        elif any(mark in place.name for mark in "*?[") and place.parent.is_dir():
+            paths += sorted(path for path in place.parent.glob(place.name) if path.is_file())
+        else:
+            raise FormatError(f"{place}: found no such file or folder, expected an extra", advice=_ADVICE)
+    for path in paths:
         if found.setdefault(path.name, path).resolve() != path.resolve():
             raise FormatError(
                 f"found {path} and {found[path.name]}, expected one {path.name}", advice="Name one of them."
             )
     return found
-
-
-def _expanded(places: Sequence[Path]) -> Iterable[Path]:
-    for place in places:
-        if place.is_dir():
-            yield from (place / name for name in KNOWN if (place / name).is_file())
-        elif place.is_file():
-            yield place
-        elif any(mark in place.name for mark in "*?[") and place.parent.is_dir():
-            yield from sorted(path for path in place.parent.glob(place.name) if path.is_file())
-        else:
-            raise FormatError(f"{place}: found no such file or folder, expected an extra", advice=_ADVICE)
 
 
 def read_extras(places: Sequence[Path]) -> Extras:
@@ -125,7 +123,7 @@ def read_extras(places: Sequence[Path]) -> Extras:
 
 
 def read_pareto(path: Path) -> tuple[ParetoRow, ...]:
-    """The rows of pareto.json."""
+    """Read the rows of pareto.json."""
     return tuple(
         ParetoRow(
             name=str(row["name"]),
@@ -139,7 +137,7 @@ def read_pareto(path: Path) -> tuple[ParetoRow, ...]:
 
 
 def read_decoder(path: Path) -> tuple[DecoderRow, ...]:
-    """The rows of decoder.json; leads by their canonical names."""
+    """Read the rows of decoder.json; leads by their canonical names."""
     rows = tuple(DecoderRow(str(row["name"]), _estimates(row.get("r2"), path), row.get("n")) for row in _rows(path))
     if strange := sorted({lead for row in rows for lead in row.r2} - set(LEADS)):
         raise LeadError(f"{path}: found leads {strange}, expected some of {', '.join(LEADS)}")
@@ -147,7 +145,7 @@ def read_decoder(path: Path) -> tuple[DecoderRow, ...]:
 
 
 def read_latent(path: Path) -> Latent:
-    """The arrays of latent.npz; twelve and six share one space."""
+    """Read the arrays of latent.npz; twelve and six share one space."""
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             missing = [key for key in ("uid", "twelve", "six") if key not in archive]
@@ -167,7 +165,7 @@ def read_latent(path: Path) -> Latent:
 
 
 def read_outcomes(path: Path) -> dict[str, str]:
-    """Outcome by uid from a table of predictions (`lsemvae evaluate --predictions`)."""
+    """Read outcome by uid from a table of predictions (`lsemvae evaluate --predictions`)."""
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.DictReader(handle)
         columns = list(reader.fieldnames or ())
@@ -205,7 +203,7 @@ def _positive(row: Mapping[str, Any], key: str, path: Path) -> float | None:
 
 
 def _estimates(values: Any, path: Path) -> dict[str, Estimate]:
-    """`{name: [value, low, high]}`; a name with null, or with null as value, is left out."""
+    """Return figures from `{name: [value, low, high]}`; a name with null, or with null as value, is left out."""
     if not isinstance(values, dict):
         raise FormatError(f"{path}: found {values!r}, expected an object of [value, low, high]", advice=_ADVICE)
     out = {}
