@@ -75,6 +75,9 @@ class Section:
     ----------
     flags
         Reasons why the figures must not be trusted as they stand (a board that throttled, a busy host).
+    measured_on
+        Name of the device that the figures were read off, as it was asked for (`host`, `pi4`); None where they are no
+        measurement, of peers, or of another machine than was asked for.
     """
 
     title: str
@@ -82,6 +85,7 @@ class Section:
     rows: Sequence[tuple[str, Sequence[Figure]]]
     notes: Sequence[str] = ()
     flags: Sequence[str] = ()
+    measured_on: str | None = None
 
     def __post_init__(self) -> None:
         foreign = [f.name for _, figures in self.rows for f in figures if f.basis is not self.basis]

@@ -9,7 +9,7 @@ import pytest
 
 from export.benchmark.basis import Figure, Section
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.measured import measure_torch, peers
+from export.benchmark.measured import peers, torch_peer
 from export.benchmark.measured.peers import REFERENCE, Peer, compare_peers, default_peers
 from export.benchmark.measured.reference import PARAMETERS
 from export.student_run.packaged import PACKAGED_RUN
@@ -123,7 +123,7 @@ def test_a_torch_peer_alone_says_import_and_memory_but_no_load_of_random_weights
 
 
 def test_the_student_alone_reads_its_run_folder() -> None:
-    found = measure_torch.measure_alone("student", GOLDEN, PACKAGED_RUN)
+    found = torch_peer.measure_alone("student", GOLDEN, PACKAGED_RUN)
     assert set(found["steps_ms"]) == {"import", "load", "first_inference"}
     assert found["steps_ms"]["load"] > 0
 

@@ -25,8 +25,8 @@ from export.benchmark.projected.ratios import (
     pi4_to_pi5_check,
     spread,
 )
-from export.benchmark.projected.tables import EXAMPLE_INSTRUCTIONS, EXAMPLE_WEIGHTS, generated_tables, refreshed
 from export.benchmark.projected.threads import Parts, four_threads, one_thread, per_operator
+from tools.benchmark_page import EXAMPLE_INSTRUCTIONS, EXAMPLE_WEIGHTS, generated_tables, refreshed
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/benchmark.md"
@@ -275,7 +275,7 @@ def test_notes_say_what_was_not_done():
 def test_the_page_shows_the_tables_as_they_are():
     page = PAGE.read_text(encoding="utf-8")
     assert refreshed(page) == page, (
-        "run: from export.benchmark.projected.tables import refreshed; write refreshed(page)"
+        "run: from tools.benchmark_page import refreshed; write refreshed(page)"
     )
     assert {name for name in generated_tables() if f"<!-- table: {name} -->" not in page} == set()
 

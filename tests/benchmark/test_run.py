@@ -59,8 +59,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             cpu=device.qemu_cpu, suite="bookworm", python="3.11.2",
         )  # fmt: skip
 
-    monkeypatch.setattr("export.benchmark.emulate.emulate", emulate)
-    monkeypatch.setattr("export.benchmark.arm64_root.ensure_root", lambda suite, *, progress: suite)
+    monkeypatch.setattr("tools.arm64.emulate.emulate", emulate)
+    monkeypatch.setattr("tools.arm64.root.ensure_root", lambda suite, *, progress: suite)
     monkeypatch.setattr(room, "board_here", lambda: None)
     monkeypatch.setattr(room, "require_emulation", lambda: None)
     return seen
@@ -120,7 +120,7 @@ def test_a_model_outside_the_calibration_gets_no_number(
             python="3",
         )
 
-    monkeypatch.setattr("export.benchmark.emulate.emulate", tiny)
+    monkeypatch.setattr("tools.arm64.emulate.emulate", tiny)
     report = run_benchmark(job(bundle))
     assert report.figure("latency_1t_p50") is None
     assert any(line.startswith("LiteRT INT8: no projection") for line in report.refused)
@@ -132,7 +132,7 @@ def test_an_emulator_that_computes_something_else_stops_the_benchmark(
     def wrong(*_args, **_more):
         raise EmulationError("found other INT8 results")
 
-    monkeypatch.setattr("export.benchmark.emulate.emulate", wrong)
+    monkeypatch.setattr("tools.arm64.emulate.emulate", wrong)
     with pytest.raises(EmulationError):
         run_benchmark(job(bundle))
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark.board_checks import board_flags, throttle_words
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import runner
-from export.benchmark.measured.measure_process import RUNNER, Plan, parse_run
+from export.benchmark.measured.figures import board_flags, throttle_words
+from export.benchmark.measured.process import RUNNER, Plan, parse_run
 from export.runners import run_all, tflite_run
 from lsemvae.screen.runtime.onnx import has_vnni
 

@@ -24,8 +24,8 @@ from export.benchmark.basis import Basis, Section
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import ssh
-from export.benchmark.measured.measure_golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
-from export.benchmark.measured.measure_process import Plan
+from export.benchmark.measured.golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
+from export.benchmark.measured.process import Plan
 from export.benchmark.measured.ssh import check_target, measure_board
 from lsemvae.ecg.errors import BundleHashError
 

@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from export.benchmark.basis import Basis, Figure, Section
-from export.benchmark.board_checks import busy_flags
 from export.benchmark.errors import BenchmarkError
+from export.benchmark.measured.figures import busy_flags, measured, memory_figures, start_figures
 from export.benchmark.measured.host import cpu_name
-from export.benchmark.measured.measure_figures import measured, memory_figures, start_figures
-from export.benchmark.measured.measure_process import Plan, parse_object, run_child, run_here
+from export.benchmark.measured.process import Plan, parse_object, run_child, run_here
 from export.benchmark.measured.runner import busy_s, others_cores, own_s
 
 if TYPE_CHECKING:
-    from export.benchmark.measured.measure_torch import Call
+    from export.benchmark.measured.torch_peer import Call
 
 REFERENCE: Final = "published 6-lead path, torch fp32"
 TURNS: Final = 30
@@ -54,7 +53,7 @@ class Peer:
     Attributes
     ----------
     kind
-        `litert` and `onnx` run the file `path`; `torch` runs what `factory` makes (`export.benchmark.measured.measure_torch.FACTORIES`).
+        `litert` and `onnx` run the file `path`; `torch` runs what `factory` makes (`export.benchmark.measured.torch_peer.FACTORIES`).
     path
         Model file, or for the student in torch its run folder.
     fp32
@@ -177,7 +176,7 @@ def _in_turns(
 
 def _open(peer: Peer, inputs: Path) -> tuple[Call, tuple[Figure, ...]]:
     if peer.kind == "torch":
-        from export.benchmark.measured.measure_torch import FACTORIES
+        from export.benchmark.measured.torch_peer import FACTORIES
 
         model = FACTORIES[peer.factory](inputs, peer.path)
         weights = measured("weights", model.weights_bytes / 1024, "KiB", note="in memory, float32")
@@ -264,7 +263,7 @@ def _alone_file(peer: Peer, inputs: Path) -> dict[str, Any]:
 
 
 def _alone_torch(peer: Peer, inputs: Path) -> dict[str, Any]:
-    script = Path(__file__).with_name("measure_torch.py")
+    script = Path(__file__).with_name("torch_peer.py")
     command = [sys.executable, "-P", str(script), peer.factory, str(inputs), *([str(peer.path)] if peer.path else [])]
     root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

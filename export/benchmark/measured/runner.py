@@ -3,7 +3,7 @@
     python runner.py --model model.tflite --inputs golden.npz --threads 1,2,4 --runs 300 --warm-up-s 10 --json
 
 It stands alone, so that it can be copied to a board: Python 3.9 or later, numpy, and ai_edge_litert, tflite_runtime or
-onnxruntime. `--inputs` is an `.npz` with `ecg` float32 `[n, lead, time]` in mV; one inference is one recording in, logits and
+onnxruntime; for the last, `lsemvae/screen/runtime/onnx_options.py` beside it. `--inputs` is an `.npz` with `ecg` float32 `[n, lead, time]` in mV; one inference is one recording in, logits and
 uncertainty out, as in the clinic. The last line of the output is the object; a failure is an object too, with a code and
 advice, and the exit status is 2.
 """
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA = "lsemvae-benchmark-run/1"
 # The same file and interface; the second is the retired package that some boards still have.
 RUNTIMES = {".tflite": ("ai_edge_litert", "tflite_runtime"), ".onnx": ("onnxruntime",)}
+# How the clinic sets up ONNX Runtime; goes to a board with this file.
+OPTIONS_NAME = "onnx_options.py"
 PERCENTILES = (10, 50, 90, 99)
 _FAILED = 2
 
@@ -204,11 +206,12 @@ def _tflite(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple
 
 
 def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[Any, Any]]:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors only
-    if not _has_vnni():  # as the clinic runs it, see lsemvae/screen/runtime/onnx.py
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    import runpy  # here, because its import would count towards the cold start of the other runtime
+
+    # The clinic's own set-up: its file lies beside this one on a board, and in the package elsewhere.
+    path = Path(__file__).resolve().with_name(OPTIONS_NAME)
+    path = path if path.is_file() else path.parents[3] / "lsemvae" / "screen" / "runtime" / OPTIONS_NAME
+    options = runpy.run_path(str(path))["session_options"](runtime, threads)
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(ecg: Any) -> tuple[Any, Any]:
@@ -216,11 +219,6 @@ def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[A
         return logits, uncertainty
 
     return run
-
-
-def _has_vnni() -> bool:
-    flags = re.search(r"^flags.*$", _text("/proc/cpuinfo") or "", re.MULTILINE)
-    return bool({"avx512_vnni", "avx_vnni"} & set(flags.group().split() if flags else ()))
 
 
 def _checked(run: Callable[[Any], tuple[Any, Any]], ecg: Any) -> tuple[Any, Any]:

@@ -104,7 +104,7 @@ def _table(name: str, fields: Mapping[str, Any], sources: Mapping[str, Source]) 
 
 
 def _packaged(name: str, schema: str) -> Store:
-    text = resources.files("export.benchmark").joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("export.benchmark.projected").joinpath(name).read_text(encoding="utf-8")
     return read_store(text, schema=schema)
 
 
