@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from export.benchmark.errors import BenchmarkError
+
+# A board over ssh that is not the device that the benchmark is about: measured, but nothing that the device was asked for.
+ANOTHER_MACHINE: Final = "another machine"
 
 
 class Basis(StrEnum):
@@ -76,8 +79,8 @@ class Section:
     flags
         Reasons why the figures must not be trusted as they stand (a board that throttled, a busy host).
     measured_on
-        Name of the device that the figures were read off, as it was asked for (`host`, `pi4`); None where they are no
-        measurement, of peers, or of another machine than was asked for.
+        What the figures were read off: the device as it was asked for (`host`, `pi4`), or `ANOTHER_MACHINE`; None for what
+        is no measurement, and for peers.
     """
 
     title: str

@@ -14,12 +14,12 @@ from export.benchmark.errors import BenchmarkError
 from lsemvae.screen.manifest import Manifest
 
 SCHEMA: Final = "lsemvae-benchmark/1"
+# What no figure of a model's inference says, whatever its basis.
 NOT_COVERED: Final = (
     "thermal throttling and frequency scaling over a day",
     "reading from and writing to the SD card",
     "the load of Bluetooth, of the screen and of the rest of the app (front-end and quality gate included)",
 )
-"""What no figure of a model's inference says, whatever its basis."""
 Progress = Callable[[str], None]
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from export.benchmark.basis import Basis, Figure, Section
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.job import BenchmarkReport
+from export.benchmark.present import LATENCY
 
-_LATENCY: Final = "latency_1t_p50"
 _COLOURS: Final = {Basis.MEASURED: "#2f6595", Basis.PROJECTED: "#b26a00"}
 _DPI: Final = 130
 
@@ -22,7 +22,11 @@ def draw(report: BenchmarkReport, out: Path) -> Path:
     BenchmarkError
         If the report holds no latency, or matplotlib is not installed.
     """
-    panels = [(section, rows) for section in report.sections if (rows := _latencies(section))]
+    latencies = [
+        (section, [(name, figure) for name, row in section.rows for figure in row if figure.name == LATENCY])
+        for section in report.sections
+    ]
+    panels = [(section, rows) for section, rows in latencies if rows]
     if not panels:
         raise BenchmarkError("found no latency of one thread to draw, expected a measured or a projected one")
     try:
@@ -49,15 +53,6 @@ def draw(report: BenchmarkReport, out: Path) -> Path:
     figure.savefig(out, dpi=_DPI, metadata={"Software": None})
     plt.close(figure)
     return out
-
-
-def _latencies(section: Section) -> list[tuple[str, Figure]]:
-    found = []
-    for name, figures in section.rows:
-        one = next((f for f in figures if f.name == _LATENCY), None)
-        if one is not None:
-            found.append((name, one))
-    return found
 
 
 def _panel(axis: Any, section: Section, rows: list[tuple[str, Figure]]) -> None:

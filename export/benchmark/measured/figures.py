@@ -123,7 +123,7 @@ def board_flags(run: Mapping[str, Any], *, device: Device | None = None, judge_l
     judge_load
         Whether the load average at the start counts. It does not where the caller's own runs came just before.
     """
-    return (*_doubts_of_the_board(run, device), *_doubts_of_the_runs(run, judge_load=judge_load))
+    return tuple(_doubts(run, device, judge_load=judge_load))
 
 
 def is_device(run: Mapping[str, Any], device: Device) -> bool:
@@ -131,16 +131,27 @@ def is_device(run: Mapping[str, Any], device: Device) -> bool:
     return (run["machine"]["board"] or "").startswith(device.model_prefix)
 
 
-def _doubts_of_the_board(run: Mapping[str, Any], device: Device | None) -> Iterator[str]:
+def _doubts(run: Mapping[str, Any], device: Device | None, *, judge_load: bool) -> Iterator[str]:
     machine, before, after = run["machine"], run["state"]["before"], run["state"]["after"]
+    is_pi = (machine["board"] or "").startswith("Raspberry Pi")
     if device is not None and not is_device(run, device):
         name = repr(machine["board"]) if machine["board"] else f"no board name ({machine['architecture']})"
         yield f"other board than asked for: found {name}, expected {device.model_prefix!r}"
     for when, bits in (("before", before["throttled"]), ("after", after["throttled"])):
         if bits is not None and bits & THROTTLE_MASK:
             yield f"throttling {when} the runs: {throttle_words(bits & THROTTLE_MASK)}"
-    if None in (before["throttled"], after["throttled"]) and _is_pi(run):
+    if None in (before["throttled"], after["throttled"]) and is_pi:
         yield "throttling is not known: vcgencmd gave no answer on this Raspberry Pi"
+    counts = [("1 thread" if n == "1" else f"{n} threads", taken) for n, taken in run["latency"].items()]
+    # Elsewhere than on a Raspberry Pi the highest clock is a turbo that holds for one core and a short time.
+    allowed = before["frequency_max_khz"] if is_pi else None
+    for threads, taken in counts:
+        start, end = taken["frequency_khz"]
+        known = [khz for khz in (start, end) if khz is not None]
+        if start is not None and end is not None and end < MIN_CLOCK_SHARE * start:
+            yield f"clock fell during the runs with {threads}: {start // 1000} to {end // 1000} MHz"
+        elif known and allowed is not None and min(known) < MIN_CLOCK_SHARE * allowed:
+            yield f"clock below its maximum with {threads}: {min(known) // 1000} of {allowed // 1000} MHz"
     governors: Sequence[str] = before["governors"]
     if any(name != "performance" for name in governors):
         yield f"governor is {', '.join(governors)}, not performance: the clock may follow the load"
@@ -149,29 +160,14 @@ def _doubts_of_the_board(run: Mapping[str, Any], device: Device | None) -> Itera
     )
     if hottest > MAX_TEMPERATURE_C:
         yield f"temperature reached {hottest:.1f} C, above {MAX_TEMPERATURE_C:g} C"
-
-
-def _doubts_of_the_runs(run: Mapping[str, Any], *, judge_load: bool) -> Iterator[str]:
-    """Clocks, other programs, load and number of runs.
-
-    Under load the clock neither falls during the runs nor, on a Raspberry Pi, stays below the highest that is allowed.
-    Elsewhere the highest clock is a turbo that holds for one core and a short time, so staying below it says nothing.
-    """
-    allowed = run["state"]["before"]["frequency_max_khz"] if _is_pi(run) else None
-    for threads, taken in run["latency"].items():
-        count = "1 thread" if threads == "1" else f"{threads} threads"
-        start, end = taken["frequency_khz"]
-        known = [khz for khz in (start, end) if khz is not None]
-        if start is not None and end is not None and end < MIN_CLOCK_SHARE * start:
-            yield f"clock fell during the runs with {count}: {start // 1000} to {end // 1000} MHz"
-        elif known and allowed is not None and min(known) < MIN_CLOCK_SHARE * allowed:
-            yield f"clock below its maximum with {count}: {min(known) // 1000} of {allowed // 1000} MHz"
-        yield from busy_flags(taken["others_cores"], during=f"the runs with {count}")
-        if taken["runs"] < MIN_RUNS:
-            yield f"only {taken['runs']} runs with {count}, expected at least {MIN_RUNS}"
+    for threads, taken in counts:
+        yield from busy_flags(taken["others_cores"], during=f"the runs with {threads}")
     load = run["state"]["loadavg_at_start"][0]
     if judge_load and load > MAX_LOAD:
         yield f"busy machine: load average {load:.2f} at the start, above {MAX_LOAD:g}"
+    for threads, taken in counts:
+        if taken["runs"] < MIN_RUNS:
+            yield f"only {taken['runs']} runs with {threads}, expected at least {MIN_RUNS}"
 
 
 def busy_flags(others_cores: float | None, *, during: str) -> tuple[str, ...]:
@@ -185,7 +181,3 @@ def throttle_words(bits: int) -> str:
     """Return the meaning of the set bits of `vcgencmd get_throttled`."""
     said = [words for bit, words in _THROTTLE_BITS.items() if bits >> bit & 1]
     return f"{', '.join(said) or 'unknown bits'} (0x{bits:x})"
-
-
-def _is_pi(run: Mapping[str, Any]) -> bool:
-    return (run["machine"]["board"] or "").startswith("Raspberry Pi")

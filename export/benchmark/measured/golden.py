@@ -17,8 +17,8 @@ from lsemvae.ecg.errors import BundleHashError
 from lsemvae.screen.manifest import MANIFEST_NAME, MAX_FILE_BYTES, Manifest
 
 GOLDEN_NAME: Final = "golden.npz"
+# As in the clinic's self-test: kernels agree on the uncertainty more closely than on logits.
 UNCERTAINTY_TOLERANCE: Final = 0.05
-"""As in the clinic's self-test: kernels agree on the uncertainty more closely than on logits."""
 _OTHER_OUTPUTS: Final = (
     "Do not use this board with this runtime: its kernels compute something else. Install the runtime's release that the "
     "bundle was made with, and report board, runtime and this message."

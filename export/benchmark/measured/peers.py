@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = "published 6-lead path, torch fp32"
 TURNS: Final = 30
+# A burst is long enough for a median and short enough that the machine's speed is the same for all peers of a turn.
 _BURST_S: Final = 0.02
-"""A burst is long enough for a median and short enough that the machine's speed is the same for all peers of a turn."""
 _BURST_CALLS: Final = (4, 60)
+# Fresh processes per peer for import, load and memory.
 _ALONE: Final = 3
-"""Fresh processes per peer for import, load and memory."""
 _PACKAGES: Final = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "torch": "torch"}
 _TITLE: Final = "peers in one run, one thread each"
 _NOTES: Final = (

@@ -3,9 +3,9 @@
     python runner.py --model model.tflite --inputs golden.npz --threads 1,2,4 --runs 300 --warm-up-s 10 --json
 
 It stands alone, so that it can be copied to a board: Python 3.9 or later, numpy, and ai_edge_litert, tflite_runtime or
-onnxruntime; for the last, `lsemvae/screen/runtime/onnx_options.py` beside it. `--inputs` is an `.npz` with `ecg` float32 `[n, lead, time]` in mV; one inference is one recording in, logits and
-uncertainty out, as in the clinic. The last line of the output is the object; a failure is an object too, with a code and
-advice, and the exit status is 2.
+onnxruntime; for the last, `onnx_options.py` of `lsemvae/screen/runtime` beside it. `--inputs` is an `.npz` with `ecg` float32
+`[n, lead, time]` in mV; one inference is one recording in, logits and uncertainty out, as in the clinic. The last line of the
+output is the object; a failure is an object too, with a code and advice, and the exit status is 2.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import Basis, Section
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
 from export.benchmark.devices import HOST, Device
 from export.benchmark.errors import BoardError
 from export.benchmark.measured.figures import board_flags, figures_of, is_device
@@ -26,17 +26,17 @@ from export.benchmark.measured.golden import GOLDEN_NAME, BoardFiles, check_outp
 from export.benchmark.measured.host import left_out_note, machine_note
 from export.benchmark.measured.process import BOARD_PROGRAMS, Plan, clip, parse_run
 
+# Ten seconds bring the governor up and the board near its working temperature.
 BOARD_PLAN: Final = Plan(warm_up_s=10.0)
-"""Ten seconds bring the governor up and the board near its working temperature."""
+# ssh's own failure; any other status is the remote program's (ssh(1), exit status).
 _CONNECTION_LOST: Final = 255
-"""ssh's own failure; any other status is the remote program's (ssh(1), exit status)."""
 _OPTIONS: Final = (
     "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
 )  # fmt: skip
 _STEP_S: Final = 60.0
 _COPY_S: Final = 180.0
+# The end of what the other side said: the reason comes last.
 _SAID_CHARS: Final = 300
-"""The end of what the other side said: the reason comes last."""
 _NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _TARGET: Final = re.compile(rf"(?:(?P<user>{_NAME})@)?(?P<host>{_NAME}|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(?:%\w+)?\]?)")
 _FOLDER: Final = "lsemvae-benchmark."
@@ -136,7 +136,7 @@ def measure_board(
             *([", ".join(conditions)] if conditions else []),
         ),
         flags=(*board_flags(first, device=device), *left),
-        measured_on=HOST if device is None else device.name if is_device(first, device) else None,
+        measured_on=HOST if device is None else device.name if is_device(first, device) else ANOTHER_MACHINE,
     )
 
 

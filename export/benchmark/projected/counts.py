@@ -180,8 +180,8 @@ def read_graph(content: bytes, *, runtime: str) -> Graph:
     )
 
 
+# The graph for the hash, the names of its operators, and type and size of each kernel.
 _Described = tuple[list[Any], tuple[str, ...], list[tuple[str, int]]]
-"""The graph for the hash, the names of its operators, and type and size of each kernel."""
 
 
 def _tflite(content: bytes) -> _Described:
@@ -281,4 +281,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "SerializeToString"):
         return hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
     # Without what is zero or absent: a later schema has more fields, and an older file has none of them.
-    return {type(value).__name__: {name: _plain(item) for name, item in sorted(vars(value).items()) if item}}
+    found = {name: _plain(item) for name, item in sorted(vars(value).items())}
+    return {type(value).__name__: {name: item for name, item in found.items() if item}}

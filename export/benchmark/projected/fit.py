@@ -19,14 +19,14 @@ from export.benchmark.errors import BenchmarkError
 from export.benchmark.projected.data import calibration, published
 
 PRECISIONS: Final = ("int8", "fp32")
+# The downward check drops all models below these multiples of the smallest and predicts them from the rest.
 LEAVE_OUT_FACTORS: Final = (2.0, 3.0)
-"""The downward check drops all models below these multiples of the smallest and predicts them from the rest."""
+# A downward check that went less far below its own smallest model than this says nothing.
 DOWNWARD_REACH: Final = 2.0
-"""A downward check that went less far below its own smallest model than this says nothing."""
+# The check carries nothing beyond this relative error: the range would be wider than the answer is useful.
 DOWNWARD_WORST_ERROR: Final = 0.25
-"""The check carries nothing beyond this relative error: the range would be wider than the answer is useful."""
+# Two coefficients from fewer models follow single models.
 DOWNWARD_MIN_MODELS: Final = 5
-"""Two coefficients from fewer models follow single models."""
 
 
 class Predictor(StrEnum):
