@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from export.benchmark.basis import Basis, Figure, Section, show
+from export.benchmark.devices import BOARDS
 from export.benchmark.job import NOT_COVERED, BenchmarkReport
 
 LATENCY: Final = "latency_1t_p50"
@@ -59,10 +60,14 @@ def headline(report: BenchmarkReport) -> list[str]:
     rows = {name: row for name, row in rows.items() if LATENCY in row}
     if not rows:
         return _wrapped(f"{report.title}: no latency. {'; '.join(report.refused)}", indent="")
-    first, figures = next(iter(rows.items()))
-    answer = f"{report.title}: {main[0].basis.value} {figures[LATENCY].text()} for one recording with one thread ({first}, median)"
+    # Without chip and clock, so that it is one line.
+    long = BOARDS[report.device].title if report.device in BOARDS else ""
+    latency = next(iter(rows.values()))[LATENCY]
+    within = f" ({_range(latency)})" if _range(latency) else ""
+    answer = report.title.replace(long, long.split(" (")[0])
+    answer += f": {main[0].basis.value} {_cell(latency)}{within} an inference, one thread"
     if main[0].basis is Basis.PROJECTED:
-        answer += "; no such board was there"
+        answer += "; no board was there"
     elif not report.measured_on_device:
         answer += f"; measured on another machine than the {report.device} that was asked for"
     if any(section.flags for section in main):
@@ -97,7 +102,7 @@ def _table(section: Section) -> list[str]:
     column = max(14, min(_COLUMN, (_WIDTH - 30) // max(1, len(section.rows))))
     by_row = [{figure.name: figure for figure in figures} for _, figures in section.rows]
     heads = [textwrap.wrap(name, 13) for name, _ in section.rows]
-    table = [("", [head[k] if k < len(head) else "" for head in heads]) for k in range(max(map(len, heads)))]
+    table = [("", [head[k] if k < len(head) else "" for head in heads]) for k in range(max(map(len, heads), default=0))]
     for name in names:
         table.append((name, [_cell(row.get(name)) for row in by_row]))
         ranges = [_range(row.get(name)) for row in by_row]

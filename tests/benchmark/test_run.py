@@ -232,9 +232,7 @@ def test_each_table_says_its_basis_and_its_flags_before_its_figures() -> None:
 def test_the_answer_is_one_line_and_one_table_of_one_basis() -> None:
     lines = report_lines(report_of(MEASURED, PROJECTED))
     answer = lines[: lines.index("DETAILS")]
-    assert answer[0].startswith(
-        "m 1.0.0 on a board: PROJECTED 2.6 ms (range 1.2 - 6.9) for one recording with one thread"
-    )
+    assert answer[0] == "m 1.0.0 on a board: PROJECTED 2.6 ms (1.2 - 6.9) an inference, one thread; no board was there."
     assert "  one thread, median                      2.6 ms (1.2 - 6.9)" in answer
     assert "40 ms" not in "".join(answer)  # of another basis
     here = replace(MEASURED, measured_on="pi4")

@@ -12,6 +12,7 @@ import pytest
 from export.benchmark.basis import Basis
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError
+from export.benchmark.projected.counts import Count, read_graph
 from export.convert import tflite_file
 from tools.arm64 import border, emulate, guest
 from tools.arm64.opcodes import WindowCount
@@ -123,8 +124,8 @@ def test_both_files_of_the_bundle_hold_the_same_number_of_weights(bundle):
         for op in graph.operators
         if tflite_file.operator_name(model, op)[0] in ("CONV_2D", "FULLY_CONNECTED")
     }
-    assert border.count_weights(content, runtime="litert") == sum(kernels.values())
-    assert border.count_weights((bundle / "model.onnx").read_bytes(), runtime="onnx") == sum(kernels.values())
+    assert read_graph(content, runtime="litert").weights == sum(kernels.values())
+    assert read_graph((bundle / "model.onnx").read_bytes(), runtime="onnx").weights == sum(kernels.values())
 
 
 def test_an_unknown_runtime_is_refused():
@@ -162,8 +163,9 @@ def test_equal_answers_pass_and_nothing_of_it_is_a_time(staged):
     assert seen.instructions == 1000
     assert (seen.float_difference, seen.forbidden) == (0.0, {})
     assert seen.to_dict()["int8_results_equal_to_host"] is True
-    assert {figure.basis for figure in seen.figures()} == {Basis.EMULATED}
-    assert {figure.unit for figure in seen.figures()} == {"instructions"}
+    figures = Count(seen.to_dict()).figures()
+    assert {figure.basis for figure in figures} == {Basis.EMULATED}
+    assert {figure.unit for figure in figures} == {"instructions"}
     assert not [key for key in seen.to_dict() if key.endswith(("_ms", "_s"))]
 
 
@@ -209,15 +211,17 @@ def test_recordings_of_another_form_are_refused(staged, recordings):
         staged(recordings=recordings)
 
 
+# --- under the emulator -----------------------------------------------------------------------------------------
+
+needs_qemu = pytest.mark.usefixtures("needs_qemu")
+
+
+@needs_qemu
+@pytest.mark.needs_qemu
 def test_a_model_that_does_not_run_here_is_told_with_the_runtimes_words(bundle):
     root = type("R", (), {"suite": "bookworm"})()
     with pytest.raises(BenchmarkError, match=r"cannot be run on this machine.*Its last words"):
         emulate.emulate(bundle / "model.tflite", runtime="litert", device=PI4, root=root, ecg=FLAT[:, :, :100])
-
-
-# --- under the emulator -----------------------------------------------------------------------------------------
-
-needs_qemu = pytest.mark.usefixtures("needs_qemu")
 
 
 @needs_qemu
