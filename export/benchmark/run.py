@@ -35,8 +35,13 @@ def run_benchmark(job: BenchmarkJob) -> BenchmarkReport:
     evidence: dict[str, Any] = {}
     where = "this host" if job.board is None else job.board.title
     if job.ssh is not None:
-        sections = [_over_ssh(job, job.ssh)]
-        where = sections[0].title
+        from export.benchmark.measured.process import Plan
+        from export.benchmark.measured.ssh import measure_board
+
+        plan = Plan(runs=job.runs, warm_up_s=10.0)
+        seen = measure_board(job.ssh, job.bundle, device=job.board, python=job.python, plan=plan, progress=job.progress)
+        sections = [seen]
+        where = seen.title
     elif job.board is None or board_here() == job.board.name:
         sections = [_here(job)]
     else:
@@ -77,14 +82,6 @@ def _here(job: BenchmarkJob) -> Section:
         )
     plan = Plan(runs=job.runs)
     return measure_host(models, inputs=job.bundle / GOLDEN, plan=plan, device=job.device, progress=job.progress)
-
-
-def _over_ssh(job: BenchmarkJob, target: str) -> Section:
-    from export.benchmark.measured.process import Plan
-    from export.benchmark.measured.ssh import measure_board
-
-    plan = Plan(runs=job.runs, warm_up_s=10.0)
-    return measure_board(target, job.bundle, device=job.board, python=job.python, plan=plan, progress=job.progress)
 
 
 def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[Section], dict[str, Any], list[str]]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def compare_peers(
     alone = {}
     for peer in ready:
         say(f"{peer.name}: alone in fresh processes")
-        alone[peer.name] = _alone_figures(peer, inputs)
+        alone[peer.name] = _alone(peer, inputs)
     say(f"{len(ready)} peers in {turns} turns")
     timed, sizes, others = _in_turns(ready, inputs, turns)
     rows = [
@@ -163,7 +163,9 @@ def _in_turns(
     with _one_torch_thread(peers):
         opened = {peer.name: _open(peer, inputs) for peer in peers}
         calls = {name: call for name, (call, _) in opened.items()}
-        lengths = {name: _burst_length(call) for name, call in calls.items()}
+        # As many calls as fill a burst; those made here warm up the peer.
+        fastest_s = {name: min(_once_ms(call) for _ in range(10)) / 1e3 for name, call in calls.items()}
+        lengths = {name: int(np.clip(_BURST_S / s, *_BURST_CALLS)) for name, s in fastest_s.items()}
         before = busy_s(), own_s(), time.monotonic()
         taken: dict[str, list[list[float]]] = {name: [] for name in calls}
         for _ in range(turns):
@@ -188,13 +190,6 @@ def _open(peer: Peer, inputs: Path) -> tuple[Call, tuple[Figure, ...]]:
         ecg = np.ascontiguousarray(archive["ecg"][:1], dtype=np.float32)
     run = file_run(peer.path)
     return lambda: run(ecg), (measured("model_file", peer.path.stat().st_size / 1024, "KiB"),)
-
-
-def _burst_length(call: Call) -> int:
-    """Return how many calls fill a burst; the calls made here warm up the peer."""
-    fastest_s = min(_once_ms(call) for _ in range(10)) / 1e3
-    shortest, longest = _BURST_CALLS
-    return int(np.clip(_BURST_S / fastest_s, shortest, longest))
 
 
 def _once_ms(call: Call) -> float:
@@ -250,22 +245,28 @@ def _ratio(name: str, upper: _Timed, lower: _Timed) -> Figure:
 # ---- alone -----------------------------------------------------------------------------------------------------------
 
 
-def _alone_figures(peer: Peer, inputs: Path) -> tuple[Figure, ...]:
-    runs = [_alone_torch(peer, inputs) if peer.kind == "torch" else _alone_file(peer, inputs) for _ in range(_ALONE)]
+def _alone(peer: Peer, inputs: Path) -> tuple[Figure, ...]:
+    """Return import, load, first inference and memory of one peer, each time in a process that has seen nothing else."""
+    runs = []
+    for _ in range(_ALONE):
+        if peer.kind == "torch":
+            script = Path(__file__).with_name("torch_peer.py")
+            command = [
+                sys.executable,
+                "-P",
+                str(script),
+                peer.factory,
+                str(inputs),
+                *([str(peer.path)] if peer.path else []),
+            ]
+            root = str(Path(__file__).parents[3])
+            paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+            env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+            runs.append(parse_object(run_child(command, env=env)))
+        else:
+            assert peer.path is not None  # Peer.missing
+            runs.append(run_here(peer.path, inputs, Plan(threads=(1,)), cold_only=True))
+    # Random weights are made, not loaded.
     kept = {"import", "load", "first_inference"} - ({"load"} if peer.factory == "reference" else set())
     steps = [figure for figure in start_figures(runs) if figure.name in kept]
     return (*steps, *memory_figures(runs))
-
-
-def _alone_file(peer: Peer, inputs: Path) -> dict[str, Any]:
-    assert peer.path is not None  # Peer.missing
-    return run_here(peer.path, inputs, Plan(threads=(1,)), cold_only=True)
-
-
-def _alone_torch(peer: Peer, inputs: Path) -> dict[str, Any]:
-    script = Path(__file__).with_name("torch_peer.py")
-    command = [sys.executable, "-P", str(script), peer.factory, str(inputs), *([str(peer.path)] if peer.path else [])]
-    root = str(Path(__file__).parents[3])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    return parse_object(run_child(command, env=env))

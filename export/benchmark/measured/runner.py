@@ -45,7 +45,21 @@ class RunnerError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, write the object to standard output, return the exit status."""
-    args = _arguments().parse_args(argv)
+    parser = argparse.ArgumentParser(description="Measure one model file on this machine.")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--inputs", type=Path, required=True, help="npz with ecg [n, lead, time], float32 mV")
+    parser.add_argument(
+        "--threads", type=_thread_counts, default=[1, 2, 4], help="such as 1,2,4; more than cores are left out"
+    )
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--warm-up-s", type=float, default=10.0, help="seconds before each thread count")
+    parser.add_argument("--min-s", type=float, default=1.0, help="time at least so many seconds for each thread count")
+    parser.add_argument("--cold-only", action="store_true", help="stop after the golden outputs: cold start and memory")
+    parser.add_argument(
+        "--started-monotonic-s", type=float, help="when the parent started this process, else from /proc"
+    )
+    parser.add_argument("--json", action="store_true", help="the object on one line")
+    args = parser.parse_args(argv)
     try:
         said, status = measure(args), 0
     except RunnerError as error:
@@ -83,10 +97,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         timed = run if n == 1 else _load(runtime, args.model, threads=n)
         latency[str(n)] = time_runs(np, timed, inputs, runs=args.runs, warm_up_s=args.warm_up_s, min_s=args.min_s)
         memory = memory_kib() if n == 1 else memory
+    version = getattr(runtime, "__version__", None)
+    if not version:
+        from importlib import metadata
+
+        try:
+            version = metadata.version(runtime.__name__.replace("_", "-"))
+        except metadata.PackageNotFoundError:
+            version = "unknown"
     return {
         "schema": SCHEMA,
         "model": {"file": args.model.name, "bytes": args.model.stat().st_size, "sha256": _sha256(args.model.read_bytes())},
-        "runtime": {"name": runtime.__name__, "version": _version(runtime)},
+        "runtime": {"name": runtime.__name__, "version": str(version)},
         "machine": machine(np, cores),
         "steps_ms": steps_ms,
         "latency": latency,
@@ -352,18 +374,6 @@ def _text(path: str) -> str | None:
         return None
 
 
-def _version(module: Any) -> str:
-    found = getattr(module, "__version__", None)
-    if found:
-        return str(found)
-    from importlib import metadata
-
-    try:
-        return metadata.version(module.__name__.replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -384,24 +394,6 @@ def _thread_counts(text: str) -> list[int]:
     if counts[0] < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected counts of 1 or more, such as 1,2,4")
     return counts
-
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure one model file on this machine.")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--inputs", type=Path, required=True, help="npz with ecg [n, lead, time], float32 mV")
-    parser.add_argument(
-        "--threads", type=_thread_counts, default=[1, 2, 4], help="such as 1,2,4; more than cores are left out"
-    )
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--warm-up-s", type=float, default=10.0, help="seconds before each thread count")
-    parser.add_argument("--min-s", type=float, default=1.0, help="time at least so many seconds for each thread count")
-    parser.add_argument("--cold-only", action="store_true", help="stop after the golden outputs: cold start and memory")
-    parser.add_argument(
-        "--started-monotonic-s", type=float, help="when the parent started this process, else from /proc"
-    )
-    parser.add_argument("--json", action="store_true", help="the object on one line")
-    return parser
 
 
 if __name__ == "__main__":

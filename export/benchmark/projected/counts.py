@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 
@@ -141,10 +141,9 @@ def counted(graph: Graph) -> Entry:
     UncountedGraphError
         It was never counted; the advice says how it is.
     """
-    return recorded().get(graph.key) or _refuse(graph)
-
-
-def _refuse(graph: Graph) -> NoReturn:
+    found = recorded().get(graph.key)
+    if found is not None:
+        return found
     measure = "Or measure on the board itself: lsemvae benchmark --ssh user@pi."
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if _COUNTER.is_file() and not absent:
