@@ -92,23 +92,21 @@ def section_lines(section: Section) -> list[str]:
         wide = max((len(figure.name) for figure in figures), default=0)
         lines += [f"  {name}", *(f"    {figure.name.ljust(wide)}  {figure.text()}" for figure in figures)]
     else:
-        lines += _table(section)
+        names = list(dict.fromkeys(figure.name for _, figures in section.rows for figure in figures))
+        wide = max(map(len, names), default=0)
+        column = max(14, min(_COLUMN, (_WIDTH - 30) // max(1, len(section.rows))))
+        by_row = [{figure.name: figure for figure in figures} for _, figures in section.rows]
+        heads = [textwrap.wrap(name, 13) for name, _ in section.rows]
+        table = [
+            ("", [head[k] if k < len(head) else "" for head in heads]) for k in range(max(map(len, heads), default=0))
+        ]
+        for name in names:
+            table.append((name, [_cell(row.get(name)) for row in by_row]))
+            ranges = [_range(row.get(name)) for row in by_row]
+            if any(ranges):
+                table.append((_RANGE, ranges))
+        lines += [f"  {name:{wide}}  {''.join(f'{cell:{column}}' for cell in cells)}".rstrip() for name, cells in table]
     return lines + _listed(section.notes)
-
-
-def _table(section: Section) -> list[str]:
-    names = list(dict.fromkeys(figure.name for _, figures in section.rows for figure in figures))
-    wide = max(map(len, names), default=0)
-    column = max(14, min(_COLUMN, (_WIDTH - 30) // max(1, len(section.rows))))
-    by_row = [{figure.name: figure for figure in figures} for _, figures in section.rows]
-    heads = [textwrap.wrap(name, 13) for name, _ in section.rows]
-    table = [("", [head[k] if k < len(head) else "" for head in heads]) for k in range(max(map(len, heads), default=0))]
-    for name in names:
-        table.append((name, [_cell(row.get(name)) for row in by_row]))
-        ranges = [_range(row.get(name)) for row in by_row]
-        if any(ranges):
-            table.append((_RANGE, ranges))
-    return [f"  {name:{wide}}  {''.join(f'{cell:{column}}' for cell in cells)}".rstrip() for name, cells in table]
 
 
 def _cell(figure: Figure | None) -> str:

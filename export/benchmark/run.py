@@ -12,6 +12,9 @@ from export.benchmark.basis import Basis, Section
 from export.benchmark.devices import BOARDS, Device
 from export.benchmark.errors import BenchmarkError, OutsideCalibrationError
 from export.benchmark.job import BenchmarkJob, BenchmarkReport, bundle_dict
+from export.benchmark.measured.host import measure_host
+from export.benchmark.measured.process import Plan
+from export.benchmark.measured.ssh import BOARD_WARM_UP_S, measure_board
 from export.errors import ExportError
 
 if TYPE_CHECKING:
@@ -34,16 +37,22 @@ def run_benchmark(job: BenchmarkJob) -> BenchmarkReport:
     refused: list[str] = []
     evidence: dict[str, Any] = {}
     where = "this host" if job.board is None else job.board.title
+    plan = Plan(runs=job.runs)
     if job.ssh is not None:
-        from export.benchmark.measured.process import Plan
-        from export.benchmark.measured.ssh import measure_board
-
-        plan = Plan(runs=job.runs, warm_up_s=10.0)
+        plan = replace(plan, warm_up_s=BOARD_WARM_UP_S)
         seen = measure_board(job.ssh, job.bundle, device=job.board, python=job.python, plan=plan, progress=job.progress)
-        sections = [seen]
-        where = seen.title
+        sections, where = [seen], seen.title
     elif job.board is None or board_here() == job.board.name:
-        sections = [_here(job)]
+        packages = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}
+        there = [target for target, package in packages.items() if importlib.util.find_spec(package) is not None]
+        models = [path for target in there if (path := job.model(target)) is not None]
+        if not models:
+            raise BenchmarkError(
+                "found no runtime for the bundle's models, expected ai-edge-litert or onnxruntime",
+                advice="pip install 'lsemvae[edge]'",
+            )
+        inputs = job.bundle / GOLDEN
+        sections = [measure_host(models, inputs=inputs, plan=plan, device=job.device, progress=job.progress)]
     else:
         sections, evidence, refused = _without_board(job, job.board)
     if job.peers:
@@ -63,25 +72,6 @@ def board_here() -> str | None:
     except OSError:
         return None
     return next((name for name, device in BOARDS.items() if model.startswith(device.model_prefix)), None)
-
-
-def _here(job: BenchmarkJob) -> Section:
-    from export.benchmark.measured.host import measure_host
-    from export.benchmark.measured.process import Plan
-
-    packages = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}
-    models = [
-        path
-        for target, package in packages.items()
-        if (path := job.model(target)) is not None and importlib.util.find_spec(package) is not None
-    ]
-    if not models:
-        raise BenchmarkError(
-            "found no runtime for the bundle's models, expected ai-edge-litert or onnxruntime",
-            advice="pip install 'lsemvae[edge]'",
-        )
-    plan = Plan(runs=job.runs)
-    return measure_host(models, inputs=job.bundle / GOLDEN, plan=plan, device=job.device, progress=job.progress)
 
 
 def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[Section], dict[str, Any], list[str]]:

@@ -156,11 +156,11 @@ def test_peers_without_the_students_run_folder_say_so(bundle: Path, monkeypatch:
 
 
 def test_on_the_board_itself_it_is_measured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = Section(title="here", basis=Basis.MEASURED, rows=(), measured_on="pi4")
+    measured = Section(title="here", basis=Basis.MEASURED, rows=())
     monkeypatch.setattr(room, "board_here", lambda: "pi4")
-    monkeypatch.setattr(room, "_here", lambda _job: measured)
+    monkeypatch.setattr(room, "measure_host", lambda _models, **asked: replace(measured, measured_on=asked["device"]))
     report = run_benchmark(job(bundle))
-    assert report.sections == (measured,)
+    assert [section.title for section in report.sections] == ["here"]
     assert report.measured_on_device
 
 
@@ -170,7 +170,7 @@ def test_a_machine_over_ssh_that_is_not_the_device_is_measured_but_not_as_the_de
 ) -> None:
     rows = (("model.tflite", (latency(0.09, Basis.MEASURED),)),)
     seen = Section(title="some machine, over ssh", basis=Basis.MEASURED, rows=rows, measured_on=machine)
-    monkeypatch.setattr("export.benchmark.measured.ssh.measure_board", lambda *_, **__: seen)
+    monkeypatch.setattr(room, "measure_board", lambda *_, **__: seen)
     report = run_benchmark(job(bundle, ssh="user@x86box"))
     assert report.measured_on_device is counts_as_measured
     assert report.title.endswith("on some machine, over ssh")

@@ -129,7 +129,7 @@ def test_a_pc_over_ssh_is_not_a_raspberry_pi_that_was_measured(monkeypatch: pyte
     from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
 
     seen = Section(title="a PC, over ssh", basis=Basis.MEASURED, rows=(), measured_on=ANOTHER_MACHINE)
-    monkeypatch.setattr("export.benchmark.measured.ssh.measure_board", lambda *_, **__: seen)
+    monkeypatch.setattr("export.benchmark.run.measure_board", lambda *_, **__: seen)
     words = ["benchmark", "--ssh", "x86box", "--device", "pi4"]
     assert RUN.invoke(app, words).exit_code == 0
     assert RUN.invoke(app, [*words, "--require-measured"]).exit_code == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
@@ -123,25 +123,17 @@ def board_flags(run: Mapping[str, Any], *, device: Device | None = None, judge_l
     judge_load
         Whether the load average at the start counts. It does not where the caller's own runs came just before.
     """
-    return tuple(_doubts(run, device, judge_load=judge_load))
-
-
-def is_device(run: Mapping[str, Any], device: Device) -> bool:
-    """Return whether the machine of a run calls itself the board that was asked for."""
-    return (run["machine"]["board"] or "").startswith(device.model_prefix)
-
-
-def _doubts(run: Mapping[str, Any], device: Device | None, *, judge_load: bool) -> Iterator[str]:
+    said: list[str] = []
     machine, before, after = run["machine"], run["state"]["before"], run["state"]["after"]
     is_pi = (machine["board"] or "").startswith("Raspberry Pi")
     if device is not None and not is_device(run, device):
         name = repr(machine["board"]) if machine["board"] else f"no board name ({machine['architecture']})"
-        yield f"other board than asked for: found {name}, expected {device.model_prefix!r}"
+        said.append(f"other board than asked for: found {name}, expected {device.model_prefix!r}")
     for when, bits in (("before", before["throttled"]), ("after", after["throttled"])):
         if bits is not None and bits & THROTTLE_MASK:
-            yield f"throttling {when} the runs: {throttle_words(bits & THROTTLE_MASK)}"
+            said.append(f"throttling {when} the runs: {throttle_words(bits & THROTTLE_MASK)}")
     if None in (before["throttled"], after["throttled"]) and is_pi:
-        yield "throttling is not known: vcgencmd gave no answer on this Raspberry Pi"
+        said.append("throttling is not known: vcgencmd gave no answer on this Raspberry Pi")
     counts = [("1 thread" if n == "1" else f"{n} threads", taken) for n, taken in run["latency"].items()]
     # Elsewhere than on a Raspberry Pi the highest clock is a turbo that holds for one core and a short time.
     allowed = before["frequency_max_khz"] if is_pi else None
@@ -149,25 +141,31 @@ def _doubts(run: Mapping[str, Any], device: Device | None, *, judge_load: bool) 
         start, end = taken["frequency_khz"]
         known = [khz for khz in (start, end) if khz is not None]
         if start is not None and end is not None and end < MIN_CLOCK_SHARE * start:
-            yield f"clock fell during the runs with {threads}: {start // 1000} to {end // 1000} MHz"
+            said.append(f"clock fell during the runs with {threads}: {start // 1000} to {end // 1000} MHz")
         elif known and allowed is not None and min(known) < MIN_CLOCK_SHARE * allowed:
-            yield f"clock below its maximum with {threads}: {min(known) // 1000} of {allowed // 1000} MHz"
+            said.append(f"clock below its maximum with {threads}: {min(known) // 1000} of {allowed // 1000} MHz")
     governors: Sequence[str] = before["governors"]
     if any(name != "performance" for name in governors):
-        yield f"governor is {', '.join(governors)}, not performance: the clock may follow the load"
+        said.append(f"governor is {', '.join(governors)}, not performance: the clock may follow the load")
     hottest = max(
         (state["temperature_c"] for state in (before, after) if state["temperature_c"] is not None), default=0
     )
     if hottest > MAX_TEMPERATURE_C:
-        yield f"temperature reached {hottest:.1f} C, above {MAX_TEMPERATURE_C:g} C"
+        said.append(f"temperature reached {hottest:.1f} C, above {MAX_TEMPERATURE_C:g} C")
     for threads, taken in counts:
-        yield from busy_flags(taken["others_cores"], during=f"the runs with {threads}")
+        said += busy_flags(taken["others_cores"], during=f"the runs with {threads}")
     load = run["state"]["loadavg_at_start"][0]
     if judge_load and load > MAX_LOAD:
-        yield f"busy machine: load average {load:.2f} at the start, above {MAX_LOAD:g}"
+        said.append(f"busy machine: load average {load:.2f} at the start, above {MAX_LOAD:g}")
     for threads, taken in counts:
         if taken["runs"] < MIN_RUNS:
-            yield f"only {taken['runs']} runs with {threads}, expected at least {MIN_RUNS}"
+            said.append(f"only {taken['runs']} runs with {threads}, expected at least {MIN_RUNS}")
+    return tuple(said)
+
+
+def is_device(run: Mapping[str, Any], device: Device) -> bool:
+    """Return whether the machine of a run calls itself the board that was asked for."""
+    return (run["machine"]["board"] or "").startswith(device.model_prefix)
 
 
 def busy_flags(others_cores: float | None, *, during: str) -> tuple[str, ...]:

@@ -78,7 +78,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     load_before = list(os.getloadavg())
     steps_ms: dict[str, float | None] = {}
-    np = _timed(steps_ms, "numpy_import", lambda: _import_numpy())
+    try:
+        np = _timed(steps_ms, "numpy_import", lambda: import_module("numpy"))
+    except ImportError as error:
+        raise RunnerError(
+            "E_NUMPY", f"numpy cannot be imported: {error}", advice="Install numpy for this Python: pip install numpy"
+        ) from error
     empty = memory_kib()
     inputs = _timed(steps_ms, "inputs", lambda: _read_inputs(np, args.inputs))
     runtime = _timed(steps_ms, "import", lambda: _import_runtime(args.model.suffix))
@@ -149,15 +154,6 @@ def _repeat(run: Callable[[Any], Any], records: list[Any], *, until_s: float, at
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------
-
-
-def _import_numpy() -> Any:
-    try:
-        return import_module("numpy")
-    except ImportError as error:
-        raise RunnerError(
-            "E_NUMPY", f"numpy cannot be imported: {error}", advice="Install numpy for this Python: pip install numpy"
-        ) from error
 
 
 def _read_inputs(np: Any, path: Path) -> Any:

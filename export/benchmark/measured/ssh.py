@@ -26,8 +26,9 @@ from export.benchmark.measured.golden import GOLDEN_NAME, BoardFiles, check_outp
 from export.benchmark.measured.host import left_out_note, machine_note
 from export.benchmark.measured.process import BOARD_PROGRAMS, Plan, clip, parse_run
 
-# Ten seconds bring the governor up and the board near its working temperature.
-BOARD_PLAN: Final = Plan(warm_up_s=10.0)
+# This brings the governor up and the board near its working temperature.
+BOARD_WARM_UP_S: Final = 10.0
+BOARD_PLAN: Final = Plan(warm_up_s=BOARD_WARM_UP_S)
 # ssh's own failure; any other status is the remote program's (ssh(1), exit status).
 _CONNECTION_LOST: Final = 255
 _OPTIONS: Final = (

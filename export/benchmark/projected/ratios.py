@@ -60,7 +60,8 @@ def one_thread_to_four(precision: str) -> Spread:
 
     The centre is of TFLite 2.18 with XNNPACK (EfficientDet-lite); the ends also cover TFLite 2.5 with other models.
     """
-    newer, older = [], []
+    newer: list[float] = []
+    older: list[float] = []
     for ratios, table in ((newer, "pi4_pi5_threads"), (older, "pi3bplus_pi4")):
         one, four = (
             {row["model"]: row["pi4_ms"] for row in published()[table].where(precision=precision, threads=threads)}
