@@ -65,9 +65,14 @@ class Figure:
     def to_dict(self) -> dict[str, Any]:
         """Return the figure for JSON; its basis always goes with it."""
         return {
-            "name": self.name, "value": self.value, "unit": self.unit, "basis": self.basis.value,
-            "low": self.low, "high": self.high, "note": self.note,
-        }  # fmt: skip
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "basis": self.basis.value,
+            "low": self.low,
+            "high": self.high,
+            "note": self.note,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

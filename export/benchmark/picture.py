@@ -61,8 +61,14 @@ def draw(report: BenchmarkReport, out: Path) -> Path:
                 axis.plot(
                     [latency.low, latency.high], [k, k], color=_COLOURS[section.basis], lw=2, solid_capstyle="butt"
                 )
-            axis.annotate(latency.text(), (max(latency.value, latency.high or 0.0), k), xytext=(6, 0), textcoords="offset points",
-                          va="center", fontsize=8)  # fmt: skip
+            axis.annotate(
+                latency.text(),
+                (max(latency.value, latency.high or 0.0), k),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
         axis.set_yticks(place, [name for name, _ in rows], fontsize=8)
         axis.invert_yaxis()
         if max(values) > 10 * min(values):

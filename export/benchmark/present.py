@@ -29,6 +29,7 @@ _PLANNED: Final = {
 _RANGE: Final = "  from - to"
 _WIDTH: Final = 118
 _COLUMN: Final = 24
+_ANSWER_COLUMN: Final = 28
 
 
 def report_lines(report: BenchmarkReport) -> list[str]:
@@ -71,14 +72,18 @@ def headline(report: BenchmarkReport) -> list[str]:
     elif not report.measured_on_device:
         answer += f"; measured on another machine than the {report.device} that was asked for"
     if any(section.flags for section in main):
-        answer += "; FLAGGED: read the details before using it"
+        answer += "; FLAGGED, see below"
     wide = max(map(len, _PLANNED.values()))
-    lines = [*_wrapped(f"{answer}.", indent=""), "", f"  {'':{wide}}  " + "".join(f"{n:{_COLUMN}}" for n in rows)]
+    lines = [
+        *_wrapped(f"{answer}.", indent=""),
+        "",
+        f"  {'':{wide}}  " + "".join(f"{n:{_ANSWER_COLUMN}}" for n in rows),
+    ]
     for name, words in _PLANNED.items():
         known = [row.get(name) for row in rows.values()]
         if any(known):
             cells = (f"{_cell(figure)}{f' ({_range(figure)})' if _range(figure) else ''}" for figure in known)
-            lines.append(f"  {words:{wide}}  " + "".join(f"{cell:{_COLUMN}}" for cell in cells))
+            lines.append(f"  {words:{wide}}  " + "".join(f"{cell:{_ANSWER_COLUMN}}" for cell in cells))
     return [line.rstrip() for line in lines]
 
 

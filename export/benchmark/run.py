@@ -60,9 +60,13 @@ def run_benchmark(job: BenchmarkJob) -> BenchmarkReport:
         sections.append(section)
         refused += more
     return BenchmarkReport(
-        title=f"{job.manifest.id} {job.manifest.version} on {where}", device=job.device, bundle=bundle_dict(job),
-        sections=tuple(sections), refused=tuple(refused), evidence=evidence,
-    )  # fmt: skip
+        title=f"{job.manifest.id} {job.manifest.version} on {where}",
+        device=job.device,
+        bundle=bundle_dict(job),
+        sections=tuple(sections),
+        refused=tuple(refused),
+        evidence=evidence,
+    )
 
 
 def board_here() -> str | None:
@@ -138,9 +142,13 @@ def _projected(
     sections, evidence = [], {}
     try:
         found = project(
-            device=device, a72_instructions=entry.boards[_COUNTED_ON].instructions, precision=graph.precision,
-            runtime="litert", weights=graph.weights, operators=graph.operators,
-        )  # fmt: skip
+            device=device,
+            a72_instructions=entry.boards[_COUNTED_ON].instructions,
+            precision=graph.precision,
+            runtime="litert",
+            weights=graph.weights,
+            operators=graph.operators,
+        )
         sections.append(found.section(graph.title))
         evidence["projection"] = found.evidence()
         if with_energy:

@@ -31,7 +31,8 @@ def benchmark(
     run: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--run", help="With --peers: run folder of the bundle's student, for its float forms [default: the packaged one]."
+            "--run",
+            help="With --peers: run folder of the bundle's student, for its float forms [default: the packaged one].",
         ),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", help="Inferences per measurement.")] = 300,
@@ -63,10 +64,17 @@ def benchmark(
         for name, content in opened.files.items():
             (Path(folder) / name).write_bytes(content)
         job = BenchmarkJob(
-            bundle=Path(folder), manifest=opened.manifest, device=device, ssh=ssh, python=python, runs=runs,
-            run_dir=_packaged_run(opened) if run is None and peers else run, peers=peers, screening_every_min=every_min,
+            bundle=Path(folder),
+            manifest=opened.manifest,
+            device=device,
+            ssh=ssh,
+            python=python,
+            runs=runs,
+            run_dir=_packaged_run(opened) if run is None and peers else run,
+            peers=peers,
+            screening_every_min=every_min,
             progress=say_progress,
-        )  # fmt: skip
+        )
         report = run_benchmark(job)
     if picture is not None:
         from export.benchmark.picture import draw

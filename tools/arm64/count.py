@@ -115,9 +115,13 @@ def count_models(models: Iterator[Model], ecg: np.ndarray, *, command: str, say:
                 model.content, runtime=model.runtime, device=board, root=root, ecg=ecg
             ).to_dict()
         entries[graph.key] = {
-            "what": model.what, "date": f"{datetime.now(tz=UTC):%Y-%m-%d}", "command": command,
-            "operators": len(graph.operators), "float_form": None, "boards": boards,
-        }  # fmt: skip
+            "what": model.what,
+            "date": f"{datetime.now(tz=UTC):%Y-%m-%d}",
+            "command": command,
+            "operators": len(graph.operators),
+            "float_form": None,
+            "boards": boards,
+        }
         if model.is_float_form:
             entries[int8_key]["float_form"] = graph.key
         elif model.runtime == "litert":

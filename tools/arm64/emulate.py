@@ -200,9 +200,14 @@ def _on_host(folder: Path, timeout_s: float) -> tuple[dict[str, Any], dict[str, 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, str(folder / "guest.py"), str(folder)], capture_output=True, text=True, check=False,
-            timeout=timeout_s, env=environment, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, str(folder / "guest.py"), str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"the model did not end within {timeout_s:g} s on this machine") from error
     if done.returncode:

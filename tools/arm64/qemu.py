@@ -41,9 +41,17 @@ _SUITE: Final = "bookworm"
 _PLUGIN: Final = Path(__file__).resolve().parent / "plugin"
 _PLUGIN_SOURCES: Final = ("qemu_api.h", "window_count.c")
 _CFLAGS: Final = (
-    "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-    "-fvisibility=hidden", "-pthread",
-)  # fmt: skip
+    "-std=c11",
+    "-D_POSIX_C_SOURCE=200809L",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-pthread",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +233,32 @@ def run_python(
     with guest_view(root, device, shown) as view:
         command = [
             # -R: the same addresses in every run. -S and -P: nothing of this machine's site-packages, nor of its folders.
-            str(require_program("setarch")), "-R", *qemu.command, "-cpu", device.qemu_cpu, "-L", str(view), *plugin,
-            "-0", root.interpreter, str(root.debian / root.interpreter[1:]), "-S", "-P", *arguments,
-        ]  # fmt: skip
+            str(require_program("setarch")),
+            "-R",
+            *qemu.command,
+            "-cpu",
+            device.qemu_cpu,
+            "-L",
+            str(view),
+            *plugin,
+            "-0",
+            root.interpreter,
+            str(root.debian / root.interpreter[1:]),
+            "-S",
+            "-P",
+            *arguments,
+        ]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, env=environment, timeout=timeout_s,
-                stdin=subprocess.DEVNULL, cwd="/",
-            )  # fmt: skip
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+                timeout=timeout_s,
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
         except subprocess.TimeoutExpired as error:
             said = error.stderr.decode("utf-8", "replace") if isinstance(error.stderr, bytes) else error.stderr or ""
             raise EmulationError(

@@ -64,9 +64,13 @@ def measure_host(
     ]
     notes = dict.fromkeys((*(machine_note(runs[0]) for runs in measured), *left_out_note(measured[0][0])))
     return Section(
-        title=f"this host: {cpu_name()}", basis=Basis.MEASURED, rows=rows, notes=tuple(notes), flags=tuple(flags),
+        title=f"this host: {cpu_name()}",
+        basis=Basis.MEASURED,
+        rows=rows,
+        notes=tuple(notes),
+        flags=tuple(flags),
         measured_on=device,
-    )  # fmt: skip
+    )
 
 
 def cpu_name() -> str:

@@ -42,7 +42,7 @@ _NOTES: Final = (
     "random weights stand in for the published ones, which are not at hand: speed and memory do not depend on their values; its load "
     "time is not given",
     "first_in_turn: the first inference after the other peers have filled the caches; the other latencies leave it out",
-)  # fmt: skip
+)
 Kind = Literal["litert", "onnx", "torch"]
 
 
@@ -143,15 +143,16 @@ def compare_peers(
         alone[peer.name] = _alone(peer, inputs)
     say(f"{len(ready)} peers in {turns} turns")
     timed, sizes, others = _in_turns(ready, inputs, turns)
-    rows = [
-        (peer.name, (*_latency(timed, peer), *alone[peer.name], *sizes[peer.name])) for peer in ready
-    ]  # fmt: skip
+    rows = [(peer.name, (*_latency(timed, peer), *alone[peer.name], *sizes[peer.name])) for peer in ready]
     left_out = [f"{name}: not measured: {reason}" for name, reason in reasons.items() if reason]
     notes = (*(_NOTES if REFERENCE in timed else _NOTES[1:]), f"{turns} turns", *left_out)
     return Section(
-        title=f"{_TITLE} ({cpu_name()})", basis=Basis.MEASURED, rows=rows, notes=notes,
+        title=f"{_TITLE} ({cpu_name()})",
+        basis=Basis.MEASURED,
+        rows=rows,
+        notes=notes,
         flags=busy_flags(others, during="the turns"),
-    )  # fmt: skip
+    )
 
 
 # ---- latency, in turns -----------------------------------------------------------------------------------------------
@@ -237,9 +238,13 @@ def _latency(timed: Mapping[str, _Timed], peer: Peer) -> tuple[Figure, ...]:
 def _ratio(name: str, upper: _Timed, lower: _Timed) -> Figure:
     ratios = upper.turn_ms / lower.turn_ms
     return measured(
-        name, float(np.median(ratios)), "x", low=float(ratios.min()), high=float(ratios.max()),
+        name,
+        float(np.median(ratios)),
+        "x",
+        low=float(ratios.min()),
+        high=float(ratios.max()),
         note="median over the turns; range: all turns",
-    )  # fmt: skip
+    )
 
 
 # ---- alone -----------------------------------------------------------------------------------------------------------

@@ -112,7 +112,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             version = "unknown"
     return {
         "schema": SCHEMA,
-        "model": {"file": args.model.name, "bytes": args.model.stat().st_size, "sha256": _sha256(args.model.read_bytes())},
+        "model": {
+            "file": args.model.name,
+            "bytes": args.model.stat().st_size,
+            "sha256": _sha256(args.model.read_bytes()),
+        },
         "runtime": {"name": runtime.__name__, "version": str(version)},
         "machine": machine(np, cores),
         "steps_ms": steps_ms,
@@ -121,7 +125,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "memory_kib": {"empty": empty, "used": memory or memory_kib()},
         "outputs": outputs,
         "state": {"loadavg_at_start": load_before, "before": before, "after": state()},
-    }  # fmt: skip
+    }
 
 
 def time_runs(
@@ -138,9 +142,13 @@ def time_runs(
     ms = 1e3 * np.array(times_s)
     return {
         **{f"p{q}_ms": float(np.percentile(ms, q)) for q in PERCENTILES},
-        "mean_ms": float(ms.mean()), "min_ms": float(ms.min()), "runs": len(times_s), "warm_up_s": warm_up_s,
-        "others_cores": others, "frequency_khz": [frequency_start, frequency_end],
-    }  # fmt: skip
+        "mean_ms": float(ms.mean()),
+        "min_ms": float(ms.min()),
+        "runs": len(times_s),
+        "warm_up_s": warm_up_s,
+        "others_cores": others,
+        "frequency_khz": [frequency_start, frequency_end],
+    }
 
 
 def _repeat(run: Callable[[Any], Any], records: list[Any], *, until_s: float, at_least: int) -> list[float]:
@@ -270,10 +278,16 @@ def machine(np: Any, cores: int) -> dict[str, Any]:
     """Return what does not change while the model runs."""
     revision = re.search(r"^Revision\s*:\s*(\S+)", _text("/proc/cpuinfo") or "", re.MULTILINE)
     return {
-        "board": _text("/proc/device-tree/model"), "revision": revision.group(1) if revision else None,
-        "architecture": platform.machine(), "cores": cores, "kernel": platform.release(), "system": platform.system(),
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"), "python": platform.python_version(), "numpy": np.__version__,
-    }  # fmt: skip
+        "board": _text("/proc/device-tree/model"),
+        "revision": revision.group(1) if revision else None,
+        "architecture": platform.machine(),
+        "cores": cores,
+        "kernel": platform.release(),
+        "system": platform.system(),
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
 
 
 def state() -> dict[str, Any]:

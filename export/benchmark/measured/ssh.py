@@ -32,8 +32,15 @@ BOARD_PLAN: Final = Plan(warm_up_s=BOARD_WARM_UP_S)
 # ssh's own failure; any other status is the remote program's (ssh(1), exit status).
 _CONNECTION_LOST: Final = 255
 _OPTIONS: Final = (
-    "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
-)  # fmt: skip
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=15",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+)
 _STEP_S: Final = 60.0
 _COPY_S: Final = 180.0
 # The end of what the other side said: the reason comes last.
@@ -243,8 +250,14 @@ class _Board:
     def _call(self, command: Sequence[str], step: str, limit_s: float) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit_s,
+                check=False,
+            )
         except OSError as error:
             advice = "Install it: sudo apt install openssh-client."
             raise BoardError(

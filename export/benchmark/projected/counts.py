@@ -89,10 +89,15 @@ class Count:
         shown |= {f"opcodes_{name}": opcodes.get(name, 0) for name in MUST_NOT_RUN}
         shown |= {f"opcodes_{name}": count for name, count in opcodes.items() if count}
         return tuple(
-            Figure(name=name, value=value, unit="instructions", basis=Basis.EMULATED,
-                   note=note if name == "instructions" else "")
+            Figure(
+                name=name,
+                value=value,
+                unit="instructions",
+                basis=Basis.EMULATED,
+                note=note if name == "instructions" else "",
+            )
             for name, value in shown.items()
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +129,18 @@ def recorded() -> Mapping[str, Entry]:
     content = json.loads(COUNTS_FILE.read_text(encoding="utf-8"))
     if content.get("schema") != COUNTS_SCHEMA:
         raise BenchmarkError(f"found counts of schema {content.get('schema')!r}, expected {COUNTS_SCHEMA!r}")
-    return MappingProxyType({
-        key: Entry(
-            what=fields["what"], date=fields["date"], command=fields["command"], float_form=fields["float_form"],
-            boards={name: Count(record) for name, record in fields["boards"].items()},
-        )
-        for key, fields in content["graphs"].items()
-    })  # fmt: skip
+    return MappingProxyType(
+        {
+            key: Entry(
+                what=fields["what"],
+                date=fields["date"],
+                command=fields["command"],
+                float_form=fields["float_form"],
+                boards={name: Count(record) for name, record in fields["boards"].items()},
+            )
+            for key, fields in content["graphs"].items()
+        }
+    )
 
 
 def counted(graph: Graph) -> Entry:

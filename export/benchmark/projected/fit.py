@@ -246,10 +246,14 @@ def fit_latency(precision: str, *, predictor: Predictor = Predictor.INSTRUCTIONS
         for rest, point in zip(others, points, strict=True)
     )
     return LatencyFit(
-        precision=precision, predictor=predictor, line=line, points=points,
-        residuals=tuple(_error(line, point, predictor) for point in points), left_out=tuple(left_out),
+        precision=precision,
+        predictor=predictor,
+        line=line,
+        points=points,
+        residuals=tuple(_error(line, point, predictor) for point in points),
+        left_out=tuple(left_out),
         downward=tuple(downward_check(points, factor=factor, predictor=predictor) for factor in LEAVE_OUT_FACTORS),
-    )  # fmt: skip
+    )
 
 
 def downward_check(points: Sequence[CalibrationPoint], *, factor: float, predictor: Predictor) -> DownwardCheck:
@@ -278,13 +282,16 @@ def held_out(precision: str, *, predictor: Predictor = Predictor.INSTRUCTIONS) -
     counts = calibration()["counts"]
     return tuple(
         HeldOut(
-            model=row["model"], precision=precision, predictor=predictor, published_ms=float(row["pi4_ms"]),
+            model=row["model"],
+            precision=precision,
+            predictor=predictor,
+            published_ms=float(row["pi4_ms"]),
             predicted_ms=line.at(
                 counts.one(model=row["model"], precision=precision, kernels="xnnpack")[predictor.value] / 1e6
             ),
         )
         for row in published()["xnnpack_pi4"].where(precision=precision)
-    )  # fmt: skip
+    )
 
 
 def _error(line: Line, point: CalibrationPoint, predictor: Predictor) -> float:

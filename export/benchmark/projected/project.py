@@ -44,7 +44,7 @@ MAX_WEIGHTS: Final = 20_000_000
 # Transformers, recurrent nets and custom code: the calibration models are convolutional nets.
 UNCOVERED_OPERATORS: Final = frozenset(
     {"BATCH_MATMUL", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE", "CUSTOM"}
-)  # fmt: skip
+)
 # Later boards (C0 stepping, Raspberry Pi OS 11 and on) run at 1.8 GHz.
 PI4_FAST_CLOCK_HZ: Final = 1.8e9
 # The Zero 2 W has no published figure here: 3B+ figures at another clock and with slower memory stand for it.
@@ -177,10 +177,17 @@ def project(
     error = fit.loo_worst + (fit.downward_worst if extrapolated else 0.0)
     figures = boards[device.name](fit, minsn=minsn, error=error, clock_hz=device.clock_hz)
     return Projection(
-        device=device, a72_instructions=a72_instructions, precision=precision, runtime=runtime, weights=weights, fit=fit,
-        error=error, extrapolated=extrapolated, figures=tuple(figures),
+        device=device,
+        a72_instructions=a72_instructions,
+        precision=precision,
+        runtime=runtime,
+        weights=weights,
+        fit=fit,
+        error=error,
+        extrapolated=extrapolated,
+        figures=tuple(figures),
         notes=tuple(_notes(device, fit, extrapolated=extrapolated, weights=weights)),
-    )  # fmt: skip
+    )
 
 
 _ADVICE_RUNTIME: Final = (

@@ -224,6 +224,8 @@ def per_operator(precision: str) -> PerOperator:
     keep = ~np.eye(len(points), dtype=bool)
     errors = np.array([x[i] @ np.linalg.lstsq(x[k], ones[k], rcond=None)[0] - 1 for i, k in enumerate(keep)])
     return PerOperator(
-        slope_ms=float(slope), operator_ms=float(operator),
-        loo_rms=float(np.sqrt(np.mean(errors**2))), loo_worst=float(np.abs(errors).max()),
-    )  # fmt: skip
+        slope_ms=float(slope),
+        operator_ms=float(operator),
+        loo_rms=float(np.sqrt(np.mean(errors**2))),
+        loo_worst=float(np.abs(errors).max()),
+    )
