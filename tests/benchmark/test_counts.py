@@ -57,7 +57,7 @@ def test_a_student_of_every_size_is_counted(size: str) -> None:
     """Size m is the shipped graph: what was counted of its own file stands there."""
     words = "of lsemvae-limb" if size == "m" else f"student of size {size} with random weights"
     found = {entry.boards["pi4"].record["runtime"] for entry in recorded().values() if words in entry.what}
-    assert found == {"litert", "onnx"}
+    assert found == ({"litert", "onnx"} if size == "m" else {"litert"})
 
 
 def test_larger_students_take_more_instructions() -> None:

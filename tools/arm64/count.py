@@ -31,7 +31,6 @@ import numpy as np
 from export.benchmark.devices import BOARDS
 from export.benchmark.projected.counts import COUNTS_FILE, COUNTS_SCHEMA, read_graph
 from export.float_files import float_files
-from export.int8.quantize_onnx import quantize_onnx
 from export.int8.quantize_tflite import collect_ranges, quantize_tflite
 from export.int8.recipe import load_recipe
 from export.student_run.packaged import PACKAGED_RUN
@@ -76,8 +75,9 @@ def bundle_models(bundle: Path | None, run: Path | None, *, trust: Path | None, 
 
 
 def size_models(size: str, ecg: np.ndarray, *, say: Say) -> Iterator[Model]:
-    """Yield the models of a student of a size with random weights, quantized as an export without options does.
+    """Yield the LiteRT models of a student of a size with random weights, quantized as an export without options does.
 
+    Not its ONNX model: nothing is projected for ONNX Runtime, and its exporter leaves out what is zero only before training.
     `ecg` float32 `[n, lead, time]` mV gives the ranges of its tensors.
     """
     from export.convert import tflite_file
@@ -94,11 +94,9 @@ def size_models(size: str, ecg: np.ndarray, *, say: Say) -> Iterator[Model]:
         named, log = floats["tflite"].with_name("model.named.tflite"), run / "log"
         ranges = collect_ranges(named, ecg, recipe=recipe, log=log)
         quantized = quantize_tflite(named, run / "model.int8.tflite", recipe=recipe, ranges=ranges, log=log)
-        onnx = quantize_onnx(floats["onnx"], run / "model.int8.onnx", recipe=recipe, ecg=ecg, log=log)
         what = f"student of size {size} {RANDOM}"
         yield Model(f"{what}, INT8", "litert", tflite_file.strip_names(quantized.read_bytes()))
         yield Model(f"{what}, fp32", "litert", floats["tflite"].read_bytes(), is_float_form=True)
-        yield Model(f"{what}, INT8", "onnx", onnx.read_bytes())
 
 
 def count_models(models: Iterator[Model], ecg: np.ndarray, *, command: str, say: Say) -> dict[str, Any]:
