@@ -76,7 +76,7 @@ def needs_core(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def needs_qemu(request: pytest.FixtureRequest) -> None:
-    from export.benchmark.arm64_tools import missing_programs
+    from tools.arm64.programs import missing_programs
 
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         skip_for(f"an x86-64 Linux to emulate a board on (this is {platform.system()} {platform.machine()})")

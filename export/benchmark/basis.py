@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from export.benchmark.errors import BenchmarkError
+
+# A board over ssh that is not the device that the benchmark is about: measured, but nothing that the device was asked for.
+ANOTHER_MACHINE: Final = "another machine"
 
 
 class Basis(StrEnum):
@@ -62,9 +65,14 @@ class Figure:
     def to_dict(self) -> dict[str, Any]:
         """Return the figure for JSON; its basis always goes with it."""
         return {
-            "name": self.name, "value": self.value, "unit": self.unit, "basis": self.basis.value,
-            "low": self.low, "high": self.high, "note": self.note,
-        }  # fmt: skip
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "basis": self.basis.value,
+            "low": self.low,
+            "high": self.high,
+            "note": self.note,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,9 @@ class Section:
     ----------
     flags
         Reasons why the figures must not be trusted as they stand (a board that throttled, a busy host).
+    measured_on
+        What the figures were read off: the device as it was asked for (`host`, `pi4`), or `ANOTHER_MACHINE`; None for what
+        is no measurement, and for peers.
     """
 
     title: str
@@ -82,6 +93,7 @@ class Section:
     rows: Sequence[tuple[str, Sequence[Figure]]]
     notes: Sequence[str] = ()
     flags: Sequence[str] = ()
+    measured_on: str | None = None
 
     def __post_init__(self) -> None:
         foreign = [f.name for _, figures in self.rows for f in figures if f.basis is not self.basis]

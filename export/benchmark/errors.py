@@ -14,21 +14,11 @@ class BenchmarkError(ExportError):
     default_advice: ClassVar[str] = "Check the bundle and the arguments, then run the benchmark again."
 
 
-class BenchmarkToolError(BenchmarkError):
-    """A program that the benchmark needs is not installed here."""
+class UncountedGraphError(BenchmarkError):
+    """No instructions of the model's graph were ever counted: there is nothing to project from."""
 
-    code: ClassVar[str] = "E_BENCHMARK_TOOL"
-    default_advice: ClassVar[str] = (
-        "On Debian or Ubuntu (x86_64): sudo apt install qemu-user mmdebstrap gcc libc6-dev. Elsewhere, measure on "
-        "the board itself: lsemvae benchmark --ssh user@pi."
-    )
-
-
-class EmulationError(BenchmarkError):
-    """The emulated run failed, or does not say what the host says."""
-
-    code: ClassVar[str] = "E_BENCHMARK_EMULATION"
-    default_advice: ClassVar[str] = "Nothing was projected. Read the emulator's words in the message."
+    code: ClassVar[str] = "E_BENCHMARK_COUNT"
+    default_advice: ClassVar[str] = "Measure on the board: lsemvae benchmark --ssh user@pi."
 
 
 class OutsideCalibrationError(BenchmarkError):

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import Basis, Figure, Section
+from export.benchmark.basis import Figure, Section
 from export.benchmark.devices import BOARDS, HOST, Device, board
 from export.benchmark.errors import BenchmarkError
 from lsemvae.screen.manifest import Manifest
 
 SCHEMA: Final = "lsemvae-benchmark/1"
+# What no figure of a model's inference says, whatever its basis.
 NOT_COVERED: Final = (
     "thermal throttling and frequency scaling over a day",
     "reading from and writing to the SD card",
     "the load of Bluetooth, of the screen and of the rest of the app (front-end and quality gate included)",
 )
-"""What no figure of a model's inference says, whatever its basis."""
 Progress = Callable[[str], None]
 
 
@@ -35,10 +35,10 @@ class BenchmarkJob:
         `host`, or a name of `export.benchmark.devices.BOARDS`.
     ssh
         Board to measure on (`user@host`); None measures or projects here.
+    peers
+        Whether the peers are measured on this host, too: about half a minute, more where float forms are converted.
     run_dir
         Run folder of the bundle's student: with it its float forms join the peers. None leaves them out, and says so.
-    peers
-        Whether the peers are measured on this host.
     screening_every_min
         For the energy: minutes between two screenings.
     """
@@ -50,7 +50,7 @@ class BenchmarkJob:
     python: str = "python3"
     runs: int = 300
     run_dir: Path | None = None
-    peers: bool = True
+    peers: bool = False
     screening_every_min: float = 10.0
     progress: Progress = field(default=lambda _: None)
 
@@ -91,9 +91,7 @@ class BenchmarkReport:
     @property
     def measured_on_device(self) -> bool:
         """Whether a figure was read off the machine that the benchmark is about."""
-        return any(
-            section.basis is Basis.MEASURED and not section.title.startswith("peers") for section in self.sections
-        )
+        return any(section.measured_on == self.device for section in self.sections)
 
     def figure(self, name: str) -> Figure | None:
         """Return the first figure of that name, None where there is none."""

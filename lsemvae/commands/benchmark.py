@@ -31,11 +31,15 @@ def benchmark(
     run: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--run", help="Run folder of the bundle's student, for its float forms [default: the packaged one]."
+            "--run",
+            help="With --peers: run folder of the bundle's student, for its float forms [default: the packaged one].",
         ),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", help="Inferences per measurement.")] = 300,
-    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Measure the peers on this host, too.")] = True,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers/--no-peers", help="Measure the peers on this host, too: half a minute, and needs torch."),
+    ] = False,
     every_min: Annotated[
         float, typer.Option("--every-min", help="For the energy: minutes between two screenings.")
     ] = 10.0,
@@ -60,10 +64,17 @@ def benchmark(
         for name, content in opened.files.items():
             (Path(folder) / name).write_bytes(content)
         job = BenchmarkJob(
-            bundle=Path(folder), manifest=opened.manifest, device=device, ssh=ssh, python=python, runs=runs,
-            run_dir=run if run is not None else _packaged_run(opened), peers=peers, screening_every_min=every_min,
+            bundle=Path(folder),
+            manifest=opened.manifest,
+            device=device,
+            ssh=ssh,
+            python=python,
+            runs=runs,
+            run_dir=_packaged_run(opened) if run is None and peers else run,
+            peers=peers,
+            screening_every_min=every_min,
             progress=say_progress,
-        )  # fmt: skip
+        )
         report = run_benchmark(job)
     if picture is not None:
         from export.benchmark.picture import draw
@@ -81,7 +92,7 @@ def benchmark(
 
 
 def _packaged_run(opened: Bundle) -> Path | None:
-    """The packaged student's run folder where the bundle is the one that it exports to."""
+    """Return the packaged student's run folder where the bundle is the one that it exports to."""
     from export.student_run.identity import load_identity
     from export.student_run.packaged import PACKAGED_RUN
     from export.student_run.source import load_run

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark.arm64_guest import SITE, run_python
-from export.benchmark.arm64_root import PYTHON_OF, Arm64Root, ensure_root
 from export.benchmark.devices import board
 from export.gates.golden import CASES, RAW_FS_HZ, limb_leads_mv
 from lsemvae.ecg.leads import LIMB_LEADS
 from lsemvae.ecg.record import record_from_physical
 from lsemvae.formats.npz import write_npz
+from tools.arm64.qemu import SITE, run_python
+from tools.arm64.root import PYTHON_OF, Arm64Root, ensure_root
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_qemu, pytest.mark.usefixtures("needs_qemu")]
 

@@ -29,9 +29,9 @@ from export.benchmark.projected.fit import (
     fit_line,
     held_out,
 )
-from export.benchmark.projected.threads import per_operator
+from export.benchmark.projected.ratios import per_operator
 
-ROOM = Path(__file__).resolve().parents[2] / "export/benchmark"
+ROOM = Path(__file__).resolve().parents[2] / "export/benchmark/projected"
 
 
 def raw(name: str, table: str) -> list[dict]:

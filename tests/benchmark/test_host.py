@@ -9,9 +9,9 @@ import pytest
 from export.benchmark.basis import Basis, Section
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured import host
+from export.benchmark.measured.figures import figures_of, start_figures
 from export.benchmark.measured.host import cpu_name, measure_host
-from export.benchmark.measured.measure_figures import figures_of, start_figures
-from export.benchmark.measured.measure_process import Plan, run_child, run_here
+from export.benchmark.measured.process import Plan, run_child, run_here
 
 BUNDLE = Path(__file__).resolve().parents[2] / "edge_app" / "bundle"
 MODELS, GOLDEN = (BUNDLE / "model.tflite", BUNDLE / "model.onnx"), BUNDLE / "golden.npz"

@@ -9,7 +9,7 @@ import pytest
 
 from export.benchmark.basis import Figure, Section
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.measured import measure_torch, peers
+from export.benchmark.measured import peers, torch_peer
 from export.benchmark.measured.peers import REFERENCE, Peer, compare_peers, default_peers
 from export.benchmark.measured.reference import PARAMETERS
 from export.student_run.packaged import PACKAGED_RUN
@@ -65,7 +65,7 @@ def test_two_files_are_compared_and_the_absent_ones_are_listed() -> None:
 def test_the_published_path_is_far_slower_than_our_file(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(peers, "_alone_figures", lambda peer, inputs: ())
+    monkeypatch.setattr(peers, "_alone", lambda peer, inputs: ())
     threads = torch.get_num_threads()
     candidates = (
         Peer(name=REFERENCE, kind="torch", factory="reference"),
@@ -89,9 +89,10 @@ def test_the_published_path_is_far_slower_than_our_file(monkeypatch: pytest.Monk
 def test_turns_interleave_all_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(peers, "_open", lambda peer, inputs: (lambda: order.append(peer.name), ()))
-    monkeypatch.setattr(peers, "_burst_length", lambda call: 2)
+    monkeypatch.setattr(peers, "_BURST_CALLS", (2, 2))
     timed, _, _ = peers._in_turns([Peer(name=n, kind="onnx") for n in "AB"], GOLDEN, 4)
-    assert "".join(order) == "AAABBB" * 4
+    warm_up = "A" * 10 + "B" * 10
+    assert "".join(order) == warm_up + "AAABBB" * 4
     assert timed["A"].first_ms.shape == (4,)
     assert timed["A"].burst_ms.shape == (4, 2)
 
@@ -111,19 +112,21 @@ def test_an_outlier_inside_a_burst_does_not_move_its_turn() -> None:
 
 @pytest.mark.parametrize(("each_ms", "expected"), [(40.0, 4), (1.0, 20), (0.01, 60)])
 def test_bursts_are_long_enough_and_bounded(monkeypatch: pytest.MonkeyPatch, each_ms: float, expected: int) -> None:
+    monkeypatch.setattr(peers, "_open", lambda peer, inputs: (lambda: None, ()))
     monkeypatch.setattr(peers, "_once_ms", lambda call: each_ms)
-    assert peers._burst_length(lambda: None) == expected
+    timed, _, _ = peers._in_turns([Peer(name="A", kind="onnx")], GOLDEN, 2)
+    assert timed["A"].burst_ms.shape == (2, expected)
 
 
 def test_a_torch_peer_alone_says_import_and_memory_but_no_load_of_random_weights() -> None:
-    figures = {f.name: f for f in peers._alone_figures(Peer(name=REFERENCE, kind="torch", factory="reference"), GOLDEN)}
+    figures = {f.name: f for f in peers._alone(Peer(name=REFERENCE, kind="torch", factory="reference"), GOLDEN)}
     assert {"import", "first_inference", "memory_peak_over_numpy"} <= set(figures)
     assert "load" not in figures
     assert figures["memory_peak_over_numpy"].value > 4 * PARAMETERS / 2**20
 
 
 def test_the_student_alone_reads_its_run_folder() -> None:
-    found = measure_torch.measure_alone("student", GOLDEN, PACKAGED_RUN)
+    found = torch_peer.measure_alone("student", GOLDEN, PACKAGED_RUN)
     assert set(found["steps_ms"]) == {"import", "load", "first_inference"}
     assert found["steps_ms"]["load"] > 0
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark.board_checks import board_flags, throttle_words
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import runner
-from export.benchmark.measured.measure_process import RUNNER, Plan, parse_run
+from export.benchmark.measured.figures import board_flags, throttle_words
+from export.benchmark.measured.process import BOARD_PROGRAMS, RUNNER, Plan, parse_run
 from export.gates.outputs import file_run, run_all
+from lsemvae.screen.runtime import onnx_options
 from lsemvae.screen.runtime.contract import Signature
-from lsemvae.screen.runtime.onnx_options import has_vnni
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "edge_app" / "bundle"
@@ -145,19 +145,71 @@ def test_firmware_and_clocks_are_read_where_they_are(monkeypatch: pytest.MonkeyP
     assert (found["throttled"], found["temperature_c"]) == (0x50005, 81.2)
 
 
+class Options:
+    """What a session of ONNX Runtime is set up with."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str] = {}
+
+    def add_session_config_entry(self, name: str, value: str) -> None:
+        self.entries[name] = value
+
+
+def test_onnx_runtime_is_set_up_as_in_the_clinic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner takes the clinic's own file, in the package and beside itself on a board."""
+    seen: list[Options] = []
+
+    class Runtime:
+        SessionOptions = Options
+
+        class InferenceSession:
+            def __init__(self, content: bytes, options: Options, providers: list[str]) -> None:
+                seen.append(options)
+
+    runner._onnx(Runtime, b"", 3)
+    clinic = onnx_options.session_options(Runtime, 3)
+    assert vars(seen[0]) == vars(clinic)
+    assert (clinic.intra_op_num_threads, clinic.inter_op_num_threads) == (3, 1)
+
+
 @pytest.mark.parametrize(
-    "flags", ["flags : fpu avx2", "flags : fpu avx512_vnni", "flags\t\t: avx_vnni", "Features : asimd", ""]
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx2", False),
+        ("flags : fpu avx512_vnni", True),
+        ("flags\t\t: avx_vnni", True),
+        ("Features : asimd", False),
+    ],
 )
-def test_onnx_runtime_is_set_up_as_in_the_clinic(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
-    monkeypatch.setattr(runner, "_text", lambda path: f"processor : 0\n{flags}\nbugs : avx_vnni")
-    assert runner._has_vnni() == has_vnni(f"processor : 0\n{flags}\nbugs : avx_vnni")
+def test_a_processor_that_adds_in_32_bits_is_known_by_its_flags(flags: str, expected: bool) -> None:
+    assert onnx_options.has_vnni(f"processor : 0\n{flags}\nbugs : avx_vnni") is expected
+
+
+def test_what_goes_to_a_board_runs_an_onnx_model_there(tmp_path: Path) -> None:
+    """Only the two files, in a folder of their own and started as on a board."""
+    for program in BOARD_PROGRAMS:
+        (tmp_path / program.name).write_bytes(program.read_bytes())
+    command = [
+        sys.executable,
+        "-B",
+        "runner.py",
+        "--model",
+        str(BUNDLE / "model.onnx"),
+        "--inputs",
+        str(GOLDEN),
+        *QUICK,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["runtime"]["name"] == "onnxruntime"
 
 
 # ---- stands alone ----------------------------------------------------------------------------------------------------
 
 
-def test_it_imports_nothing_but_the_standard_library_and_parses_as_python_3_9() -> None:
-    tree = ast.parse(RUNNER.read_text(), feature_version=(3, 9))
+@pytest.mark.parametrize("program", BOARD_PROGRAMS, ids=lambda path: path.name)
+def test_it_imports_nothing_but_the_standard_library_and_parses_as_python_3_9(program: Path) -> None:
+    tree = ast.parse(program.read_text(), feature_version=(3, 9))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     foreign = {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names}

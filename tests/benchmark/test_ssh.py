@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark.basis import Basis, Section
-from export.benchmark.devices import board
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
+from export.benchmark.devices import Device, board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import ssh
-from export.benchmark.measured.measure_golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
-from export.benchmark.measured.measure_process import Plan
+from export.benchmark.measured.golden import UNCERTAINTY_TOLERANCE, check_outputs, read_board_files
+from export.benchmark.measured.process import Plan
 from export.benchmark.measured.ssh import check_target, measure_board
 from lsemvae.ecg.errors import BundleHashError
 
@@ -138,6 +138,13 @@ def test_a_board_is_measured_and_nothing_stays_there(fake: FakeBoard) -> None:
     assert any("outputs agree with the bundle's golden ones" in note for note in section.notes)
     assert fake.left() == []
     assert len(said) == 3
+
+
+@pytest.mark.parametrize(("device", "measured_on"), [(None, "host"), (board("pi4"), ANOTHER_MACHINE)])
+def test_a_machine_that_is_not_the_board_asked_for_is_not_measured_as_that_board(
+    fake: FakeBoard, device: Device | None, measured_on: str
+) -> None:
+    assert fake.measure(device=device).measured_on == measured_on
 
 
 def test_the_connection_asks_no_questions_and_ends_the_options_before_the_target(fake: FakeBoard) -> None:

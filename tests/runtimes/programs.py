@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from export.benchmark.cache import cache_folder
+from export.cache import cache_folder
 
 HERE: Final = Path(__file__).resolve().parent
 WEB: Final = HERE / "web"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from export.benchmark.basis import Basis, Section
-from export.benchmark.board_checks import board_flags
+from export.benchmark.devices import HOST
 from export.benchmark.errors import BenchmarkError
-from export.benchmark.measured.measure_figures import figures_of
-from export.benchmark.measured.measure_process import Plan, run_here
+from export.benchmark.measured.figures import board_flags, figures_of
+from export.benchmark.measured.process import Plan, run_here
 
 HOST_PLAN: Final = Plan()
 COLD_STARTS: Final = 5
@@ -25,6 +25,7 @@ def measure_host(
     inputs: Path,
     plan: Plan = HOST_PLAN,
     cold_starts: int = COLD_STARTS,
+    device: str = HOST,
     progress: Progress | None = None,
 ) -> Section:
     """Measure model files on this host: one row a file.
@@ -39,6 +40,8 @@ def measure_host(
         Threads, runs and seconds; thread counts above the cores of this host are left out, and a note says so.
     cold_starts
         Fresh processes per file for cold start and memory.
+    device
+        What this machine is in the benchmark: `host`, or the name of the board that it is.
     """
     missing = [path.name for path in (*models, inputs) if not path.is_file()]
     if missing or not models:
@@ -52,7 +55,22 @@ def measure_host(
         first = run_here(model, inputs, plan)
         rest = [run_here(model, inputs, plan, cold_only=True) for _ in range(cold_starts - 1)]
         measured.append([first, *rest])
-    return _section([path.name for path in models], measured)
+    rows = [(path.name, figures_of(runs[0], cold=runs[1:])) for path, runs in zip(models, measured, strict=True)]
+    # Only the first process starts before any of our own: later ones would see the load that these made.
+    flags = [
+        f"{path.name}: {flag}"
+        for k, (path, runs) in enumerate(zip(models, measured, strict=True))
+        for flag in board_flags(runs[0], judge_load=k == 0)
+    ]
+    notes = dict.fromkeys((*(machine_note(runs[0]) for runs in measured), *left_out_note(measured[0][0])))
+    return Section(
+        title=f"this host: {cpu_name()}",
+        basis=Basis.MEASURED,
+        rows=rows,
+        notes=tuple(notes),
+        flags=tuple(flags),
+        measured_on=device,
+    )
 
 
 def cpu_name() -> str:
@@ -80,17 +98,3 @@ def left_out_note(run: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     cores = run["machine"]["cores"]
     return (f"{', '.join(map(str, counts))} threads not measured: this machine has {cores} cores",)
-
-
-def _section(names: Sequence[str], measured: Sequence[Sequence[Mapping[str, Any]]]) -> Section:
-    rows = [(name, figures_of(runs[0], cold=runs[1:])) for name, runs in zip(names, measured, strict=True)]
-    # Only the first process starts before any of our own: later ones would see the load that these made.
-    flags = [
-        f"{name}: {flag}"
-        for k, (name, runs) in enumerate(zip(names, measured, strict=True))
-        for flag in board_flags(runs[0], judge_load=k == 0)
-    ]
-    notes = dict.fromkeys((*(machine_note(runs[0]) for runs in measured), *left_out_note(measured[0][0])))
-    return Section(
-        title=f"this host: {cpu_name()}", basis=Basis.MEASURED, rows=rows, notes=tuple(notes), flags=tuple(flags)
-    )

@@ -15,35 +15,34 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from export.benchmark.basis import Basis, Figure, Section
-from export.benchmark.board_checks import busy_flags
 from export.benchmark.errors import BenchmarkError
+from export.benchmark.measured.figures import busy_flags, measured, memory_figures, start_figures
 from export.benchmark.measured.host import cpu_name
-from export.benchmark.measured.measure_figures import measured, memory_figures, start_figures
-from export.benchmark.measured.measure_process import Plan, parse_object, run_child, run_here
+from export.benchmark.measured.process import Plan, parse_object, run_child, run_here
 from export.benchmark.measured.runner import busy_s, others_cores, own_s
 
 if TYPE_CHECKING:
-    from export.benchmark.measured.measure_torch import Call
+    from export.benchmark.measured.torch_peer import Call
 
 REFERENCE: Final = "published 6-lead path, torch fp32"
 TURNS: Final = 30
+# A burst is long enough for a median and short enough that the machine's speed is the same for all peers of a turn.
 _BURST_S: Final = 0.02
-"""A burst is long enough for a median and short enough that the machine's speed is the same for all peers of a turn."""
 _BURST_CALLS: Final = (4, 60)
+# Fresh processes per peer for import, load and memory.
 _ALONE: Final = 3
-"""Fresh processes per peer for import, load and memory."""
 _PACKAGES: Final = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "torch": "torch"}
 _TITLE: Final = "peers in one run, one thread each"
 _NOTES: Final = (
     "random weights stand in for the published ones, which are not at hand: speed and memory do not depend on their values; its load "
     "time is not given",
     "first_in_turn: the first inference after the other peers have filled the caches; the other latencies leave it out",
-)  # fmt: skip
+)
 Kind = Literal["litert", "onnx", "torch"]
 
 
@@ -54,7 +53,7 @@ class Peer:
     Attributes
     ----------
     kind
-        `litert` and `onnx` run the file `path`; `torch` runs what `factory` makes (`export.benchmark.measured.measure_torch.FACTORIES`).
+        `litert` and `onnx` run the file `path`; `torch` runs what `factory` makes (`export.benchmark.measured.torch_peer.FACTORIES`).
     path
         Model file, or for the student in torch its run folder.
     fp32
@@ -141,18 +140,19 @@ def compare_peers(
     alone = {}
     for peer in ready:
         say(f"{peer.name}: alone in fresh processes")
-        alone[peer.name] = _alone_figures(peer, inputs)
+        alone[peer.name] = _alone(peer, inputs)
     say(f"{len(ready)} peers in {turns} turns")
     timed, sizes, others = _in_turns(ready, inputs, turns)
-    rows = [
-        (peer.name, (*_latency(timed, peer), *alone[peer.name], *sizes[peer.name])) for peer in ready
-    ]  # fmt: skip
+    rows = [(peer.name, (*_latency(timed, peer), *alone[peer.name], *sizes[peer.name])) for peer in ready]
     left_out = [f"{name}: not measured: {reason}" for name, reason in reasons.items() if reason]
     notes = (*(_NOTES if REFERENCE in timed else _NOTES[1:]), f"{turns} turns", *left_out)
     return Section(
-        title=f"{_TITLE} ({cpu_name()})", basis=Basis.MEASURED, rows=rows, notes=notes,
+        title=f"{_TITLE} ({cpu_name()})",
+        basis=Basis.MEASURED,
+        rows=rows,
+        notes=notes,
         flags=busy_flags(others, during="the turns"),
-    )  # fmt: skip
+    )
 
 
 # ---- latency, in turns -----------------------------------------------------------------------------------------------
@@ -164,7 +164,9 @@ def _in_turns(
     with _one_torch_thread(peers):
         opened = {peer.name: _open(peer, inputs) for peer in peers}
         calls = {name: call for name, (call, _) in opened.items()}
-        lengths = {name: _burst_length(call) for name, call in calls.items()}
+        # As many calls as fill a burst; those made here warm up the peer.
+        fastest_s = {name: min(_once_ms(call) for _ in range(10)) / 1e3 for name, call in calls.items()}
+        lengths = {name: int(np.clip(_BURST_S / s, *_BURST_CALLS)) for name, s in fastest_s.items()}
         before = busy_s(), own_s(), time.monotonic()
         taken: dict[str, list[list[float]]] = {name: [] for name in calls}
         for _ in range(turns):
@@ -177,7 +179,7 @@ def _in_turns(
 
 def _open(peer: Peer, inputs: Path) -> tuple[Call, tuple[Figure, ...]]:
     if peer.kind == "torch":
-        from export.benchmark.measured.measure_torch import FACTORIES
+        from export.benchmark.measured.torch_peer import FACTORIES
 
         model = FACTORIES[peer.factory](inputs, peer.path)
         weights = measured("weights", model.weights_bytes / 1024, "KiB", note="in memory, float32")
@@ -191,13 +193,6 @@ def _open(peer: Peer, inputs: Path) -> tuple[Call, tuple[Figure, ...]]:
         signature = Signature(ecg.shape, archive["logits"][:1].shape)
     run = file_run(peer.path, signature)
     return lambda: run(ecg), (measured("model_file", peer.path.stat().st_size / 1024, "KiB"),)
-
-
-def _burst_length(call: Call) -> int:
-    """Return how many calls fill a burst; the calls made here warm up the peer."""
-    fastest_s = min(_once_ms(call) for _ in range(10)) / 1e3
-    shortest, longest = _BURST_CALLS
-    return int(np.clip(_BURST_S / fastest_s, shortest, longest))
 
 
 def _once_ms(call: Call) -> float:
@@ -245,30 +240,40 @@ def _latency(timed: Mapping[str, _Timed], peer: Peer) -> tuple[Figure, ...]:
 def _ratio(name: str, upper: _Timed, lower: _Timed) -> Figure:
     ratios = upper.turn_ms / lower.turn_ms
     return measured(
-        name, float(np.median(ratios)), "x", low=float(ratios.min()), high=float(ratios.max()),
+        name,
+        float(np.median(ratios)),
+        "x",
+        low=float(ratios.min()),
+        high=float(ratios.max()),
         note="median over the turns; range: all turns",
-    )  # fmt: skip
+    )
 
 
 # ---- alone -----------------------------------------------------------------------------------------------------------
 
 
-def _alone_figures(peer: Peer, inputs: Path) -> tuple[Figure, ...]:
-    runs = [_alone_torch(peer, inputs) if peer.kind == "torch" else _alone_file(peer, inputs) for _ in range(_ALONE)]
+def _alone(peer: Peer, inputs: Path) -> tuple[Figure, ...]:
+    """Return import, load, first inference and memory of one peer, each time in a process that has seen nothing else."""
+    runs = []
+    for _ in range(_ALONE):
+        if peer.kind == "torch":
+            script = Path(__file__).with_name("torch_peer.py")
+            command = [
+                sys.executable,
+                "-P",
+                str(script),
+                peer.factory,
+                str(inputs),
+                *([str(peer.path)] if peer.path else []),
+            ]
+            root = str(Path(__file__).parents[3])
+            paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+            env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+            runs.append(parse_object(run_child(command, env=env)))
+        else:
+            assert peer.path is not None  # Peer.missing
+            runs.append(run_here(peer.path, inputs, Plan(threads=(1,)), cold_only=True))
+    # Random weights are made, not loaded.
     kept = {"import", "load", "first_inference"} - ({"load"} if peer.factory == "reference" else set())
     steps = [figure for figure in start_figures(runs) if figure.name in kept]
     return (*steps, *memory_figures(runs))
-
-
-def _alone_file(peer: Peer, inputs: Path) -> dict[str, Any]:
-    assert peer.path is not None  # Peer.missing
-    return run_here(peer.path, inputs, Plan(threads=(1,)), cold_only=True)
-
-
-def _alone_torch(peer: Peer, inputs: Path) -> dict[str, Any]:
-    script = Path(__file__).with_name("measure_torch.py")
-    command = [sys.executable, "-P", str(script), peer.factory, str(inputs), *([str(peer.path)] if peer.path else [])]
-    root = str(Path(__file__).parents[3])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    return parse_object(run_child(command, env=env))

@@ -21,10 +21,10 @@ from lsemvae.ecg.leads import LIMB_LEADS
 from lsemvae.model.paper import PaperEncoders
 from lsemvae.model.paper_config import PAPER_GROUPS, PaperConfig
 
+# Present or absent: the published classifier ends in two logits.
 N_CLASSES: Final = 2
-"""Present or absent: the published classifier ends in two logits."""
+# Six encoders of 20,488,352 and a classifier of 196,994.
 PARAMETERS: Final = 123_127_106
-"""Six encoders of 20,488,352 and a classifier of 196,994."""
 _LIMB_GROUPS: Final = PAPER_GROUPS[:2]
 
 

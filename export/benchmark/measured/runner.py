@@ -3,9 +3,9 @@
     python runner.py --model model.tflite --inputs golden.npz --threads 1,2,4 --runs 300 --warm-up-s 10 --json
 
 It stands alone, so that it can be copied to a board: Python 3.9 or later, numpy, and ai_edge_litert, tflite_runtime or
-onnxruntime. `--inputs` is an `.npz` with `ecg` float32 `[n, lead, time]` in mV; one inference is one recording in, logits and
-uncertainty out, as in the clinic. The last line of the output is the object; a failure is an object too, with a code and
-advice, and the exit status is 2.
+onnxruntime; for the last, `onnx_options.py` of `lsemvae/screen/runtime` beside it. `--inputs` is an `.npz` with `ecg` float32
+`[n, lead, time]` in mV; one inference is one recording in, logits and uncertainty out, as in the clinic. The last line of the
+output is the object; a failure is an object too, with a code and advice, and the exit status is 2.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA = "lsemvae-benchmark-run/1"
 # The same file and interface; the second is the retired package that some boards still have.
 RUNTIMES = {".tflite": ("ai_edge_litert", "tflite_runtime"), ".onnx": ("onnxruntime",)}
+# How the clinic sets up ONNX Runtime; goes to a board with this file.
+OPTIONS_NAME = "onnx_options.py"
 PERCENTILES = (10, 50, 90, 99)
 _FAILED = 2
 
@@ -43,7 +45,21 @@ class RunnerError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, write the object to standard output, return the exit status."""
-    args = _arguments().parse_args(argv)
+    parser = argparse.ArgumentParser(description="Measure one model file on this machine.")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--inputs", type=Path, required=True, help="npz with ecg [n, lead, time], float32 mV")
+    parser.add_argument(
+        "--threads", type=_thread_counts, default=[1, 2, 4], help="such as 1,2,4; more than cores are left out"
+    )
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--warm-up-s", type=float, default=10.0, help="seconds before each thread count")
+    parser.add_argument("--min-s", type=float, default=1.0, help="time at least so many seconds for each thread count")
+    parser.add_argument("--cold-only", action="store_true", help="stop after the golden outputs: cold start and memory")
+    parser.add_argument(
+        "--started-monotonic-s", type=float, help="when the parent started this process, else from /proc"
+    )
+    parser.add_argument("--json", action="store_true", help="the object on one line")
+    args = parser.parse_args(argv)
     try:
         said, status = measure(args), 0
     except RunnerError as error:
@@ -62,7 +78,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     load_before = list(os.getloadavg())
     steps_ms: dict[str, float | None] = {}
-    np = _timed(steps_ms, "numpy_import", lambda: _import_numpy())
+    try:
+        np = _timed(steps_ms, "numpy_import", lambda: import_module("numpy"))
+    except ImportError as error:
+        raise RunnerError(
+            "E_NUMPY", f"numpy cannot be imported: {error}", advice="Install numpy for this Python: pip install numpy"
+        ) from error
     empty = memory_kib()
     inputs = _timed(steps_ms, "inputs", lambda: _read_inputs(np, args.inputs))
     runtime = _timed(steps_ms, "import", lambda: _import_runtime(args.model.suffix))
@@ -81,10 +102,22 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         timed = run if n == 1 else _load(runtime, args.model, threads=n)
         latency[str(n)] = time_runs(np, timed, inputs, runs=args.runs, warm_up_s=args.warm_up_s, min_s=args.min_s)
         memory = memory_kib() if n == 1 else memory
+    version = getattr(runtime, "__version__", None)
+    if not version:
+        from importlib import metadata
+
+        try:
+            version = metadata.version(runtime.__name__.replace("_", "-"))
+        except metadata.PackageNotFoundError:
+            version = "unknown"
     return {
         "schema": SCHEMA,
-        "model": {"file": args.model.name, "bytes": args.model.stat().st_size, "sha256": _sha256(args.model.read_bytes())},
-        "runtime": {"name": runtime.__name__, "version": _version(runtime)},
+        "model": {
+            "file": args.model.name,
+            "bytes": args.model.stat().st_size,
+            "sha256": _sha256(args.model.read_bytes()),
+        },
+        "runtime": {"name": runtime.__name__, "version": str(version)},
         "machine": machine(np, cores),
         "steps_ms": steps_ms,
         "latency": latency,
@@ -92,7 +125,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "memory_kib": {"empty": empty, "used": memory or memory_kib()},
         "outputs": outputs,
         "state": {"loadavg_at_start": load_before, "before": before, "after": state()},
-    }  # fmt: skip
+    }
 
 
 def time_runs(
@@ -109,9 +142,13 @@ def time_runs(
     ms = 1e3 * np.array(times_s)
     return {
         **{f"p{q}_ms": float(np.percentile(ms, q)) for q in PERCENTILES},
-        "mean_ms": float(ms.mean()), "min_ms": float(ms.min()), "runs": len(times_s), "warm_up_s": warm_up_s,
-        "others_cores": others, "frequency_khz": [frequency_start, frequency_end],
-    }  # fmt: skip
+        "mean_ms": float(ms.mean()),
+        "min_ms": float(ms.min()),
+        "runs": len(times_s),
+        "warm_up_s": warm_up_s,
+        "others_cores": others,
+        "frequency_khz": [frequency_start, frequency_end],
+    }
 
 
 def _repeat(run: Callable[[Any], Any], records: list[Any], *, until_s: float, at_least: int) -> list[float]:
@@ -125,15 +162,6 @@ def _repeat(run: Callable[[Any], Any], records: list[Any], *, until_s: float, at
 
 
 # ---- the model -------------------------------------------------------------------------------------------------------
-
-
-def _import_numpy() -> Any:
-    try:
-        return import_module("numpy")
-    except ImportError as error:
-        raise RunnerError(
-            "E_NUMPY", f"numpy cannot be imported: {error}", advice="Install numpy for this Python: pip install numpy"
-        ) from error
 
 
 def _read_inputs(np: Any, path: Path) -> Any:
@@ -204,11 +232,12 @@ def _tflite(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple
 
 
 def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[Any, Any]]:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3  # errors only
-    if not _has_vnni():  # as the clinic runs it, see lsemvae/screen/runtime/onnx.py
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    import runpy  # here, because its import would count towards the cold start of the other runtime
+
+    # The clinic's own set-up: its file lies beside this one on a board, and in the package elsewhere.
+    path = Path(__file__).resolve().with_name(OPTIONS_NAME)
+    path = path if path.is_file() else path.parents[3] / "lsemvae" / "screen" / "runtime" / OPTIONS_NAME
+    options = runpy.run_path(str(path))["session_options"](runtime, threads)
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(ecg: Any) -> tuple[Any, Any]:
@@ -216,11 +245,6 @@ def _onnx(runtime: Any, content: bytes, threads: int) -> Callable[[Any], tuple[A
         return logits, uncertainty
 
     return run
-
-
-def _has_vnni() -> bool:
-    flags = re.search(r"^flags.*$", _text("/proc/cpuinfo") or "", re.MULTILINE)
-    return bool({"avx512_vnni", "avx_vnni"} & set(flags.group().split() if flags else ()))
 
 
 def _checked(run: Callable[[Any], tuple[Any, Any]], ecg: Any) -> tuple[Any, Any]:
@@ -254,10 +278,16 @@ def machine(np: Any, cores: int) -> dict[str, Any]:
     """Return what does not change while the model runs."""
     revision = re.search(r"^Revision\s*:\s*(\S+)", _text("/proc/cpuinfo") or "", re.MULTILINE)
     return {
-        "board": _text("/proc/device-tree/model"), "revision": revision.group(1) if revision else None,
-        "architecture": platform.machine(), "cores": cores, "kernel": platform.release(), "system": platform.system(),
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"), "python": platform.python_version(), "numpy": np.__version__,
-    }  # fmt: skip
+        "board": _text("/proc/device-tree/model"),
+        "revision": revision.group(1) if revision else None,
+        "architecture": platform.machine(),
+        "cores": cores,
+        "kernel": platform.release(),
+        "system": platform.system(),
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
 
 
 def state() -> dict[str, Any]:
@@ -354,18 +384,6 @@ def _text(path: str) -> str | None:
         return None
 
 
-def _version(module: Any) -> str:
-    found = getattr(module, "__version__", None)
-    if found:
-        return str(found)
-    from importlib import metadata
-
-    try:
-        return metadata.version(module.__name__.replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -386,24 +404,6 @@ def _thread_counts(text: str) -> list[int]:
     if counts[0] < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected counts of 1 or more, such as 1,2,4")
     return counts
-
-
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure one model file on this machine.")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--inputs", type=Path, required=True, help="npz with ecg [n, lead, time], float32 mV")
-    parser.add_argument(
-        "--threads", type=_thread_counts, default=[1, 2, 4], help="such as 1,2,4; more than cores are left out"
-    )
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--warm-up-s", type=float, default=10.0, help="seconds before each thread count")
-    parser.add_argument("--min-s", type=float, default=1.0, help="time at least so many seconds for each thread count")
-    parser.add_argument("--cold-only", action="store_true", help="stop after the golden outputs: cold start and memory")
-    parser.add_argument(
-        "--started-monotonic-s", type=float, help="when the parent started this process, else from /proc"
-    )
-    parser.add_argument("--json", action="store_true", help="the object on one line")
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,31 +13,38 @@ import secrets
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import Basis, Section
-from export.benchmark.board_checks import board_flags
-from export.benchmark.devices import Device
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
+from export.benchmark.devices import HOST, Device
 from export.benchmark.errors import BoardError
+from export.benchmark.measured.figures import board_flags, figures_of, is_device
+from export.benchmark.measured.golden import GOLDEN_NAME, BoardFiles, check_outputs, read_board_files
 from export.benchmark.measured.host import left_out_note, machine_note
-from export.benchmark.measured.measure_figures import figures_of
-from export.benchmark.measured.measure_golden import GOLDEN_NAME, BoardFiles, check_outputs, read_board_files
-from export.benchmark.measured.measure_process import RUNNER, Plan, clip, parse_run
+from export.benchmark.measured.process import BOARD_PROGRAMS, Plan, clip, parse_run
 
-BOARD_PLAN: Final = Plan(warm_up_s=10.0)
-"""Ten seconds bring the governor up and the board near its working temperature."""
+# This brings the governor up and the board near its working temperature.
+BOARD_WARM_UP_S: Final = 10.0
+BOARD_PLAN: Final = Plan(warm_up_s=BOARD_WARM_UP_S)
+# ssh's own failure; any other status is the remote program's (ssh(1), exit status).
 _CONNECTION_LOST: Final = 255
-"""ssh's own failure; any other status is the remote program's (ssh(1), exit status)."""
 _OPTIONS: Final = (
-    "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
-)  # fmt: skip
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=15",
+    "-o",
+    "ServerAliveInterval=5",
+    "-o",
+    "ServerAliveCountMax=3",
+)
 _STEP_S: Final = 60.0
 _COPY_S: Final = 180.0
+# The end of what the other side said: the reason comes last.
 _SAID_CHARS: Final = 300
-"""The end of what the other side said: the reason comes last."""
 _NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _TARGET: Final = re.compile(rf"(?:(?P<user>{_NAME})@)?(?P<host>{_NAME}|\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(?:%\w+)?\]?)")
 _FOLDER: Final = "lsemvae-benchmark."
@@ -117,33 +124,46 @@ def measure_board(
         raise
     if reason := board.remove(folder):
         left.append(f"the folder {folder} may be left on the board ({reason})")
-    differences = check_outputs(runs[0], files)
-    flags = (*board_flags(runs[0], device=device), *left)
-    return _section(runs, files, differences, flags)
+    first, differences = runs[0], check_outputs(runs[0], files)
+    before, after = first["state"]["before"], first["state"]["after"]
+    conditions = [f"governor {', '.join(before['governors'])}"] if before["governors"] else []
+    if before["frequency_max_khz"] is not None:
+        conditions.append(f"clock up to {before['frequency_max_khz'] // 1000} MHz")
+    if None not in (before["temperature_c"], after["temperature_c"]):
+        conditions.append(f"{before['temperature_c']:.1f} C before, {after['temperature_c']:.1f} C after")
+    title = first["machine"]["board"] or f"board without a name ({first['machine']['architecture']})"
+    return Section(
+        title=f"{title}, over ssh",
+        basis=Basis.MEASURED,
+        rows=[(files.model_name, figures_of(first, cold=runs[1:]))],
+        notes=(
+            machine_note(first),
+            *left_out_note(first),
+            f"outputs agree with the bundle's golden ones: logits within {differences[0]:.3g} (allowed {files.tolerance:.3g}), "
+            f"uncertainty within {differences[1]:.3g}",
+            *([", ".join(conditions)] if conditions else []),
+        ),
+        flags=(*board_flags(first, device=device), *left),
+        measured_on=HOST if device is None else device.name if is_device(first, device) else ANOTHER_MACHINE,
+    )
 
 
 def check_target(target: str) -> tuple[str, str]:
     """Return the target for ssh and for scp, which wants brackets around an IPv6 address; anything else is refused."""
     match = _TARGET.fullmatch(target)
-    if match is None or not _is_host(match["host"].strip("[]")):
+    host = match["host"].strip("[]") if match else ""
+    if ":" in host:  # an IPv6 address; a port is no part of a target
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            match = None
+    if match is None:
         raise BoardError(
             f"found the target {clip(repr(target), 80)}, expected user@host, a host name, or an IP address",
             advice="Put port, jump host and key into ~/.ssh/config under a name, and give that name.",
         )
     user = f"{match['user']}@" if match["user"] else ""
-    host = match["host"].strip("[]")
     return user + host, user + (f"[{host}]" if ":" in host else host)
-
-
-def _is_host(host: str) -> bool:
-    """Return whether a host with colons is an IPv6 address; a port is no part of a target."""
-    if ":" not in host:
-        return True
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +201,8 @@ class _Board:
     def copy(self, files: BoardFiles, folder: str) -> None:
         with tempfile.TemporaryDirectory() as name:
             here = Path(name)
-            contents = {files.model_name: files.model, GOLDEN_NAME: files.golden, RUNNER.name: RUNNER.read_bytes()}
+            contents = {files.model_name: files.model, GOLDEN_NAME: files.golden}
+            contents |= {program.name: program.read_bytes() for program in BOARD_PROGRAMS}
             for file, content in contents.items():
                 (here / file).write_bytes(content)
             paths = [str(here / file) for file in contents]
@@ -191,8 +212,10 @@ class _Board:
     def run(self, model: str, folder: str, plan: Plan, cold_starts: int) -> list[dict[str, Any]]:
         """Run the runner, and once more for each further cold start; one object a line."""
         options = [plan.arguments(), *[plan.arguments(cold_only=True)] * (cold_starts - 1)]
+        in_home = self.python.startswith("~/")
+        python = f'"$HOME"/{shlex.quote(self.python[2:])}' if in_home else shlex.quote(self.python)
         commands = [
-            f"timeout -k 5 {plan.limit_s:.0f} {self._python()} -B runner.py --model {model} --inputs {GOLDEN_NAME} "
+            f"timeout -k 5 {plan.limit_s:.0f} {python} -B {BOARD_PROGRAMS[0].name} --model {model} --inputs {GOLDEN_NAME} "
             + shlex.join(words)
             for words in options
         ]
@@ -219,11 +242,6 @@ class _Board:
             return str(error)
         return f"status {done.returncode}: {clip(done.stderr)}" if done.returncode else ""
 
-    def _python(self) -> str:
-        if self.python.startswith("~/"):
-            return f'"$HOME"/{shlex.quote(self.python[2:])}'
-        return shlex.quote(self.python)
-
     def _remote(self, script: str, step: str, limit_s: float) -> subprocess.CompletedProcess[str]:
         """Run a script of the plain shell, whatever the login shell is."""
         command = [*self.ssh, "-T", *_OPTIONS, "--", self.ssh_target, f"sh -c {shlex.quote(script)}"]
@@ -232,8 +250,14 @@ class _Board:
     def _call(self, command: Sequence[str], step: str, limit_s: float) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=limit_s, check=False
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit_s,
+                check=False,
+            )
         except OSError as error:
             advice = "Install it: sudo apt install openssh-client."
             raise BoardError(
@@ -247,41 +271,9 @@ class _Board:
             return
         words = "the connection failed" if done.returncode == _CONNECTION_LOST else f"status {done.returncode}"
         said = clip(done.stderr[-_SAID_CHARS:]) or clip(done.stdout[-_SAID_CHARS:]) or "nothing"
+        known = (advice for phrase, advice in _ADVICE if phrase in done.stderr.lower())
+        advice = next(known, None)
         raise BoardError(
-            f"{step} {self.target}: found {words}, expected success; it said: {said}", advice=self._advice(done.stderr)
+            f"{step} {self.target}: found {words}, expected success; it said: {said}",
+            advice=None if advice is None else advice.format(target=self.target),
         )
-
-    def _advice(self, said: str) -> str | None:
-        for words, advice in _ADVICE:
-            if words in said.lower():
-                return advice.format(target=self.target)
-        return None
-
-
-def _section(
-    runs: Sequence[Mapping[str, Any]], files: BoardFiles, differences: tuple[float, float], flags: Sequence[str]
-) -> Section:
-    first = runs[0]
-    notes = (
-        machine_note(first),
-        *left_out_note(first),
-        f"outputs agree with the bundle's golden ones: logits within {differences[0]:.3g} (allowed {files.tolerance:.3g}), "
-        f"uncertainty within {differences[1]:.3g}",
-        *_conditions(first),
-    )
-    title = first["machine"]["board"] or f"board without a name ({first['machine']['architecture']})"
-    rows = [(files.model_name, figures_of(first, cold=runs[1:]))]
-    return Section(title=f"{title}, over ssh", basis=Basis.MEASURED, rows=rows, notes=notes, flags=tuple(flags))
-
-
-def _conditions(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what the board said of its own state, as far as it says anything."""
-    before, after = run["state"]["before"], run["state"]["after"]
-    said = []
-    if before["governors"]:
-        said.append(f"governor {', '.join(before['governors'])}")
-    if before["frequency_max_khz"] is not None:
-        said.append(f"clock up to {before['frequency_max_khz'] // 1000} MHz")
-    if None not in (before["temperature_c"], after["temperature_c"]):
-        said.append(f"{before['temperature_c']:.1f} C before, {after['temperature_c']:.1f} C after")
-    return (", ".join(said),) if said else ()

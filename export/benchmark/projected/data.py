@@ -88,23 +88,20 @@ def read_store(text: str, *, schema: str) -> Store:
     if content.get("schema") != schema:
         raise BenchmarkError(f"found figures of schema {content.get('schema')!r}, expected {schema!r}")
     sources = {name: Source(**fields) for name, fields in content["sources"].items()}
-    tables = {name: _table(name, fields, sources) for name, fields in content["tables"].items()}
+    tables = {}
+    for name, fields in content["tables"].items():
+        columns, source = fields["columns"], fields["source"]
+        if source not in sources:
+            raise BenchmarkError(f"table {name}: found the source {source!r}, expected one of {', '.join(sources)}")
+        if crooked := [row for row in fields["rows"] if len(row) != len(columns)]:
+            raise BenchmarkError(f"table {name}: found the row {crooked[0]}, expected {len(columns)} cells: {columns}")
+        rows = tuple(MappingProxyType(dict(zip(columns, row, strict=True))) for row in fields["rows"])
+        tables[name] = Table(name, source, rows)
     return Store(MappingProxyType(tables), MappingProxyType(sources))
 
 
-def _table(name: str, fields: Mapping[str, Any], sources: Mapping[str, Source]) -> Table:
-    columns, source = fields["columns"], fields["source"]
-    if source not in sources:
-        raise BenchmarkError(f"table {name}: found the source {source!r}, expected one of {', '.join(sources)}")
-    crooked = [row for row in fields["rows"] if len(row) != len(columns)]
-    if crooked:
-        raise BenchmarkError(f"table {name}: found the row {crooked[0]}, expected {len(columns)} cells: {columns}")
-    rows = tuple(MappingProxyType(dict(zip(columns, row, strict=True))) for row in fields["rows"])
-    return Table(name, source, rows)
-
-
 def _packaged(name: str, schema: str) -> Store:
-    text = resources.files("export.benchmark").joinpath(name).read_text(encoding="utf-8")
+    text = resources.files("export.benchmark.projected").joinpath(name).read_text(encoding="utf-8")
     return read_store(text, schema=schema)
 
 

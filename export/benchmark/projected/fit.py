@@ -19,14 +19,14 @@ from export.benchmark.errors import BenchmarkError
 from export.benchmark.projected.data import calibration, published
 
 PRECISIONS: Final = ("int8", "fp32")
+# The downward check drops all models below these multiples of the smallest and predicts them from the rest.
 LEAVE_OUT_FACTORS: Final = (2.0, 3.0)
-"""The downward check drops all models below these multiples of the smallest and predicts them from the rest."""
+# A downward check that went less far below its own smallest model than this says nothing.
 DOWNWARD_REACH: Final = 2.0
-"""A downward check that went less far below its own smallest model than this says nothing."""
+# The check carries nothing beyond this relative error: the range would be wider than the answer is useful.
 DOWNWARD_WORST_ERROR: Final = 0.25
-"""The check carries nothing beyond this relative error: the range would be wider than the answer is useful."""
+# Two coefficients from fewer models follow single models.
 DOWNWARD_MIN_MODELS: Final = 5
-"""Two coefficients from fewer models follow single models."""
 
 
 class Predictor(StrEnum):
@@ -246,10 +246,14 @@ def fit_latency(precision: str, *, predictor: Predictor = Predictor.INSTRUCTIONS
         for rest, point in zip(others, points, strict=True)
     )
     return LatencyFit(
-        precision=precision, predictor=predictor, line=line, points=points,
-        residuals=tuple(_error(line, point, predictor) for point in points), left_out=tuple(left_out),
+        precision=precision,
+        predictor=predictor,
+        line=line,
+        points=points,
+        residuals=tuple(_error(line, point, predictor) for point in points),
+        left_out=tuple(left_out),
         downward=tuple(downward_check(points, factor=factor, predictor=predictor) for factor in LEAVE_OUT_FACTORS),
-    )  # fmt: skip
+    )
 
 
 def downward_check(points: Sequence[CalibrationPoint], *, factor: float, predictor: Predictor) -> DownwardCheck:
@@ -278,13 +282,16 @@ def held_out(precision: str, *, predictor: Predictor = Predictor.INSTRUCTIONS) -
     counts = calibration()["counts"]
     return tuple(
         HeldOut(
-            model=row["model"], precision=precision, predictor=predictor, published_ms=float(row["pi4_ms"]),
+            model=row["model"],
+            precision=precision,
+            predictor=predictor,
+            published_ms=float(row["pi4_ms"]),
             predicted_ms=line.at(
                 counts.one(model=row["model"], precision=precision, kernels="xnnpack")[predictor.value] / 1e6
             ),
         )
         for row in published()["xnnpack_pi4"].where(precision=precision)
-    )  # fmt: skip
+    )
 
 
 def _error(line: Line, point: CalibrationPoint, predictor: Predictor) -> float:

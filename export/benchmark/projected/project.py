@@ -13,38 +13,42 @@ from typing import TYPE_CHECKING, Any, Final
 
 from export.benchmark.basis import Basis, Figure, Section
 from export.benchmark.errors import OutsideCalibrationError
-from export.benchmark.projected.data import calibration, published
+from export.benchmark.projected.data import calibration, percent, published
 from export.benchmark.projected.fit import PRECISIONS, LatencyFit, fit_latency, held_out
-from export.benchmark.projected.notes import notes_for
 from export.benchmark.projected.ratios import (
     PI3BPLUS_CLOCK_HZ,
     PI4_CLOCK_HZ,
     PI5_CLOCK_HZ,
-    Spread,
+    Parts,
+    Span,
+    decode_width,
+    four_threads,
     jitter,
+    largest_weights,
+    one_thread,
     one_thread_to_four,
     pi3bplus_to_pi4,
+    pi4_parts,
     pi4_to_pi5,
 )
-from export.benchmark.projected.threads import Parts, Span, four_threads, one_thread, pi4_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from export.benchmark.devices import Device
 
+# The published figures are of TFLite and of XNNPACK, its kernels. Nothing comparable was published for ONNX Runtime.
 RUNTIMES: Final = ("litert", "tflite")
-"""The published figures are of TFLite and of XNNPACK, its kernels. Nothing comparable was published for ONNX Runtime."""
+# Beyond this the weights stream from memory at each inference, which no calibration model does (the largest has 4.2 M).
 MAX_WEIGHTS: Final = 20_000_000
-"""Beyond this the weights stream from memory at each inference, which no calibration model does (the largest has 4.2 M)."""
+# Transformers, recurrent nets and custom code: the calibration models are convolutional nets.
 UNCOVERED_OPERATORS: Final = frozenset(
     {"BATCH_MATMUL", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE", "CUSTOM"}
-)  # fmt: skip
-"""Transformers, recurrent nets and custom code: the calibration models are convolutional nets."""
+)
+# Later boards (C0 stepping, Raspberry Pi OS 11 and on) run at 1.8 GHz.
 PI4_FAST_CLOCK_HZ: Final = 1.8e9
-"""Later boards (C0 stepping, Raspberry Pi OS 11 and on) run at 1.8 GHz."""
+# The Zero 2 W has no published figure here: 3B+ figures at another clock and with slower memory stand for it.
 ZERO2W_ERROR: Final = 0.35
-"""The Zero 2 W has no published figure here: 3B+ figures at another clock and with slower memory stand for it."""
 
 _JITTER_NOTE: Final = (
     "median times what the operating system of a published Raspberry Pi 4 made of {models} other models with four "
@@ -90,21 +94,31 @@ class Projection:
 
     def evidence(self) -> dict[str, Any]:
         """Return what the projection rests on, for JSON: inputs, fit, checks, ratios, sources."""
-        tables = _tables_behind(self.device.name)
+        board, precision = self.device.name, self.precision
+        ratios = {"one_thread_to_four": one_thread_to_four(precision)}
+        tables = ["pi4_percentiles", "pi4_pi5_threads", "pi3bplus_pi4", "xnnpack_pi4"]
+        if board == "pi4":
+            ratios |= {f"{percentile}_to_p50": jitter(percentile) for percentile in ("p90", "p99")}
+            tables.append("a72_decode")
+        if board == "pi5":
+            ratios |= {f"pi4_to_pi5_{threads}t": pi4_to_pi5(precision, threads=threads) for threads in (1, 4)}
+            tables.append("pi5_executorch")
+        if board == "zero2w":
+            ratios |= {f"pi3bplus_to_pi4_{threads}t": pi3bplus_to_pi4(precision, threads=threads) for threads in (1, 4)}
         sources = {**published().sources_of(tables), **calibration().sources_of(["counts"])}
         return {
             "basis": Basis.PROJECTED.value,
-            "device": self.device.name,
+            "device": board,
             "a72_instructions": self.a72_instructions,
-            "precision": self.precision,
+            "precision": precision,
             "runtime": self.runtime,
             "weights": self.weights,
             "extrapolated": self.extrapolated,
             "relative_error_of_range": self.error,
             "max_weights": MAX_WEIGHTS,
             "fit": self.fit.to_dict(),
-            "held_out": [check.to_dict() for check in held_out(self.precision)],
-            "ratios": {name: value.to_dict() for name, value in _ratios(self.device.name, self.precision).items()},
+            "held_out": [check.to_dict() for check in held_out(precision)],
+            "ratios": {name: value.to_dict() for name, value in ratios.items()},
             "sources": {name: source.to_dict() for name, source in sources.items()},
         }
 
@@ -144,17 +158,36 @@ def project(
     _refuse_foreign("board", device.name, tuple(boards))
     _refuse_foreign("runtime", runtime, RUNTIMES, advice=_ADVICE_RUNTIME)
     _refuse_foreign("precision", precision, PRECISIONS)
-    _refuse_size(batch=batch, weights=weights, operators=operators)
-    fit = fit_latency(precision)
-    minsn = a72_instructions / 1e6
-    extrapolated = _refuse_instructions(minsn, fit)
+    if batch != 1:
+        raise OutsideCalibrationError(f"no projection: found a batch of {batch}, expected 1")
+    if not 0 < weights <= MAX_WEIGHTS:
+        raise OutsideCalibrationError(f"no projection: found {weights:,} weights, expected 1 to {MAX_WEIGHTS:,}")
+    if foreign := sorted(UNCOVERED_OPERATORS.intersection(operators)):
+        raise OutsideCalibrationError(
+            f"no projection: found the operators {', '.join(foreign)}, expected those of a convolutional net"
+        )
+    fit, minsn = fit_latency(precision), a72_instructions / 1e6
+    low, high = fit.domain_minsn
+    if not low <= minsn <= high:
+        raise OutsideCalibrationError(
+            f"no projection: found {minsn:.2f} million instructions an inference, expected {low:.2f} to {high:.0f} million "
+            f"({fit.precision}: the {len(fit.points)} calibration models and what they carry)"
+        )
+    extrapolated = minsn < fit.calibrated_minsn[0]
     error = fit.loo_worst + (fit.downward_worst if extrapolated else 0.0)
     figures = boards[device.name](fit, minsn=minsn, error=error, clock_hz=device.clock_hz)
     return Projection(
-        device=device, a72_instructions=a72_instructions, precision=precision, runtime=runtime, weights=weights, fit=fit,
-        error=error, extrapolated=extrapolated, figures=tuple(figures),
-        notes=tuple(notes_for(device, fit, extrapolated=extrapolated, weights=weights)),
-    )  # fmt: skip
+        device=device,
+        a72_instructions=a72_instructions,
+        precision=precision,
+        runtime=runtime,
+        weights=weights,
+        fit=fit,
+        error=error,
+        extrapolated=extrapolated,
+        figures=tuple(figures),
+        notes=tuple(_notes(device, fit, extrapolated=extrapolated, weights=weights)),
+    )
 
 
 _ADVICE_RUNTIME: Final = (
@@ -169,27 +202,42 @@ def _refuse_foreign(what: str, found: str, expected: tuple[str, ...], *, advice:
         )
 
 
-def _refuse_size(*, batch: int, weights: int, operators: Collection[str]) -> None:
-    if batch != 1:
-        raise OutsideCalibrationError(f"no projection: found a batch of {batch}, expected 1")
-    if not 0 < weights <= MAX_WEIGHTS:
-        raise OutsideCalibrationError(f"no projection: found {weights:,} weights, expected 1 to {MAX_WEIGHTS:,}")
-    foreign = sorted(UNCOVERED_OPERATORS.intersection(operators))
-    if foreign:
-        raise OutsideCalibrationError(
-            f"no projection: found the operators {', '.join(foreign)}, expected those of a convolutional net"
-        )
+def _notes(device: Device, fit: LatencyFit, *, extrapolated: bool, weights: int) -> list[str]:
+    """Return the notes of a projection.
 
-
-def _refuse_instructions(minsn: float, fit: LatencyFit) -> bool:
-    """Return whether the model is smaller than every calibration model; outside the domain it is refused."""
-    low, high = fit.domain_minsn
-    if not low <= minsn <= high:
-        raise OutsideCalibrationError(
-            f"no projection: found {minsn:.2f} million instructions an inference, expected {low:.2f} to {high:.0f} million "
-            f"({fit.precision}: the {len(fit.points)} calibration models and what they carry)"
+    Parameters
+    ----------
+    extrapolated
+        Whether the model is smaller than every calibration model.
+    weights
+        Number of weights of the model.
+    """
+    notes = [
+        f"No {device.title.split(' (')[0]} was used. Instructions were counted under an emulated Cortex-A72; no time of the "
+        "emulator goes in.",
+        f"T4[ms] = {fit.line.slope_ms:.3f} * Minsn + {fit.line.constant_ms:.2f} from {len(fit.points)} published "
+        f"{fit.precision} models on a Raspberry Pi 4; leave-one-out rms {percent(fit.loo_rms)}, worst {percent(fit.loo_worst)}.",
+        "One thread is derived from published ratios of one thread to four; no time is below what decoding "
+        f"{decode_width()} instructions a cycle allows."
+        if device.name == "pi4"
+        else "Two steps, from the Raspberry Pi 4 and from there to this board: read the range, not the value.",
+        "Not covered: thermal throttling, SD card, Bluetooth and screen at the same time, front-end and program around "
+        "the model.",
+    ]
+    if extrapolated:
+        furthest = max(fit.downward, key=lambda check: check.reach)
+        notes.insert(
+            2,
+            f"Extrapolated: the smallest calibration model has {fit.calibrated_minsn[0]:.2f} million instructions. Fits without "
+            f"the small models miss those by {percent(fit.downward_worst)} at most, {furthest.reach:.1f} times below their own "
+            "smallest; the range is wider by that.",
         )
-    return minsn < fit.calibrated_minsn[0]
+    if weights > largest_weights(fit.precision):
+        notes.append(
+            f"The model has {weights:,} weights, the largest calibration model {largest_weights(fit.precision):,}: "
+            "reading them from memory may cost more than the fit knows."
+        )
+    return notes
 
 
 def _pi4_spans(fit: LatencyFit, parts: Parts) -> dict[str, Span]:
@@ -261,20 +309,3 @@ def _figure(name: str, span: Span, note: str) -> Figure:
     return Figure(
         name=name, value=span.value, unit="ms", basis=Basis.PROJECTED, low=span.low, high=span.high, note=note
     )
-
-
-def _ratios(board: str, precision: str) -> dict[str, Spread]:
-    """Return the published ratios behind a board's figures."""
-    found = {"one_thread_to_four": one_thread_to_four(precision)}
-    if board == "pi4":
-        found |= {f"{percentile}_to_p50": jitter(percentile) for percentile in ("p90", "p99")}
-    if board == "pi5":
-        found |= {f"pi4_to_pi5_{threads}t": pi4_to_pi5(precision, threads=threads) for threads in (1, 4)}
-    if board == "zero2w":
-        found |= {f"pi3bplus_to_pi4_{threads}t": pi3bplus_to_pi4(precision, threads=threads) for threads in (1, 4)}
-    return found
-
-
-def _tables_behind(board: str) -> tuple[str, ...]:
-    always = ("pi4_percentiles", "pi4_pi5_threads", "pi3bplus_pi4", "xnnpack_pi4")
-    return (*always, *{"pi4": ("a72_decode",), "pi5": ("pi5_executorch",), "zero2w": ()}[board])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark.arm64_qemu import find_qemu, parse_version
-from export.benchmark.arm64_root import ensure_root
-from export.benchmark.arm64_tools import (
+from export.benchmark.errors import BenchmarkError
+from tools.arm64.programs import (
+    BenchmarkToolError,
     appears_whole,
     last_words,
     missing_programs,
@@ -18,7 +18,8 @@ from export.benchmark.arm64_tools import (
     require_program,
     run_tool,
 )
-from export.benchmark.errors import BenchmarkError, BenchmarkToolError
+from tools.arm64.qemu import find_qemu, parse_version
+from tools.arm64.root import ensure_root
 
 
 def script(path: Path, body: str) -> Path:

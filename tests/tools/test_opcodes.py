@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from export.benchmark.devices import BOARDS, board
-from export.benchmark.errors import EmulationError
-from export.benchmark.opcodes import CLASSES, classify, disassemble, extension_of, forbidden_on, histogram, read_window
+from tools.arm64.opcodes import CLASSES, classify, disassemble, extension_of, forbidden_on, histogram, read_window
+from tools.arm64.programs import EmulationError
 
 # Word, mnemonic, class.
 KNOWN = (

@@ -17,8 +17,8 @@ from lsemvae.ecg.errors import BundleHashError
 from lsemvae.screen.manifest import MANIFEST_NAME, MAX_FILE_BYTES, Manifest
 
 GOLDEN_NAME: Final = "golden.npz"
+# As in the clinic's self-test: kernels agree on the uncertainty more closely than on logits.
 UNCERTAINTY_TOLERANCE: Final = 0.05
-"""As in the clinic's self-test: kernels agree on the uncertainty more closely than on logits."""
 _OTHER_OUTPUTS: Final = (
     "Do not use this board with this runtime: its kernels compute something else. Install the runtime's release that the "
     "bundle was made with, and report board, runtime and this message."
@@ -53,7 +53,16 @@ def read_board_files(bundle: Path, model_name: str) -> BoardFiles:
     manifest = Manifest.from_bytes(_read(bundle, MANIFEST_NAME))
     if model_name not in manifest.models.values():
         raise BenchmarkError(f"found the models {', '.join(manifest.models.values())}, expected {model_name}")
-    model, golden = (_checked(bundle, name, manifest) for name in (model_name, GOLDEN_NAME))
+    contents = {}
+    for name in (model_name, GOLDEN_NAME):
+        if name not in manifest.files:
+            raise BenchmarkError(
+                f"found the files {', '.join(manifest.files)} in the manifest, expected {name} among them"
+            )
+        contents[name], expected = _read(bundle, name), manifest.files[name].sha256
+        if (digest := hashlib.sha256(contents[name]).hexdigest()) != expected:
+            raise BundleHashError(f"{name}: found hash {digest[:16]}, expected {expected[:16]}")
+    model, golden = contents[model_name], contents[GOLDEN_NAME]
     tolerance = manifest.parity.get("golden_tolerance")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < np.inf:
         raise BenchmarkError(f"found golden_tolerance {tolerance!r}, expected a positive number")
@@ -68,34 +77,24 @@ def check_outputs(run: Mapping[str, Any], files: BoardFiles) -> tuple[float, flo
     if run["model"]["sha256"] != sent:
         raise BoardError(f"the board ran a model with hash {run['model']['sha256'][:16]}, expected {sent[:16]}")
     limits = {"logits": files.tolerance, "uncertainty": min(files.tolerance, UNCERTAINTY_TOLERANCE)}
-    logits, uncertainty = (_difference(run, files, name, limit) for name, limit in limits.items())
-    return logits, uncertainty
-
-
-def _difference(run: Mapping[str, Any], files: BoardFiles, name: str, limit: float) -> float:
-    golden = getattr(files, name)
-    try:
-        found = np.array(run["outputs"][name], dtype=np.float64)
-    except ValueError:  # rows of unequal length
-        found = np.empty(0)
-    if found.shape != golden.shape:
-        raise BoardError(f"the board's {name} have shape {found.shape}, expected {golden.shape}", advice=_OTHER_OUTPUTS)
-    largest = float(np.abs(found - golden).max())
-    if not largest <= limit:
-        raise BoardError(
-            f"the board's {name} differ from the golden ones by {largest:.3g}, expected at most {limit:.3g}",
-            advice=_OTHER_OUTPUTS,
-        )
-    return largest
-
-
-def _checked(bundle: Path, name: str, manifest: Manifest) -> bytes:
-    if name not in manifest.files:
-        raise BenchmarkError(f"found the files {', '.join(manifest.files)} in the manifest, expected {name} among them")
-    content, expected = _read(bundle, name), manifest.files[name].sha256
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise BundleHashError(f"{name}: found hash {found[:16]}, expected {expected[:16]}")
-    return content
+    found = {}
+    for name, limit in limits.items():
+        golden = getattr(files, name)
+        try:
+            said = np.array(run["outputs"][name], dtype=np.float64)
+        except ValueError:  # rows of unequal length
+            said = np.empty(0)
+        if said.shape != golden.shape:
+            raise BoardError(
+                f"the board's {name} have shape {said.shape}, expected {golden.shape}", advice=_OTHER_OUTPUTS
+            )
+        found[name] = float(np.abs(said - golden).max())
+        if not found[name] <= limit:
+            raise BoardError(
+                f"the board's {name} differ from the golden ones by {found[name]:.3g}, expected at most {limit:.3g}",
+                advice=_OTHER_OUTPUTS,
+            )
+    return found["logits"], found["uncertainty"]
 
 
 def _read(bundle: Path, name: str) -> bytes:

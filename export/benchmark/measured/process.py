@@ -14,13 +14,16 @@ from typing import Any, Final, NoReturn
 
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured.runner import SCHEMA
+from lsemvae.screen.runtime import onnx_options
 
 RUNNER: Final = Path(__file__).with_name("runner.py")
+# What a board needs of this project: the runner, and how the clinic sets up ONNX Runtime.
+BOARD_PROGRAMS: Final = (RUNNER, Path(onnx_options.__file__))
+# A run with 8 golden recordings says about 5,000 characters.
 MAX_ANSWER_CHARS: Final = 1_000_000
-"""A run with 8 golden recordings says about 5,000 characters."""
 _SHOWN_CHARS: Final = 300
+# On top of the timed seconds: imports, loading and 300 runs of a model of 100 ms on a slow machine.
 ALLOWANCE_S: Final = 120.0
-"""On top of the timed seconds: imports, loading and 300 runs of a model of 100 ms on a slow machine."""
 
 _NUMBER: Final = (int, float)
 _OPTIONAL_INT: Final = (int, type(None))

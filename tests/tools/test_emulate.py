@@ -9,14 +9,16 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from export.benchmark import arm64_border, arm64_compare, emulate, guest
-from export.benchmark.arm64_guest import run_python
-from export.benchmark.arm64_root import ensure_root
 from export.benchmark.basis import Basis
 from export.benchmark.devices import board
-from export.benchmark.errors import BenchmarkError, EmulationError
-from export.benchmark.opcodes import WindowCount
+from export.benchmark.errors import BenchmarkError
+from export.benchmark.projected.counts import Count, read_graph
 from export.convert import tflite_file
+from tools.arm64 import border, emulate, guest
+from tools.arm64.opcodes import WindowCount
+from tools.arm64.programs import EmulationError
+from tools.arm64.qemu import run_python
+from tools.arm64.root import ensure_root
 
 PI4 = board("pi4")
 FLAT = np.zeros((1, 2, 2500), np.float32)
@@ -63,7 +65,7 @@ def int8_tensors(content: bytes, ecg: np.ndarray) -> list[np.ndarray]:
 
 def test_the_border_model_of_a_tflite_file_gives_the_integers_inside_it(bundle, ecg):
     content = (bundle / "model.tflite").read_bytes()
-    probe = arm64_border.border_model(content, runtime="litert")
+    probe = border.border_model(content, runtime="litert")
     found = guest.litert(probe)(ecg[:1])
     inside = int8_tensors(content, ecg[:1])
     assert inside
@@ -78,7 +80,7 @@ def test_the_border_model_of_an_onnx_file_gives_what_its_head_reads(bundle, ecg)
     import onnxruntime
 
     content = (bundle / "model.onnx").read_bytes()
-    found = guest.onnx(arm64_border.border_model(content, runtime="onnx"))(ecg[:1])
+    found = guest.onnx(border.border_model(content, runtime="onnx"))(ecg[:1])
     assert {array.dtype for array in found.values()} <= {np.dtype(np.int8), np.dtype(np.uint8)}
     whole = onnx.shape_inference.infer_shapes(onnx.load_from_string(content))
     head = onnx.utils.Extractor(whole).extract_model(list(found), ["logits", "uncertainty"])
@@ -89,7 +91,7 @@ def test_the_border_model_of_an_onnx_file_gives_what_its_head_reads(bundle, ecg)
 
 def int8_region(content: bytes, *, with_quantize: bool) -> tuple[bytes, tuple[int, ...]]:
     """The operators from QUANTIZE (or from behind it: integers in) to the border, and the shape of what they take."""
-    model = tflite_file.parse(arm64_border.border_model(content, runtime="litert"))
+    model = tflite_file.parse(border.border_model(content, runtime="litert"))
     graph = model.subgraphs[0]
     quantize = next(op for op in graph.operators if tflite_file.operator_name(model, op)[0] == "QUANTIZE")
     graph.operators = graph.operators[graph.operators.index(quantize) + (not with_quantize) :]
@@ -110,7 +112,7 @@ def test_a_model_with_int8_input_is_fed_the_integers_that_its_own_quantization_g
 
 
 def test_a_float_model_has_no_border(bundle):
-    assert arm64_border.border_model(float_part((bundle / "model.tflite").read_bytes()), runtime="litert") is None
+    assert border.border_model(float_part((bundle / "model.tflite").read_bytes()), runtime="litert") is None
 
 
 def test_both_files_of_the_bundle_hold_the_same_number_of_weights(bundle):
@@ -122,13 +124,13 @@ def test_both_files_of_the_bundle_hold_the_same_number_of_weights(bundle):
         for op in graph.operators
         if tflite_file.operator_name(model, op)[0] in ("CONV_2D", "FULLY_CONNECTED")
     }
-    assert arm64_border.count_weights(content, runtime="litert") == sum(kernels.values())
-    assert arm64_border.count_weights((bundle / "model.onnx").read_bytes(), runtime="onnx") == sum(kernels.values())
+    assert read_graph(content, runtime="litert").weights == sum(kernels.values())
+    assert read_graph((bundle / "model.onnx").read_bytes(), runtime="onnx").weights == sum(kernels.values())
 
 
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(BenchmarkError, match="found the runtime 'torch', expected one of litert, onnx"):
-        arm64_border.border_model(b"", runtime="torch")
+        border.border_model(b"", runtime="torch")
 
 
 # --- failures, without an emulator ------------------------------------------------------------------------------
@@ -161,8 +163,9 @@ def test_equal_answers_pass_and_nothing_of_it_is_a_time(staged):
     assert seen.instructions == 1000
     assert (seen.float_difference, seen.forbidden) == (0.0, {})
     assert seen.to_dict()["int8_results_equal_to_host"] is True
-    assert {figure.basis for figure in seen.figures()} == {Basis.EMULATED}
-    assert {figure.unit for figure in seen.figures()} == {"instructions"}
+    figures = Count(seen.to_dict()).figures()
+    assert {figure.basis for figure in figures} == {Basis.EMULATED}
+    assert {figure.unit for figure in figures} == {"instructions"}
     assert not [key for key in seen.to_dict() if key.endswith(("_ms", "_s"))]
 
 
@@ -173,7 +176,7 @@ def test_one_int8_step_of_difference_fails(staged):
 
 def test_a_last_bit_of_the_float_head_passes_and_is_reported(staged):
     seen = staged(**{"out/logits": np.nextafter(GOOD["out/logits"], np.float32(9))})
-    assert 0 < seen.float_difference <= arm64_compare.HEAD_TOLERANCE
+    assert 0 < seen.float_difference <= border.HEAD_TOLERANCE
 
 
 def test_a_float_output_beyond_its_tolerance_fails(staged):
@@ -208,15 +211,17 @@ def test_recordings_of_another_form_are_refused(staged, recordings):
         staged(recordings=recordings)
 
 
+# --- under the emulator -----------------------------------------------------------------------------------------
+
+needs_qemu = pytest.mark.usefixtures("needs_qemu")
+
+
+@needs_qemu
+@pytest.mark.needs_qemu
 def test_a_model_that_does_not_run_here_is_told_with_the_runtimes_words(bundle):
     root = type("R", (), {"suite": "bookworm"})()
     with pytest.raises(BenchmarkError, match=r"cannot be run on this machine.*Its last words"):
         emulate.emulate(bundle / "model.tflite", runtime="litert", device=PI4, root=root, ecg=FLAT[:, :, :100])
-
-
-# --- under the emulator -----------------------------------------------------------------------------------------
-
-needs_qemu = pytest.mark.usefixtures("needs_qemu")
 
 
 @needs_qemu

@@ -13,12 +13,11 @@ from zipfile import ZipFile
 
 import pytest
 
-from export.benchmark.arm64_debian import unpack
-from export.benchmark.arm64_guest import cpuinfo, guest_view, sysfs_cpu
-from export.benchmark.arm64_root import Arm64Root
-from export.benchmark.arm64_wheels import Wanted, fetch_into, host_versions, lock_for, unpack_wheel
 from export.benchmark.devices import BOARDS, board
-from export.benchmark.errors import BenchmarkError, BenchmarkToolError
+from export.benchmark.errors import BenchmarkError
+from tools.arm64.programs import BenchmarkToolError
+from tools.arm64.qemu import cpuinfo, guest_view, sysfs_cpu
+from tools.arm64.root import Arm64Root, Wanted, fetch_into, host_versions, lock_for, unpack, unpack_wheel
 
 LOCK = """\
 # a comment

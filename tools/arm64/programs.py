@@ -12,9 +12,27 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from export.benchmark.errors import BenchmarkError, BenchmarkToolError
+from export.benchmark.errors import BenchmarkError
+
+
+class BenchmarkToolError(BenchmarkError):
+    """A program that counting needs is not installed here."""
+
+    code: ClassVar[str] = "E_BENCHMARK_TOOL"
+    default_advice: ClassVar[str] = (
+        "On Debian or Ubuntu (x86_64): sudo apt install qemu-user mmdebstrap gcc libc6-dev. Elsewhere, measure on "
+        "the board itself: lsemvae benchmark --ssh user@pi."
+    )
+
+
+class EmulationError(BenchmarkError):
+    """The emulated run failed, or does not say what this machine says."""
+
+    code: ClassVar[str] = "E_BENCHMARK_EMULATION"
+    default_advice: ClassVar[str] = "Nothing was counted. Read the emulator's words in the message."
+
 
 QEMU: Final = "qemu-aarch64"
 _PACKAGES: Final[Mapping[str, str]] = {

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from export.benchmark.devices import Device
-from export.benchmark.errors import BenchmarkToolError, EmulationError
+from tools.arm64.programs import BenchmarkToolError, EmulationError
 
 # Class: (mask, value) pairs of opcode words.
 _EXTENSIONS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
@@ -159,7 +159,7 @@ def disassemble(words: Iterable[int]) -> dict[int, tuple[str, str]]:
     except ImportError as error:
         raise BenchmarkToolError(
             "found no Python package capstone, expected it for the opcode histogram",
-            advice="Run: pip install 'lsemvae[bench]'",
+            advice="Run: pip install capstone",
         ) from error
     engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
     found = {}

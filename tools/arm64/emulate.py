@@ -18,31 +18,30 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.benchmark import guest
-from export.benchmark.arm64_border import border_model, count_weights
-from export.benchmark.arm64_compare import (
+from export.benchmark.basis import Basis
+from export.benchmark.devices import Device
+from export.benchmark.errors import BenchmarkError
+from export.benchmark.projected.counts import read_graph
+from lsemvae.screen.runtime import onnx_options
+from tools.arm64 import guest
+from tools.arm64.border import (
     FLOAT_TOLERANCE,
     HEAD_TOLERANCE,
+    border_model,
     float_difference_of,
     output_of,
     same_integers,
 )
-from export.benchmark.arm64_guest import run_python
-from export.benchmark.arm64_qemu import find_qemu
-from export.benchmark.arm64_root import Arm64Root
-from export.benchmark.arm64_tools import last_words
-from export.benchmark.basis import Basis, Figure
-from export.benchmark.devices import Device
-from export.benchmark.errors import BenchmarkError, EmulationError
-from export.benchmark.opcodes import Histogram, WindowCount, forbidden_on, histogram, read_window
+from tools.arm64.opcodes import Histogram, WindowCount, forbidden_on, histogram, read_window
+from tools.arm64.programs import EmulationError, last_words
+from tools.arm64.qemu import find_qemu, run_python
+from tools.arm64.root import Arm64Root
 
 Progress = Callable[[str], None]
+# Runs before the counted one: the first sets up kernels and packs weights, the second settles caches.
 WARM_UPS: Final = 2
-"""Runs before the counted one: the first sets up kernels and packs weights, the second settles caches."""
+# An emulated run takes seconds; this allows for a machine that does much else.
 TIMEOUT_S: Final = 300.0
-"""An emulated run takes seconds; this allows for a machine that does much else."""
-# ONNX Runtime takes memory from the heap in each run, and how long a free block is searched for depends on the runs before.
-_REPEATS: Final = {"litert": "the same to the digit in every run", "onnx": "the same within 0.2 % in every run"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +90,6 @@ class Emulation:
     def forbidden(self) -> dict[str, int]:
         """Classes that ran and that the board cannot execute."""
         return forbidden_on(self.device, self.opcodes)
-
-    def figures(self) -> tuple[Figure, ...]:
-        """Return the counts as figures."""
-        note = f"{self.qemu} -cpu {self.cpu}, one thread; {_REPEATS[self.runtime]}"
-        whole = Figure(
-            name="instructions", value=self.instructions, unit="instructions", basis=Basis.EMULATED, note=note
-        )
-        shares = tuple(
-            Figure(name=f"opcodes_{name}", value=count, unit="instructions", basis=Basis.EMULATED)
-            for name, count in self.opcodes.counts.items()
-        )
-        return (whole, *shares)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the output arrays, for JSON."""
@@ -157,7 +144,10 @@ def emulate(
     """
     content = model.read_bytes() if isinstance(model, Path) else model
     probe = border_model(content, runtime=runtime)
-    _check_ecg(ecg)
+    if ecg.ndim != 3 or not len(ecg) or ecg.dtype != np.float32 or not np.isfinite(ecg).all():
+        raise BenchmarkError(
+            f"found recordings {ecg.dtype} {list(ecg.shape)}, expected finite float32 [n, lead, time] in mV with n >= 1"
+        )
     qemu = find_qemu(progress)
     with (
         tempfile.TemporaryDirectory(prefix="lsemvae-job-") as here,
@@ -191,19 +181,13 @@ def emulate(
         python=said["python"],
         versions=MappingProxyType(said["versions"]),
         host_versions=MappingProxyType(host["versions"]),
-        weights=count_weights(content, runtime=runtime),
+        weights=read_graph(content, runtime=runtime).weights,
     )
 
 
-def _check_ecg(ecg: np.ndarray) -> None:
-    if ecg.ndim != 3 or not len(ecg) or ecg.dtype != np.float32 or not np.isfinite(ecg).all():
-        raise BenchmarkError(
-            f"found recordings {ecg.dtype} {list(ecg.shape)}, expected finite float32 [n, lead, time] in mV with n >= 1"
-        )
-
-
 def _write_job(folder: Path, content: bytes, probe: bytes | None, runtime: str, ecg: np.ndarray) -> None:
-    (folder / "guest.py").write_bytes(Path(guest.__file__).read_bytes())
+    for program in (guest.__file__, onnx_options.__file__):
+        (folder / Path(program).name).write_bytes(Path(program).read_bytes())
     (folder / "job.json").write_text(json.dumps({"runtime": runtime, "warm_ups": WARM_UPS}), encoding="utf-8")
     (folder / "model").write_bytes(content)
     if probe is not None:
@@ -216,9 +200,14 @@ def _on_host(folder: Path, timeout_s: float) -> tuple[dict[str, Any], dict[str, 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, str(folder / "guest.py"), str(folder)], capture_output=True, text=True, check=False,
-            timeout=timeout_s, env=environment, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, str(folder / "guest.py"), str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"the model did not end within {timeout_s:g} s on this machine") from error
     if done.returncode:

@@ -2,7 +2,7 @@
 
 As a program it measures one of them and says so as one JSON object:
 
-    python measure_torch.py reference|student INPUTS [RUN_FOLDER]
+    python torch_peer.py reference|student INPUTS [RUN_FOLDER]
 """
 
 from __future__ import annotations

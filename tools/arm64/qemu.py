@@ -1,24 +1,136 @@
-"""Running the emulated interpreter: what it sees of the machine, and how its end is read.
+"""The emulator: found, given the project's counting plugin, and run with the machine shown as a board.
 
-The machine is shown as the board: `/proc/cpuinfo` and `/sys/devices/system/cpu` are files of the board's making, since
-the model runtimes choose their kernels by them. Everything else of the root is linked, not copied.
+`/proc/cpuinfo` and `/sys/devices/system/cpu` are files of the board's making, since the model runtimes choose their
+kernels by them. Everything else of the root is linked, not copied.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from export.benchmark.arm64_qemu import find_qemu, plugin_library
-from export.benchmark.arm64_root import Arm64Root
-from export.benchmark.arm64_tools import last_words, require_program
 from export.benchmark.devices import Device
-from export.benchmark.errors import BenchmarkError, EmulationError
+from export.benchmark.errors import BenchmarkError
+from export.cache import cache_folder
+from tools.arm64.programs import (
+    QEMU,
+    BenchmarkToolError,
+    EmulationError,
+    appears_whole,
+    digest,
+    last_words,
+    require_program,
+    run_tool,
+)
+from tools.arm64.root import Arm64Root, extract_debian
+
+Progress = Callable[[str], None]
+
+# Version 1 of the plugin interface; 7.2 and 8.2 are those of Debian 12 and Ubuntu 24.04.
+_OLDEST: Final = (7, 0)
+_FIRST_TOO_NEW: Final = (9, 0)
+_SUITE: Final = "bookworm"
+_PLUGIN: Final = Path(__file__).resolve().parent / "plugin"
+_PLUGIN_SOURCES: Final = ("qemu_api.h", "window_count.c")
+_CFLAGS: Final = (
+    "-std=c11",
+    "-D_POSIX_C_SOURCE=200809L",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-pthread",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """The emulator: the words that start it, and its version."""
+
+    command: tuple[str, ...]
+    version: str
+
+    @property
+    def title(self) -> str:
+        """Name and version for people."""
+        return f"{QEMU} {self.version}"
+
+
+def find_qemu(progress: Progress = lambda _: None) -> Qemu:
+    """Return an emulator that takes the plugin: the installed one, or else Debian 12's, extracted into the cache.
+
+    Debian 13 and later build the installed one without plugins.
+
+    Raises
+    ------
+    BenchmarkToolError
+        None is installed.
+    """
+    installed = _asked((str(require_program(QEMU)),))
+    return _debian_qemu(progress) if isinstance(installed, str) else installed
+
+
+@cache
+def _asked(command: tuple[str, ...]) -> Qemu | str:
+    """Return the emulator, or the reason why it cannot be used."""
+    version = parse_version(run_tool([*command, "--version"]).stdout)
+    if "-plugin" not in run_tool([*command, "-h"]).stdout:
+        return f"{QEMU} {version} was built without plugins"
+    numbers = tuple(int(part) for part in version.split("."))
+    if not _OLDEST <= numbers < _FIRST_TOO_NEW:
+        return f"{QEMU} {version}, expected 7.0 to 8.2 (version 1 of the plugin interface)"
+    return Qemu(command, version)
+
+
+def parse_version(said: str) -> str:
+    """Return the version in the words of `qemu-aarch64 --version`."""
+    match = re.search(r"version (\d+(?:\.\d+)+)", said)
+    if match is None:
+        raise BenchmarkToolError(f"found {said[:80]!r}, expected words such as 'qemu-aarch64 version 7.2.22'")
+    return match[1]
+
+
+def _debian_qemu(progress: Progress) -> Qemu:
+    """Return Debian 12's emulator, started through its own loader so that it needs no library of this machine."""
+    target = cache_folder("arm64") / f"qemu-{_SUITE}"
+    if not target.is_dir():
+        progress(
+            "Extracting the emulator of Debian 12: the installed one takes no plugin of version 1 (about 130 MB, once)"
+        )
+        with appears_whole(target) as folder:
+            extract_debian(folder, suite=_SUITE, architecture="amd64", packages=("qemu-user",))
+    libraries = ":".join(str(target / name / "x86_64-linux-gnu") for name in ("lib", "usr/lib"))
+    loader = target / "lib" / "x86_64-linux-gnu" / "ld-linux-x86-64.so.2"
+    found = _asked((str(loader), "--library-path", libraries, str(target / "usr" / "bin" / QEMU)))
+    if isinstance(found, str):
+        raise BenchmarkToolError(f"found {found} in Debian {_SUITE}")
+    return found
+
+
+def plugin_library() -> Path:
+    """Return the counting plugin, built with gcc where the cache lacks it."""
+    sources = [_PLUGIN / name for name in _PLUGIN_SOURCES]
+    key = digest([source.read_text(encoding="utf-8") for source in sources] + list(_CFLAGS))
+    library = cache_folder("arm64") / f"window_count-{key}.so"
+    if not library.is_file():
+        gcc = require_program("gcc")
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            built = Path(folder) / library.name
+            run_tool([str(gcc), *_CFLAGS, "-o", str(built), str(sources[-1])])
+            built.replace(library)
+    return library
+
 
 # BogoMIPS is twice the timer's frequency, which is 54 MHz on these boards.
 _BOGOMIPS: Final = "108.00"
@@ -121,14 +233,32 @@ def run_python(
     with guest_view(root, device, shown) as view:
         command = [
             # -R: the same addresses in every run. -S and -P: nothing of this machine's site-packages, nor of its folders.
-            str(require_program("setarch")), "-R", *qemu.command, "-cpu", device.qemu_cpu, "-L", str(view), *plugin,
-            "-0", root.interpreter, str(root.debian / root.interpreter[1:]), "-S", "-P", *arguments,
-        ]  # fmt: skip
+            str(require_program("setarch")),
+            "-R",
+            *qemu.command,
+            "-cpu",
+            device.qemu_cpu,
+            "-L",
+            str(view),
+            *plugin,
+            "-0",
+            root.interpreter,
+            str(root.debian / root.interpreter[1:]),
+            "-S",
+            "-P",
+            *arguments,
+        ]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, env=environment, timeout=timeout_s,
-                stdin=subprocess.DEVNULL, cwd="/",
-            )  # fmt: skip
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+                timeout=timeout_s,
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
         except subprocess.TimeoutExpired as error:
             said = error.stderr.decode("utf-8", "replace") if isinstance(error.stderr, bytes) else error.stderr or ""
             raise EmulationError(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark import guest
-from export.benchmark.arm64_qemu import find_qemu, plugin_library
-from export.benchmark.opcodes import WindowCount, histogram, read_window
+from tools.arm64 import guest
+from tools.arm64.opcodes import WindowCount, histogram, read_window
+from tools.arm64.qemu import find_qemu, plugin_library
 
 pytestmark = [pytest.mark.needs_qemu, pytest.mark.usefixtures("needs_qemu")]
 
