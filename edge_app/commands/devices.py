@@ -32,11 +32,13 @@ def scan(
     simulated: Simulated = None,
 ) -> None:
     """List the devices in reach of Bluetooth that a driver knows."""
-    from edge_app.devices.ways import choose_radio
+    from edge_app.devices.ways import SIMULATED_NOTE, choose_radio
     from edge_app.link.ble.scan import scan as listen
     from edge_app.session.loop import run
 
     played = choose_radio(simulated=simulated)
+    if played:
+        say_progress(SIMULATED_NOTE)
     say_progress(f"Listening for {seconds:g} s ...")
     seen = run(listen(seconds))
     shown = [device for device in seen if everything or device.driver is not None]
@@ -71,6 +73,8 @@ def info(
     from lsemvae.screen.datadir import data_dir as choose
 
     way = way_to(device=device, serial=serial, simulated=simulated)
+    if way.note:
+        say_progress(way.note)
     facts = run(examine(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate))
     if as_json:
         say_json({"simulated": way.simulated, **facts.to_dict()})

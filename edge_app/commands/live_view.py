@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from edge_app.session.events import Progress
+    from edge_app.session.events import Progress, Watch
     from firmware_bridge.protocol.codec import LiveFrame
     from firmware_bridge.protocol.descriptor import DeviceDescriptor
 
@@ -132,6 +132,13 @@ class LiveView:
             self._live.stop()
             self._live = None
 
+    @property
+    def watch(self) -> Watch:
+        """The view as an observer of a recording."""
+        from edge_app.session.events import Watch
+
+        return Watch(on_progress=self.on_progress, on_frame=self.on_frame)
+
     def on_frame(self, frame: LiveFrame, descriptor: DeviceDescriptor) -> None:
         """Take a frame."""
         if self._live is None or frame.flags & FrameFlag.CALIBRATION:
@@ -142,41 +149,40 @@ class LiveView:
 
     def on_progress(self, progress: Progress) -> None:
         """Draw anew, if it is time."""
+        now_s = time.monotonic()
         if self._live is None:
             self._line(progress)
-            return
-        if self._is_due():
+        elif now_s - self._drawn_s >= _REFRESH_S:
+            self._drawn_s = now_s
             self._live.update(self.picture(progress, style=self._style), refresh=True)
-
-    def on_seconds(self, done_s: float, *, target_s: float) -> None:
-        """Show how far a recording is whose device says nothing else."""
-        if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(f"{self._title}\n{done_s:5.1f} of {target_s:.1f} s"), refresh=self._is_due())
-        elif int(done_s) != self._last[0]:
-            self._last = (int(done_s), 0)
-            say_progress(f"recording {done_s:4.1f} of {target_s:.1f} s")
 
     def picture(self, progress: Progress, *, style: StripStyle) -> RenderableType:
         """Return what is on the screen: head, one strip for each lead, state of the link."""
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[Any] = [Text(self._title, style="bold"), Text(_bar(progress, unicode=style.unicode))]
-        parts += [Text(line, style=colour) for line, colour in _state(progress)]
+        done = min(1.0, progress.elapsed_s / progress.target_s) if progress.target_s else 0.0
+        full = round(done * _BAR_WIDTH)
+        bar = ("\u2588" * full).ljust(_BAR_WIDTH, "\u2591") if style.unicode else ("#" * full).ljust(_BAR_WIDTH, ".")
+        missing_s = max(0.0, progress.elapsed_s - progress.received_s)
+        missing = f", {missing_s:.2f} s missing (asked for again)" if missing_s > 0 else ""
+        parts: list[Any] = [
+            Text(self._title, style="bold"),
+            Text(f"{bar} {progress.elapsed_s:5.1f} of {progress.target_s:.1f} s{missing}"),
+        ]
+        if progress.contact is not None:
+            battery = "unknown" if progress.battery_percent is None else f"{progress.battery_percent} %"
+            state = f"contact: {contact_text(progress.contact)}   battery: {battery}"
+            parts.append(Text(state, style="yellow" if progress.contact else ""))
+        if not progress.connected:
+            parts.append(Text(f"no connection for {progress.silent_s:.0f} s, trying again", style="bold red"))
         row = StripStyle(width=max(_MIN_WIDTH, style.width - 1), height=_ROWS, unicode=style.unicode)
-        if self._window is not None:
-            strips = (_strip(self._window, lead, row) for lead in self._window.leads)
-            parts += [Text(strip, no_wrap=True, overflow="crop") for strip in strips]
+        if (window := self._window) is not None:
+            n_shown = int(seconds_per_row(row) * window.fs_hz)  # the newest that fits
+            for lead in window.leads:
+                strip = render_strip(window.lead_mv(lead)[-n_shown:], fs_hz=window.fs_hz, lead=lead, style=row)
+                parts.append(Text(strip, no_wrap=True, overflow="crop"))
         return Group(*parts)
-
-    def _is_due(self) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._drawn_s < _REFRESH_S:
-            return False
-        self._drawn_s = now_s
-        return True
 
     def _line(self, progress: Progress) -> None:
         second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
@@ -186,27 +192,3 @@ class LiveView:
         state = f", contact: {contact_text(progress.contact)}" if progress.contact else ""
         state = state if progress.connected else f", no connection for {second[1]} s, trying again"
         say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{state}")
-
-
-def _strip(window: SignalWindow, lead: str, style: StripStyle) -> str:
-    """One row: the newest of the window that fits."""
-    shown_mv = window.lead_mv(lead)[-int(seconds_per_row(style) * window.fs_hz) :]
-    return render_strip(shown_mv, fs_hz=window.fs_hz, lead=lead, style=style)
-
-
-def _bar(progress: Progress, *, unicode: bool) -> str:
-    done = min(1.0, progress.elapsed_s / progress.target_s) if progress.target_s else 0.0
-    full = round(done * _BAR_WIDTH)
-    bar = ("\u2588" * full).ljust(_BAR_WIDTH, "\u2591") if unicode else ("#" * full).ljust(_BAR_WIDTH, ".")
-    missing_s = max(0.0, progress.elapsed_s - progress.received_s)
-    missing = f", {missing_s:.2f} s missing (asked for again)" if missing_s > 0 else ""
-    return f"{bar} {progress.elapsed_s:5.1f} of {progress.target_s:.1f} s{missing}"
-
-
-def _state(progress: Progress) -> list[tuple[str, str]]:
-    """Lines about contact, battery and link, each with its colour."""
-    battery = "unknown" if progress.battery_percent is None else f"{progress.battery_percent} %"
-    lines = [(f"contact: {contact_text(progress.contact)}   battery: {battery}", "yellow" if progress.contact else "")]
-    if not progress.connected:
-        lines.append((f"no connection for {progress.silent_s:.0f} s, trying again", "bold red"))
-    return lines
