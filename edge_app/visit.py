@@ -17,7 +17,7 @@ from lsemvae.screen.datadir import data_dir
 if TYPE_CHECKING:
     from edge_app.link.base import Port, Transport
     from edge_app.session.events import Watch
-    from edge_app.session.recorder import Leftover, Recorded
+    from edge_app.session.recorder import Recorded
     from edge_app.session.wish import Wish
     from lsemvae.ecg.record import EcgRecord
     from lsemvae.screen.screener import Screener, ScreenResult
@@ -178,27 +178,26 @@ def bring_back(
     from edge_app.session.recorder import leftovers
 
     found = list(leftovers(data_dir(folder)))
-    if found:
-        screener = open_screener()
-        for item in found:
-            yield _brought_back(item, screener, folder=folder, operator=operator)
-
-
-def _brought_back(item: Leftover, screener: Screener, *, folder: Path | None, operator: str) -> BroughtBack:
-    """Store and screen what one safety copy holds."""
-    if item.empty:
+    if not found:
+        return
+    screener = open_screener()
+    for item in found:
+        if item.empty:
+            item.spool.unlink(missing_ok=True)
+            yield BroughtBack(item.spool, "no sample had been received; removed")
+            continue
+        if item.recovered is None:
+            error = item.error.to_dict() if item.error is not None else {}
+            yield BroughtBack(item.spool, f"holds no recording ({error.get('message', '')})", error=error)
+            continue
+        record = item.recovered.record
+        outcome = judge(record, screener, folder=folder, operator=operator)
+        if outcome.kept is None:
+            refusal = outcome.refusal or StoreError("nothing was stored")
+            summary = f"not stored ({refusal}) What to do: {refusal.advice}"
+            yield BroughtBack(item.spool, summary, error=refusal.to_dict())
+            continue
         item.spool.unlink(missing_ok=True)
-        return BroughtBack(item.spool, "no sample had been received; removed")
-    if item.recovered is None:
-        error = item.error.to_dict() if item.error is not None else {}
-        return BroughtBack(item.spool, f"holds no recording ({error.get('message', '')})", error=error)
-    record = item.recovered.record
-    outcome = judge(record, screener, folder=folder, operator=operator)
-    if outcome.kept is None:
-        refusal = outcome.refusal or StoreError("nothing was stored")
-        summary = f"not stored ({refusal}) What to do: {refusal.advice}"
-        return BroughtBack(item.spool, summary, error=refusal.to_dict())
-    item.spool.unlink(missing_ok=True)
-    text = outcome.result.decision.outcome.value
-    summary = f"{record.duration_s:.1f} s recovered as {outcome.kept.record_id}: {text}"
-    return BroughtBack(item.spool, summary, outcome=text, kept=outcome.kept)
+        text = outcome.result.decision.outcome.value
+        summary = f"{record.duration_s:.1f} s recovered as {outcome.kept.record_id}: {text}"
+        yield BroughtBack(item.spool, summary, outcome=text, kept=outcome.kept)

@@ -148,10 +148,16 @@ class LiveView:
         self._window.put(frame.samples, t0=frame.t0, again=bool(frame.flags & FrameFlag.RETRANSMITTED))
 
     def on_progress(self, progress: Progress) -> None:
-        """Draw anew, if it is time."""
+        """Draw anew, if it is time; where there is no terminal, a line for each second."""
         now_s = time.monotonic()
         if self._live is None:
-            self._line(progress)
+            second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
+            if second == self._last or not (progress.connected or second[1]):
+                return
+            self._last = second
+            state = f", contact: {contact_text(progress.contact)}" if progress.contact else ""
+            state = state if progress.connected else f", no connection for {second[1]} s, trying again"
+            say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{state}")
         elif now_s - self._drawn_s >= _REFRESH_S:
             self._drawn_s = now_s
             self._live.update(self.picture(progress, style=self._style), refresh=True)
@@ -183,12 +189,3 @@ class LiveView:
                 strip = render_strip(window.lead_mv(lead)[-n_shown:], fs_hz=window.fs_hz, lead=lead, style=row)
                 parts.append(Text(strip, no_wrap=True, overflow="crop"))
         return Group(*parts)
-
-    def _line(self, progress: Progress) -> None:
-        second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
-        if second == self._last or not (progress.connected or second[1]):
-            return
-        self._last = second
-        state = f", contact: {contact_text(progress.contact)}" if progress.contact else ""
-        state = state if progress.connected else f", no connection for {second[1]} s, trying again"
-        say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{state}")

@@ -12,7 +12,7 @@ from typing import Protocol
 
 NotificationCallback = Callable[[bytes], None]
 DisconnectCallback = Callable[[str], None]
-#: Told the characteristic's UUID ("" on a serial line) and the bytes.
+# Told the characteristic's UUID ("" on a serial line) and the bytes.
 OnBytes = Callable[[str, bytes], None]
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
 from edge_app.link.log.file import LogEntry, NotificationLog, read_log
-from edge_app.link.log.visits import LogVisit, visits_of
 from firmware_bridge.protocol.control import REPLY_BIT
 from firmware_bridge.protocol.profile import Op, ReplyStatus
 from lsemvae.ecg.errors import FormatError, LinkError
@@ -31,7 +31,62 @@ _LOGGER = logging.getLogger(__name__)
 _PATIENCE_S: Final = 0.5
 _READS: Final = frozenset(("descriptor", "status_read"))
 _NOTIFICATIONS: Final = frozenset(("live", "control", "status", "bulk"))
+_ENDS: Final = frozenset(("lost", "disconnect"))
+# Where the connect line itself was lost: what nearly every link agrees on.
+USUAL_MTU: Final = 247
 _NOTHING_LEFT: Final = "The recording in this log ends here."
+
+
+@dataclass(slots=True)
+class LogVisit:
+    """One connection of the log.
+
+    Attributes
+    ----------
+    answers
+        Positions of replies that belong to a request of this visit.
+    asked
+        By operation: whether each request was answered, in order.
+    """
+
+    mtu: int = USUAL_MTU
+    failed: bool = False
+    entries: list[LogEntry] = field(default_factory=list)
+    answers: set[int] = field(default_factory=set)
+    asked: dict[int, deque[bool]] = field(default_factory=lambda: defaultdict(deque))
+
+
+def visits_of(entries: Iterable[LogEntry]) -> list[LogVisit]:
+    """Return the connections of a log with their answers; one whose connect line is damaged begins with its first line."""
+    visits: list[LogVisit] = []
+    open_visit = False
+    for entry in entries:
+        if entry.channel == "connect_failed":
+            visits.append(LogVisit(failed=True))
+            open_visit = False
+        elif entry.channel == "connect" or not open_visit:
+            visits.append(LogVisit(mtu=entry.mtu or USUAL_MTU))
+            open_visit = True
+        if open_visit and entry.channel != "connect":
+            visits[-1].entries.append(entry)
+            open_visit = entry.channel not in _ENDS
+    for visit in visits:
+        # The reply to each request, by operation and transaction number.
+        requests: dict[tuple[int, int], int] = {}
+        answered: list[tuple[int, bool]] = []
+        for position, entry in enumerate(visit.entries):
+            if len(entry.data) < 2:
+                continue
+            key = (entry.data[0] & ~REPLY_BIT, entry.data[1])
+            if entry.channel == "request":
+                requests[key] = len(answered)
+                answered.append((key[0], False))
+            elif entry.channel == "control" and entry.data[0] & REPLY_BIT and key in requests:
+                answered[requests.pop(key)] = (key[0], True)
+                visit.answers.add(position)
+        for op, was_answered in answered:
+            visit.asked[op].append(was_answered)
+    return visits
 
 
 class ReplayTransport:
@@ -90,11 +145,11 @@ class ReplayTransport:
             await asyncio.gather(task, return_exceptions=True)
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor at this point of the log."""
+        """Return the value of the descriptor at this point of the log."""
         return await self._read("descriptor")
 
     async def read_status(self) -> bytes:
-        """Value of the status at this point of the log."""
+        """Return the value of the status at this point of the log."""
         return await self._read("status_read")
 
     async def write_control(self, request: bytes) -> None:
@@ -149,9 +204,21 @@ class ReplayTransport:
 
     async def _one(self, visit: LogVisit, position: int, entry: LogEntry) -> None:
         if entry.channel in _READS:
-            await self._answer_read(entry)
+            waiting = self._waiting[entry.channel]
+            if await self._host_or_patience(lambda: bool(waiting)):
+                answer = waiting.popleft()
+                if not answer.done():
+                    answer.set_result(entry.data)
+            else:
+                self.skipped += 1
         elif position in visit.answers:
-            await self._answer_request(visit, entry)
+            op = entry.data[0] & ~REPLY_BIT
+            if await self._host_or_patience(lambda: bool(self._txns[op])):
+                self._deliver("control", bytes((entry.data[0], self._txns[op].popleft())) + entry.data[2:])
+                return
+            self.skipped += 1
+            if True in visit.asked[op]:
+                visit.asked[op].remove(True)
         elif entry.channel in _NOTIFICATIONS:
             self._deliver(entry.channel, entry.data)
         elif entry.channel == "disconnect" and self._visits:
@@ -159,24 +226,6 @@ class ReplayTransport:
             self._lose()
         elif entry.channel == "lost":
             self._lose()
-
-    async def _answer_read(self, entry: LogEntry) -> None:
-        waiting = self._waiting[entry.channel]
-        if await self._host_or_patience(lambda: bool(waiting)):
-            answer = waiting.popleft()
-            if not answer.done():
-                answer.set_result(entry.data)
-        else:
-            self.skipped += 1
-
-    async def _answer_request(self, visit: LogVisit, entry: LogEntry) -> None:
-        op = entry.data[0] & ~REPLY_BIT
-        if await self._host_or_patience(lambda: bool(self._txns[op])):
-            self._deliver("control", bytes((entry.data[0], self._txns[op].popleft())) + entry.data[2:])
-            return
-        self.skipped += 1
-        if True in visit.asked[op]:
-            visit.asked[op].remove(True)
 
     async def _host_or_patience(self, ready: Callable[[], bool]) -> bool:
         """Wait until the host has asked for what comes next; False if it does not."""
@@ -240,6 +289,3 @@ def _without_log(op: int, txn: int) -> bytes:
     known = {Op.RETRANSMIT: ReplyStatus.OK, Op.AUTHENTICATE: ReplyStatus.NOT_AUTHENTICATED}
     status = known.get(Op(op), ReplyStatus.NO_STREAM) if op in tuple(Op) else ReplyStatus.BAD_OP
     return bytes((REPLY_BIT | op, txn, status))
-
-
-__all__ = ["ReplayTransport", "replay_driver"]

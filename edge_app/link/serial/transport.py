@@ -15,7 +15,6 @@ from firmware_bridge.protocol.serial_packets import (
     SERIAL_MTU,
     PacketReader,
     SerialChannel,
-    SerialPacket,
     encode_packet,
 )
 from lsemvae.ecg.errors import LinkError
@@ -74,11 +73,11 @@ class SerialTransport:
         await self._port.close()
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor channel; the device sends nothing after it until START."""
+        """Return the value of the descriptor channel; the device sends nothing after it until START."""
         return await self._ask(SerialChannel.DESCRIPTOR)
 
     async def read_status(self) -> bytes:
-        """Value of the status channel."""
+        """Return the value of the status channel."""
         return await self._ask(SerialChannel.STATUS)
 
     async def write_control(self, request: bytes) -> None:
@@ -107,7 +106,7 @@ class SerialTransport:
         self._on_disconnect = callback
 
     async def _ask(self, channel: SerialChannel) -> bytes:
-        """Value of a channel; asked for again when no answer, or a damaged one, comes."""
+        """Return the value of a channel; asked for again when no answer, or a damaged one, comes."""
         for _attempt in range(_ASK_TIMES):
             self._check_connected()
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -122,16 +121,16 @@ class SerialTransport:
 
     def _received(self, _channel: str, data: bytes) -> None:
         for packet in self._reader.feed(data):
-            if packet.data:
-                self._hand_on(packet)
-
-    def _hand_on(self, packet: SerialPacket) -> None:
-        waiting = self._asked.get(packet.channel)
-        if waiting is not None and not waiting.done() and _whole(packet.data):
-            waiting.set_result(packet.data)
-        callback = self._callbacks.get(packet.channel)
-        if callback is not None:
-            callback(packet.data)
+            if not packet.data:
+                continue
+            waiting = self._asked.get(packet.channel)
+            if waiting is not None and not waiting.done():
+                found, expected = crc_pair(packet.data)  # at the end of a descriptor or a status
+                if found == expected:
+                    waiting.set_result(packet.data)
+            callback = self._callbacks.get(packet.channel)
+            if callback is not None:
+                callback(packet.data)
 
     def _lost(self, reason: str) -> None:
         if not self._established:
@@ -150,12 +149,3 @@ class SerialTransport:
     def _check_connected(self) -> None:
         if not self._established:
             raise LinkError(f"{self._port.path}: found no connection, expected one", advice=UNPLUGGED)
-
-
-def _whole(data: bytes) -> bool:
-    """Whether the CRC-16 at the end of a descriptor or a status fits."""
-    found, expected = crc_pair(data)
-    return found == expected
-
-
-__all__ = ["SerialPort", "SerialTransport"]
