@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import re
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from edge_app import visit
 from edge_app.cli import app
 from edge_app.demo import demo_recording
-from edge_app.devices import ways
+from edge_app.devices import simulated_radio, ways
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import recorder
 from edge_app.session.events import Watch
@@ -28,6 +30,7 @@ from edge_app.session.recorder import SPOOL_DIR, leftovers, record
 from edge_app.session.spool import Spool
 from edge_app.session.wish import Wish
 from edge_app.store.records import STORE_FILE, RecordStore
+from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.device import VirtualDevice
@@ -35,6 +38,7 @@ from firmware_bridge.sim.device.source import SignalSource
 from lsemvae.ecg.errors import FormatError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import SourceInfo
+from lsemvae.formats.npz import write_npz
 
 Records = Callable[..., EcgRecord]
 SPEED = 20.0
@@ -473,3 +477,104 @@ def test_a_damaged_list_of_keys_is_an_error_and_not_an_empty_list(
     result = invoke("run", "--yes")
     assert "device keys" in result.stderr
     assert not (home / SPOOL_DIR).exists()
+
+
+# -- the other ways of `devices record` --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serial_device(tmp_path: Path, make_record: Records) -> Iterator[str]:
+    """The port of a six-lead device on a serial line that is a program of its own."""
+    path = tmp_path / "source.ecg.npz"
+    write_npz(path, make_record(seconds=15.0))
+    command = [sys.executable, "-m", "firmware_bridge.sim.air.serial_device", "--record", str(path)]
+    with subprocess.Popen(
+        [*command, "--key", KEY.to_text()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["port"]
+        process.communicate(timeout=20)
+
+
+@pytest.mark.slow
+def test_run_screens_a_device_on_a_serial_line(invoke: Callable[..., Any], home: Path, serial_device: str) -> None:
+    DeviceKeys(home).add(KEY)
+    result = invoke("run", "--yes", "--seconds", "10", "--json", "--serial", serial_device)
+    assert result.exit_code in (0, 3), result.output
+    values = json.loads(result.stdout)
+    assert values["session"]["authenticated"] is True
+    assert values["session"]["complete"] is True
+    assert f"Looking for six-lead device on {serial_device} ..." in result.stderr
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+class _Board:
+    """A polled device of another maker: ten seconds of a heart at 125 Hz, as fast as it is asked."""
+
+    def __init__(self, record: EcgRecord) -> None:
+        self._codes = np.round(record.to_mv()[0] * 1000 / 2.0).astype("<i2")[:: round(record.fs_hz / 125)]
+        self._sent = 0
+
+    async def open(self, *, on_bytes: Any, on_lost: Any) -> str:
+        self._on_bytes = on_bytes
+        return "board"
+
+    async def write(self, data: bytes) -> None:
+        codes = self._codes[self._sent : self._sent + 625]
+        self._sent += len(codes)
+        payload = bytes(8) + b"\x01" + bytes(11) + struct.pack("<H", len(codes)) + codes.tobytes()
+        self._on_bytes(NOTIFY_UUID, ViatomFrame(cmd=data[1], kind=TYPE_OK, payload=payload).to_bytes())
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_run_screens_through_the_driver_of_another_maker(
+    invoke: Callable[..., Any], home: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "port_for", lambda *_, **__: _Board(make_record(seconds=15.0)))
+    driver = ("--driver", "viatom", "--lsb-uv", "2", "--driver-option", "lead=I")
+    result = invoke("run", "--yes", "--seconds", "10", "--json", *driver)
+    assert result.exit_code in (0, 1, 3), result.output
+    values = json.loads(result.stdout)
+    assert values["outcome"] in ("ABSTAIN", "ERROR"), "one lead is no six-lead recording"
+    assert values["session"]["received_samples"] == 1250
+    with RecordStore(home / STORE_FILE) as store:
+        record = store.get_record(values["stored"]["record_id"])
+    assert (record.leads, record.lsb_uv, record.source.driver) == (("I",), 2.0, "viatom")
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--lsb-uv", "1"), 2, "need --driver"),
+        (("--driver", "acme"), 1, "expected one of e6l"),
+        (("--driver", "protocentral-ads1293"), 1, "found no serial port"),
+        (("--driver", "hativ", "--simulated"), 2, "speaks E6L"),
+        (("--serial", "/dev/none"), 1, "/dev/none"),
+        (("--serial", "/dev/none", "--device", "E6L-0042"), 1, "expected one way to a device"),
+    ],
+)
+def test_run_says_what_is_wrong_with_a_way(
+    invoke: Callable[..., Any], words: tuple[str, ...], code: int, said: str
+) -> None:
+    result = invoke("run", "--yes", *words)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_a_screening_takes_a_simulated_radio_only_where_it_is_told_to(
+    invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulated_radio, "is_running", lambda: True)
+    monkeypatch.setattr(simulated_radio, "use", lambda: None)
+    real = invoke("run", "--yes", "--seconds", "10", "--json")
+    assert "no real device" not in real.stderr
+    assert Path(json.loads(real.stdout)["stored"]["path"]) == home / STORE_FILE
+    played = invoke("run", "--yes", "--seconds", "10", "--json", "--simulated", "--allow-unauthenticated")
+    assert "no real device, no person" in played.stderr
+    values = json.loads(played.stdout)
+    assert Path(values["stored"]["path"]) == home / "simulated" / STORE_FILE
+    assert values["recording"]["device"] == "simulated device"
