@@ -92,11 +92,12 @@ class BroughtBack:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
-            "spool": str(self.spool), "summary": self.summary,
+            "spool": str(self.spool),
+            "summary": self.summary,
             **({} if self.error is None else {"error": self.error}),
             **({} if self.outcome is None else {"outcome": self.outcome}),
             **({} if self.kept is None else self.kept.to_dict()),
-        }  # fmt: skip
+        }
 
 
 def keep(record: EcgRecord, result: ScreenResult | None, *, folder: Path | None, operator: str = "") -> Kept:

@@ -60,9 +60,7 @@ def simulate(
     from lsemvae.formats.read import read_record
 
     recording = demo_recording() if record is None else read_record(record)
-    faults = Faults(
-        drop=drop, corrupt=corrupt, swap=swap, duplicate=duplicate, delay=delay, garbage=garbage, seed=seed
-    )  # fmt: skip
+    faults = Faults(drop=drop, corrupt=corrupt, swap=swap, duplicate=duplicate, delay=delay, garbage=garbage, seed=seed)
     options = RadioOptions(
         speed=speed, loop=not once, faults=faults, name=name, key=simulated_key(name) if key else None, core=core,
         mtu=mtu, encrypted=encrypted, devices=devices, bus=bus_socket(),

@@ -202,10 +202,11 @@ class SessionState:
         """Put everything that no notification says into the safety copy."""
         start = self.wish.start
         values = {
-            "record_id": self.wish.record_id, "device": self.device,
+            "record_id": self.wish.record_id,
+            "device": self.device,
             "start": None if start is None else {"utc_iso": start.utc_iso, "source": start.source},
             "source": self.source.to_dict(),
-        }  # fmt: skip
+        }
         self.journal.put(EntryKind.SESSION, json.dumps(values).encode())
 
     def result(self) -> SessionResult:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
+from edge_app.link.base import LinkInfo, Listening
 from edge_app.link.log.file import LogEntry, NotificationLog, read_log
 from firmware_bridge.protocol.control import REPLY_BIT
 from firmware_bridge.protocol.profile import Op, ReplyStatus
@@ -89,7 +89,7 @@ def visits_of(entries: Iterable[LogEntry]) -> list[LogVisit]:
     return visits
 
 
-class ReplayTransport:
+class ReplayTransport(Listening):
     """A `Transport` to a device that is only a log.
 
     Parameters
@@ -103,6 +103,7 @@ class ReplayTransport:
     def __init__(self, log: NotificationLog | Path, *, speed: float = 1.0) -> None:
         if not speed > 0:
             raise FormatError(f"replay: found speed {speed}, expected more than 0")
+        super().__init__()
         self.log = read_log(log) if isinstance(log, Path) else log
         self._speed = speed
         self._visits = deque(visits_of(self.log.entries))
@@ -113,8 +114,6 @@ class ReplayTransport:
         self._waiting: dict[str, deque[asyncio.Future[bytes]]] = defaultdict(deque)
         self._txns: dict[int, deque[int]] = defaultdict(deque)
         self._asked = asyncio.Event()
-        self._callbacks: dict[str, NotificationCallback] = {}
-        self._on_disconnect: DisconnectCallback | None = None
         self._task: asyncio.Task[None] | None = None
         self.skipped = 0
 
@@ -161,23 +160,6 @@ class ReplayTransport:
         elif visit.asked[op].popleft():
             self._txns[op].append(txn)
             self._asked.set()
-
-    async def subscribe(
-        self,
-        *,
-        on_live: NotificationCallback,
-        on_control: NotificationCallback,
-        on_status: NotificationCallback | None = None,
-        on_bulk: NotificationCallback | None = None,
-    ) -> None:
-        """Hand on the log's notifications."""
-        self._connected()
-        wanted = {"live": on_live, "control": on_control, "status": on_status, "bulk": on_bulk}
-        self._callbacks = {name: callback for name, callback in wanted.items() if callback is not None}
-
-    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
-        """Have `callback` told where the link was lost."""
-        self._on_disconnect = callback
 
     async def _read(self, channel: str) -> bytes:
         self._connected()
@@ -240,30 +222,27 @@ class ReplayTransport:
                 return False
         return True
 
-    def _deliver(self, channel: str, data: bytes) -> None:
-        callback = self._callbacks.get(channel)
-        if callback is not None:
-            callback(data)
-
     def _lose(self) -> None:
         if self._visit is None:
             return
         self._end_visit()
-        if self._on_disconnect is not None:
-            self._on_disconnect("the log lost the connection here")
+        self._tell_lost("the log lost the connection here")
 
     def _end_visit(self) -> None:
         """Nothing of this connection is delivered any more."""
         self.skipped += sum(max(0, self._ahead[channel]) for channel in _NOTIFICATIONS)
         self._visit = None
         self._ahead.clear()
-        self._callbacks.clear()
+        self._listeners.clear()
         self._txns.clear()
         for waiting in self._waiting.values():
             for answer in waiting:
                 if not answer.done():
                     answer.set_exception(LinkError("log: found the end of the connection, expected an answer"))
             waiting.clear()
+
+    def _check_connected(self) -> None:
+        self._connected()
 
     def _connected(self) -> LogVisit:
         if self._visit is None:
