@@ -74,7 +74,7 @@ def info(
     simulated: Simulated = None,
 ) -> None:
     """Show what a device says about itself, whether it is trusted, and on request whether it measures right."""
-    from edge_app.devices.facts import examine
+    from edge_app.devices.facts import ask_device
     from edge_app.devices.ways import keys_for, way_to
     from edge_app.session.loop import run
     from lsemvae.screen.datadir import data_dir as choose
@@ -82,7 +82,9 @@ def info(
     way = way_to(device=device, serial=serial, simulated=simulated)
     if way.note:
         say_progress(way.note)
-    facts = run(examine(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate))
+    facts = run(
+        ask_device(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate)
+    )
     if as_json:
         say_json({"simulated": way.simulated, **facts.to_dict()})
         return

@@ -88,7 +88,7 @@ class SignalWindow:
         self._signal_mv[:, start : start + kept.shape[1]] = kept[:, : self._size - start] * self._lsb_uv / 1000.0
 
     def lead_mv(self, lead: str) -> NDArray[np.floating]:
-        """Samples of a lead in mV around their median: the electrodes' offset is no signal."""
+        """Return the samples of a lead in mV around their median: the electrodes' offset is no signal."""
         row: NDArray[np.floating] = self._signal_mv[self.leads.index(lead)].copy()
         seen = row[np.isfinite(row)]
         row -= float(np.median(seen)) if seen.size else 0.0

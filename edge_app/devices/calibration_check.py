@@ -114,7 +114,7 @@ class _Collector:
         return 0 if self._assembler is None else self._assembler.received
 
     def codes(self) -> NDArray[np.int32]:
-        """``[lead, time]`` in order; what is missing is left out."""
+        """Return the samples of the pulse, ``[lead, time]`` in order; what is missing is left out."""
         if self._assembler is None:
             raise LengthError("calibration: found no stream, expected one")
         timeline = self._assembler.timeline()

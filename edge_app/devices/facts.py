@@ -76,10 +76,10 @@ class DeviceFacts:
         }  # fmt: skip
 
 
-async def examine(
+async def ask_device(
     transport: Transport, *, keys: Sequence[DeviceKey] = (), self_test: bool = False, calibrate: bool = False
 ) -> DeviceFacts:
-    """Connect, ask, disconnect.
+    """Connect to a device, ask it about itself, disconnect.
 
     Raises
     ------

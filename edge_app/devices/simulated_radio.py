@@ -66,7 +66,7 @@ def bus_address() -> str:
 
 
 def is_running() -> bool:
-    """Whether somebody listens there; a socket that a killed process left behind does not count."""
+    """Return whether somebody listens there; a socket that a killed process left behind does not count."""
     try:
         path = bus_socket()
     except EcgError:

@@ -90,11 +90,11 @@ class InProcessTransport(Listening):
         await self.player.control(request)
 
     async def send(self, notification: Notification) -> None:
-        """Device side: deliver a notification."""
+        """Deliver a notification; the device's side of the link calls this."""
         self._deliver(notification.channel.value, notification.data)
 
     async def drop(self) -> None:
-        """Device side: the link is lost."""
+        """Lose the link; the device's side of it calls this."""
         if not self._connected:
             return
         self._connected = False

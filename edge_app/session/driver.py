@@ -230,7 +230,7 @@ class DriverSession:
             self._changed.set()
 
     def _put_header(self) -> None:
-        """Put what no byte of the device says into the safety copy: before connecting, and again with the device's name."""
+        """Put what the device does not send into the safety copy: before connecting, and again once its name is known."""
         wish = self._wish
         choice = wish.driver or DriverChoice(self._driver.info.name)
         values = {

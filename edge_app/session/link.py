@@ -108,7 +108,7 @@ class SessionLink:
         return False
 
     async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do `work`, but leave it as soon as the caller asks to stop; says whether it was done."""
+        """Do `work`, but leave it as soon as the caller asks to stop; return whether it was done."""
 
         def tick() -> None:
             if not self._state.connected:

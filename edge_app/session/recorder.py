@@ -50,7 +50,7 @@ class Recorded:
     spool_whole: bool = True
 
     def discard_spool(self) -> None:
-        """Remove the safety copy; one that the disk does not let go is stored a second time by `recover`, no more."""
+        """Remove the safety copy; where the disk refuses, `recover` later finds a recording that is stored already."""
         try:
             self.spool.unlink(missing_ok=True)
         except OSError as error:

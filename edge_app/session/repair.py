@@ -40,7 +40,7 @@ class Repair:
         self._recording = state.recording
 
     def due_after(self, position: int) -> None:
-        """Take that what lies before `position` was asked for just now."""
+        """Ask for gaps next when the stream has gone five seconds beyond `position`."""
         self._state.next_repair = position + round(_REPAIR_EVERY_S * self._recording.descriptor.fs_hz)
 
     async def when_due(self) -> None:
@@ -54,7 +54,7 @@ class Repair:
             await self.request_missing(upto=max(0, recording.elapsed - margin))
 
     async def request_missing(self, *, upto: int) -> int:
-        """Ask once for each gap up to `upto`, and say how many are on their way; what has left the ring is passed over."""
+        """Ask once for each gap up to `upto` and return how many are on their way; what has left the ring is passed over."""
         if not self._state.can(Feature.RETRANSMIT):
             return 0
         coming = 0
@@ -97,7 +97,7 @@ class Repair:
             state.stored_id = await arm(self._link.client, seconds=state.wish.seconds)
 
     async def from_memory(self) -> None:
-        """Take what neither radio nor ring gave from the recording that the device kept of this stream.
+        """Fill what neither the radio nor the device's ring gave, from the recording that the device kept of this stream.
 
         It is read over as many connections as it takes; a device that was switched off meanwhile kept nothing.
         """

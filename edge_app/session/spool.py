@@ -297,7 +297,7 @@ class _Rebuild:
             raise FormatError("spool: found bytes for a driver, expected the driver's name before them")
 
     def _drive(self, driver: Driver, entry: Entry) -> None:
-        """Have the driver take the step that it took then; what it writes is not sent, the answers are here."""
+        """Repeat one step of the driver; what it would write is not sent, because the answers are already here."""
         with suppress(EcgError):  # told while it was recorded
             if entry.kind is EntryKind.BEGIN:
                 driver.begin()

@@ -41,7 +41,7 @@ class SampleClock:
         self._last: tuple[float, int] | None = None
 
     def observe(self, now_s: float, position: int) -> None:
-        """Take that at `now_s` the newest sample is the one before `position`."""
+        """Note that at `now_s` the newest sample was the one before `position`."""
         self._first = self._first or (now_s, position)
         self._last = (now_s, position)
 

@@ -65,5 +65,5 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Say whether `text` has the form of `new_id`."""
+    """Return whether `text` has the form of `new_id`."""
     return len(text) == ID_LENGTH and set(text) <= set(_ALPHABET)

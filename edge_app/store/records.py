@@ -249,7 +249,7 @@ def _json(value: Any) -> str:
 
 
 def _digest(*parts: str | bytes) -> str:
-    """SHA-256 over the parts, each preceded by its length, so that no two different rows hash alike."""
+    """Return the SHA-256 over the parts, each preceded by its length, so that no two different rows hash alike."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

@@ -53,11 +53,11 @@ class PairingAgent(ServiceInterface):
 
     @dbus_method()
     def Release(self) -> _Nothing:  # noqa: N802 (BlueZ's name)
-        """bluetoothd does not need the agent any more."""
+        """Do nothing: bluetoothd does not need the agent any more."""
 
     @dbus_method()
     def Cancel(self) -> _Nothing:  # noqa: N802 (BlueZ's name)
-        """What was asked does not matter any more."""
+        """Do nothing: what was asked does not matter any more."""
 
     @dbus_method()
     def RequestAuthorization(self, device: DBusObjectPath) -> _Nothing:  # noqa: N802 (BlueZ's name)
@@ -91,7 +91,7 @@ class PairingAgent(ServiceInterface):
 
     @dbus_method()
     def DisplayPasskey(self, _device: DBusObjectPath, _passkey: DBusUInt32, _entered: DBusUInt16) -> _Nothing:  # noqa: N802
-        """Ignored: there is no display."""
+        """Do nothing: there is no display."""
 
     def _only_ours(self, device: str) -> None:
         if device != self._device_path:

@@ -151,7 +151,7 @@ def read_log(path: Path) -> NotificationLog:
 
 
 def parse_log(data: bytes) -> NotificationLog:
-    """`read_log` on the bytes of a file."""
+    """Read a log from the bytes of its file; see `read_log`."""
     lines = data.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()

@@ -152,7 +152,7 @@ class ReplayTransport(Listening):
         return await self._read("status_read")
 
     async def write_control(self, request: bytes) -> None:
-        """Ask: the reply is the log's to the same operation, in order, or a refusal where it holds none."""
+        """Answer a request with the log's next reply to the same operation, or refuse where the log holds none."""
         visit = self._connected()
         op, txn = request[0], request[1]
         if not visit.asked[op]:
@@ -229,7 +229,7 @@ class ReplayTransport(Listening):
         self._tell_lost("the log lost the connection here")
 
     def _end_visit(self) -> None:
-        """Nothing of this connection is delivered any more."""
+        """End the present connection: deliver nothing more of it, and fail what still waits for it."""
         self.skipped += sum(max(0, self._ahead[channel]) for channel in _NOTIFICATIONS)
         self._visit = None
         self._ahead.clear()
@@ -251,7 +251,7 @@ class ReplayTransport(Listening):
 
 
 def replay_driver(driver: Driver, log: NotificationLog) -> Driver:
-    """Feed a driver what a log of it holds; no clock is needed. Returns the driver, ready for `to_record`."""
+    """Feed a driver what a log of it holds, without a clock; return the driver, ready for `to_record`."""
     begun = False
     for entry in log.entries:
         if not begun and entry.channel not in driver.info.read:
@@ -264,7 +264,7 @@ def replay_driver(driver: Driver, log: NotificationLog) -> Driver:
 
 
 def _without_log(op: int, txn: int) -> bytes:
-    """A reply that was never logged. Asking for samples again is accepted, and brings what the log brings anyway."""
+    """Return a reply that was never logged; a wish for samples again is accepted, and brings what the log brings anyway."""
     known = {Op.RETRANSMIT: ReplyStatus.OK, Op.AUTHENTICATE: ReplyStatus.NOT_AUTHENTICATED}
     status = known.get(Op(op), ReplyStatus.NO_STREAM) if op in tuple(Op) else ReplyStatus.BAD_OP
     return bytes((REPLY_BIT | op, txn, status))

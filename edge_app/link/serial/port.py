@@ -131,7 +131,7 @@ class _Loop:
 
 
 def _read_until(port: Any, ending: threading.Event, loop: _Loop) -> None:
-    """Thread: read until told to end or until the port is gone."""
+    """Read, in a thread of its own, until told to end or until the port is gone."""
     while not ending.is_set():
         try:
             data = port.read(max(1, port.in_waiting))
