@@ -36,7 +36,7 @@ def test_every_line_is_what_the_link_carried(source, path):
         carried: list[tuple[str, str]]
 
         async def send(self, notification):
-            if notification.channel.value in self._callbacks:
+            if notification.channel.value in self._listeners:
                 self.carried.append((notification.channel.value, notification.data.hex()))
             await super().send(notification)
 
