@@ -21,6 +21,9 @@ from edge_app.store.records import STORE_FILE, RecordStore
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.screen.screener import Screener
+from tests.edge.clock import jumping_clock  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("jumping_clock")
 
 Records = Callable[..., EcgRecord]
 WISH = Wish(seconds=10.0, allow_unauthenticated=True)

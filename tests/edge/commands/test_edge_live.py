@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -39,6 +40,8 @@ from lsemvae.ecg.errors import FormatError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import SourceInfo
 from lsemvae.formats.npz import write_npz
+
+pytestmark = pytest.mark.usefixtures("jumping_clock")
 
 Records = Callable[..., EcgRecord]
 SPEED = 20.0
@@ -281,8 +284,6 @@ def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record
 
     def watch(progress: Any) -> None:
         if progress.elapsed_s >= 4.0 and not dying:
-            import asyncio
-
             dying.append(asyncio.get_running_loop().create_task(transport.player.power_off()))
 
     wish = Wish(seconds=12.0, allow_unauthenticated=True, watchdog_s=0.5, reconnect_for_s=0.5)
@@ -484,7 +485,8 @@ def test_a_damaged_list_of_keys_is_an_error_and_not_an_empty_list(
 
 @pytest.fixture
 def serial_device(tmp_path: Path, make_record: Records) -> Iterator[str]:
-    """The port of a six-lead device on a serial line that is a program of its own."""
+    """The port of a six-lead device on a serial line that is a program of its own: the wall clock is its clock."""
+    asyncio.set_event_loop_policy(None)
     path = tmp_path / "source.ecg.npz"
     write_npz(path, make_record(seconds=15.0))
     command = [sys.executable, "-m", "firmware_bridge.sim.air.serial_device", "--record", str(path)]

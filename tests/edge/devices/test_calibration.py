@@ -20,6 +20,8 @@ from firmware_bridge.sim.device.device import DEFAULT_FEATURES, VirtualDevice
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from tests.edge.heartbeat import heartbeat_uv
 
+pytestmark = pytest.mark.usefixtures("jumping_clock")
+
 SPEED = 20.0
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))
 

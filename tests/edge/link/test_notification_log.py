@@ -19,6 +19,8 @@ from edge_app.session import record_session
 from firmware_bridge.sim.air.faults import Faults
 from lsemvae.ecg.errors import FormatError, StoreError
 
+pytestmark = pytest.mark.usefixtures("jumping_clock")
+
 HEADER = json.dumps({"format": FORMAT, "driver": "e6l"}).encode() + b"\n"
 
 

@@ -298,6 +298,7 @@ def check_board(record, measured) -> None:
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_a_board_on_a_serial_line_gives_its_samples(measured):
     result = asyncio.run(board_session(measured, seconds=10.0))
     assert result.complete
@@ -309,6 +310,7 @@ def test_a_board_on_a_serial_line_gives_its_samples(measured):
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_a_board_that_is_unplugged_leaves_what_was_received(measured):
     result = asyncio.run(board_session(measured, seconds=30.0, unplug_after_s=0.4))
     assert not result.complete
@@ -318,6 +320,7 @@ def test_a_board_that_is_unplugged_leaves_what_was_received(measured):
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_the_log_of_a_board_replays_to_an_equal_record(measured, tmp_path):
     path = tmp_path / "board.jsonl"
     expected = asyncio.run(board_session(measured, seconds=5.0, log=path, device="board")).record
