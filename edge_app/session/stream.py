@@ -33,6 +33,10 @@ class WeightError(ProtocolError):
     """The device streams at another weight per code than it describes."""
 
 
+class OtherStreamError(ProtocolError):
+    """The device runs another stream than the one that is recorded: another program began it, perhaps of another person."""
+
+
 class Stream:
     """START, RESUME and STOP of the device behind `link`."""
 
@@ -40,6 +44,7 @@ class Stream:
         self._state = state
         self._link = link
         self._repair = repair
+        self._stream_id = 0
 
     async def start(self, opened: Opened, *, at: int) -> None:
         """Begin a stream at position `at` of the recording, and have the device keep it as well."""
@@ -57,6 +62,7 @@ class Stream:
         state.stored_id = None
         self._repair.due_after(at)
         started = await start_stream(self._link.client, descriptor, codec=state.codec)
+        self._stream_id = started.stream_id
         state.last_growth_s = state.loop.time()
         if not state.recording.received:
             state.last_sample_s = state.last_growth_s
@@ -95,7 +101,13 @@ class Stream:
         if reply.status is ReplyStatus.NO_STREAM:
             state.end = state.recording.stream_position(opened.status.next_index)
             return
-        decode_start_reply(client.accepted(reply).data)
+        resumed = decode_start_reply(client.accepted(reply).data)
+        _check_weight(resumed, opened.descriptor)
+        if resumed.stream_id != self._stream_id:  # RESUME keeps the number (PROTOCOL.md, section 7)
+            raise OtherStreamError(
+                f"found stream {resumed.stream_id} on the device, expected {self._stream_id}, which is recorded",
+                advice="Another program began a stream on this device. End it, and record again.",
+            )
         state.last_growth_s = state.loop.time()
         # The device's newest sample: asked for with TIME, or as the status said it that was read after connecting.
         index = opened.status.next_index
@@ -126,11 +138,7 @@ async def start_stream(client: DeviceClient, descriptor: DeviceDescriptor, *, co
         await client.command(Op.STOP)
         reply = await client.request(Op.START, params)
     started = decode_start_reply(client.accepted(reply).data)
-    if started.lsb_pv not in (0, descriptor.lsb_pv):
-        raise WeightError(
-            f"found a stream of {started.lsb_pv} pV per code, expected {descriptor.lsb_pv} as in the descriptor",
-            advice="Update the device's firmware: this app records streams at the descriptor's weight only.",
-        )
+    _check_weight(started, descriptor)
     return started
 
 
@@ -153,3 +161,11 @@ def choose_codec(descriptor: DeviceDescriptor) -> SampleCodec:
 
 def _start_params(descriptor: DeviceDescriptor, *, codec: SampleCodec, flags: StartFlag = NO_START_FLAGS) -> bytes:
     return StartParams(codec=codec, n_samples=descriptor.preferred_samples, flags=flags).to_bytes()
+
+
+def _check_weight(started: StartReply, descriptor: DeviceDescriptor) -> None:
+    if started.lsb_pv not in (0, descriptor.lsb_pv):
+        raise WeightError(
+            f"found a stream of {started.lsb_pv} pV per code, expected {descriptor.lsb_pv} as in the descriptor",
+            advice="Update the device's firmware: this app records streams at the descriptor's weight only.",
+        )

@@ -77,6 +77,28 @@ def test_a_lost_link_is_reconnected_and_the_hole_filled_from_the_ring(source, eq
     equals_source(result.record)
 
 
+class TakenTransport(AwayTransport):
+    """While it is out of reach, another program ends the device's stream and begins one of its own: another person's."""
+
+    async def connect(self):
+        taken = self._lost and not self._away
+        info = await super().connect()
+        for op, params in ((Op.STOP, b""), (Op.START, StartParams().to_bytes())) if taken else ():
+            await self.player.control(Request(op=op, txn=7, params=params).to_bytes())
+        return info
+
+
+def test_defect_a_stream_that_another_program_began_meanwhile_is_not_spliced_in(source, equals_source):
+    """RESUME keeps the number of a stream; another number is another recording, perhaps of another person."""
+    result = record(TakenTransport(source, speed=SPEED, faults=Faults(disconnect_at=60), attempts=1))
+    assert not result.complete
+    assert EventKind.RESUMED not in kinds(result)
+    faults = [event.message for event in result.events if event.kind is EventKind.FAULT]
+    assert any("found stream 2 on the device, expected 1" in message for message in faults), faults
+    assert result.record.n_samples <= 1600
+    equals_source(result.record)
+
+
 def test_a_device_that_never_comes_back_leaves_what_was_received(source, equals_source):
     faults = Faults(power_off_at=100)
     result = record(InProcessTransport(source, speed=SPEED, faults=faults), reconnect_for_s=0.3, watchdog_s=0.3)
