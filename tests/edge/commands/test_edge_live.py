@@ -148,7 +148,8 @@ def test_a_device_is_an_address_or_a_name(
 
 
 def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edge_app.link.ble.transport", raising=False)
+    for name in [name for name in sys.modules if name.startswith(("bleak", "edge_app.link.ble"))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "bleak", None)
     with pytest.raises(LinkError) as caught:
         ways.way_to(simulated=False)
