@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from edge_app.session import record_session
     from edge_app.session.wish import DriverChoice, Wish
     from edge_app.store.records import RecordStore
-    from edge_app.visit import Kept, Outcome, bring_back, conclude, interrupted, judge, keep, record
+    from edge_app.visit import Kept, VisitResult, bring_back, conclude, interrupted, judge, keep, record
 
 __all__ = [
     "DriverChoice",
     "Kept",
-    "Outcome",
     "RecordStore",
+    "VisitResult",
     "Wish",
     "bring_back",
     "conclude",
@@ -37,7 +37,7 @@ _HOMES: Final = {
     "edge_app.session": ("record_session",),
     "edge_app.session.wish": ("DriverChoice", "Wish"),
     "edge_app.store.records": ("RecordStore",),
-    "edge_app.visit": ("Kept", "Outcome", "bring_back", "conclude", "interrupted", "judge", "keep", "record"),
+    "edge_app.visit": ("Kept", "VisitResult", "bring_back", "conclude", "interrupted", "judge", "keep", "record"),
 }
 
 

@@ -38,7 +38,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class VisitResult:
     """What a visit ends with.
 
     Attributes
@@ -122,15 +122,15 @@ def keep(record: EcgRecord, result: ScreenResult | None, *, folder: Path | None,
 
 def judge(
     record: EcgRecord, screener: Screener, *, folder: Path | None, operator: str = "", store: bool = True
-) -> Outcome:
+) -> VisitResult:
     """Screen a recording and store both, unless `store` says not to."""
     result = screener.screen(record)
     if not store:
-        return Outcome(result=result)
+        return VisitResult(result=result)
     try:
-        return Outcome(result=result, kept=keep(record, result, folder=folder, operator=operator))
+        return VisitResult(result=result, kept=keep(record, result, folder=folder, operator=operator))
     except StoreError as error:
-        return Outcome(result=result, refusal=error)
+        return VisitResult(result=result, refusal=error)
 
 
 def record(link: Transport | Port, wish: Wish, *, folder: Path | None, watch: Watch | None = None) -> Recorded:
@@ -148,7 +148,7 @@ def record(link: Transport | Port, wish: Wish, *, folder: Path | None, watch: Wa
     return recorder.record(link, wish, data_dir=data_dir(folder), watch=watch)
 
 
-def conclude(recorded: Recorded, screener: Screener, *, folder: Path | None, operator: str = "") -> Outcome:
+def conclude(recorded: Recorded, screener: Screener, *, folder: Path | None, operator: str = "") -> VisitResult:
     """Screen and store a finished recording, and remove its safety copy once the store has it."""
     outcome = judge(recorded.session.record, screener, folder=folder, operator=operator)
     if outcome.kept is not None:

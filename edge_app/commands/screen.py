@@ -13,7 +13,7 @@ from lsemvae.terminal.options import BundlePath, DataDir, Json, Trust, screener_
 from lsemvae.terminal.result_view import exit_code_of_result, show, show_unstored
 
 if TYPE_CHECKING:
-    from edge_app.visit import Outcome
+    from edge_app.visit import VisitResult
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="Recording: .ecg.npz, .csv, WFDB .hea or DICOM.", show_default=False)
@@ -55,7 +55,7 @@ def screen(
     end_with(judge(record, screener, folder=data_dir, operator=operator, store=store), as_json=as_json)
 
 
-def end_with(outcome: Outcome, *, as_json: bool, extra: dict[str, Any] | None = None) -> NoReturn:
+def end_with(outcome: VisitResult, *, as_json: bool, extra: dict[str, Any] | None = None) -> NoReturn:
     """Show an outcome and end the command with its exit code; what the store refused is shown all the same.
 
     Parameters

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.link.base import Transport
-from edge_app.link.client import DeviceClient, Source
+from edge_app.link.client import DeviceClient, Origin
 from edge_app.session.auth import Gatekeeper
-from edge_app.session.stream import choose_codec, start_stream
+from edge_app.session.run import choose_codec, start_stream
 from firmware_bridge.assembly.reassembly import Assembler
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.protocol.codec import decode_frame
@@ -101,8 +101,8 @@ class _Collector:
         self._n_leads = len(descriptor.leads)
         self._assembler = Assembler(n_leads=self._n_leads, codec=codec, keep_calibration=True)
 
-    def received(self, source: Source, data: bytes) -> None:
-        if source is not Source.LIVE or self._assembler is None:
+    def received(self, source: Origin, data: bytes) -> None:
+        if source is not Origin.LIVE or self._assembler is None:
             return
         with suppress(FrameError):  # a frame that the radio damaged: the others are enough
             frame = decode_frame(data, n_leads=self._n_leads)

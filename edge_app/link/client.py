@@ -28,7 +28,7 @@ CLOSE_TIMEOUT_S: Final = 10.0
 _T = TypeVar("_T")
 
 
-class Source(Enum):
+class Origin(Enum):
     """Where received bytes came from."""
 
     DESCRIPTOR = "descriptor"
@@ -38,7 +38,7 @@ class Source(Enum):
     BULK = "bulk"
 
 
-OnBytes = Callable[[Source, bytes], None]
+OnBytes = Callable[[Origin, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +84,14 @@ class DeviceClient:
         self._transport.on_disconnect(self._link_lost)
         info = await self._transport.connect()
         raw, descriptor = await _twice(self._transport.read_descriptor, decode_descriptor)
-        self._on_bytes(Source.DESCRIPTOR, raw)
+        self._on_bytes(Origin.DESCRIPTOR, raw)
         _, status = await _twice(self._transport.read_status, decode_status)
         await self._transport.subscribe(
-            on_live=lambda data: self._samples(Source.LIVE, data),
+            on_live=lambda data: self._samples(Origin.LIVE, data),
             on_control=self._control,
-            on_status=lambda data: self._on_bytes(Source.STATUS, bytes(data)),
+            on_status=lambda data: self._on_bytes(Origin.STATUS, bytes(data)),
             # A device without recordings may lack the bulk characteristic.
-            on_bulk=(lambda data: self._samples(Source.BULK, data)) if descriptor.features & Feature.RECORD else None,
+            on_bulk=(lambda data: self._samples(Origin.BULK, data)) if descriptor.features & Feature.RECORD else None,
         )
         return Opened(info=info, descriptor=descriptor, descriptor_bytes=raw, status=status)
 
@@ -139,12 +139,12 @@ class DeviceClient:
             raise ProtocolError(message, advice=REFUSAL_ADVICE[reply.status])
         return reply
 
-    def _samples(self, source: Source, data: bytes) -> None:
+    def _samples(self, source: Origin, data: bytes) -> None:
         if self._admitted:
             self._on_bytes(source, bytes(data))
 
     def _control(self, data: bytes) -> None:
-        self._on_bytes(Source.CONTROL, bytes(data))
+        self._on_bytes(Origin.CONTROL, bytes(data))
         try:
             reply = decode_reply(data)
         except ProtocolError as exc:

@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 from edge_app.link.base import Transport
 from edge_app.session.auth import DeviceNotAuthenticatedError
 from edge_app.session.events import EventKind, OnFrame, Progress, SessionEvent, SessionResult, SessionStatistics, Watch
-from edge_app.session.run import Session
+from edge_app.session.run import Session, WeightError
 from edge_app.session.spool import Sink
-from edge_app.session.stream import WeightError
 from edge_app.session.wish import RECONNECT_FOR_S, WATCHDOG_S, DriverChoice, Wish
 from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.record import StartTime

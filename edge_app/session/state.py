@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from edge_app.link.client import Source
+from edge_app.link.client import Origin
 from edge_app.session.events import EventKind, Progress, SessionResult, SessionStatistics
 from edge_app.session.journal import Journal
 from edge_app.session.spool import DRIVER, EntryKind
@@ -149,21 +149,21 @@ class SessionState:
         except ProtocolError as exc:
             self.journal.note(kind, f"{exc.code}: {exc}")
 
-    def received(self, source: Source, data: bytes) -> None:
+    def received(self, source: Origin, data: bytes) -> None:
         """Take bytes from the device: into the safety copy first, then apart."""
         journal = self.journal
         journal.bytes_received += len(data)
-        if source is Source.LIVE:
+        if source is Origin.LIVE:
             t_us = journal.t_us
             journal.put(EntryKind.LIVE, data, t_us=t_us)
             self._frame(data, t_us)
-        elif source is Source.CONTROL:
+        elif source is Origin.CONTROL:
             journal.put(EntryKind.CONTROL, data)
-        elif source is Source.BULK:
+        elif source is Origin.BULK:
             journal.put(EntryKind.BULK, data)
             if self.on_bulk is not None:
                 self.on_bulk(data)
-        elif source is Source.STATUS:
+        elif source is Origin.STATUS:
             journal.put(EntryKind.STATUS, data)
             try:
                 self.battery_percent = decode_status(data).battery_percent

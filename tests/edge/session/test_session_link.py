@@ -14,8 +14,8 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
+from edge_app.session.run import choose_codec
 from edge_app.session.spool import Spool, recover_spool
-from edge_app.session.stream import choose_codec
 from firmware_bridge.assembly.drift import DriftError
 from firmware_bridge.protocol.checksum import with_crc
 from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
