@@ -18,6 +18,7 @@ The rules below are there because a real stack broke without them; whatever spea
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import sys
@@ -202,7 +203,8 @@ class BleConnection:
                 if sought.probe is None or self.characteristic(sought.probe) is None:
                     return  # no such device: said by whoever needs the characteristic
                 try:
-                    await within(_STEP_S, self._client.read_gatt_char(sought.probe))
+                    async with asyncio.timeout(_STEP_S):
+                        await self._client.read_gatt_char(sought.probe)
                 except TimeoutError as exc:
                     raise BleakError(f"found no answer of the device in {_STEP_S:g} s, expected one") from exc
                 self._answered = True
@@ -247,7 +249,8 @@ class BleConnection:
         """Do one exchange with the device, bound its time and translate its failure."""
         with translated(what):
             try:
-                done = await within(_STEP_S, step(self._connected()))
+                async with asyncio.timeout(_STEP_S):  # a cancelled step ends at once: it only waits for a reply
+                    done = await step(self._connected())
             except TimeoutError as exc:
                 # A device that answered once is not waiting for encryption.
                 pairs = self._pair is not False or self._answered
