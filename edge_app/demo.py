@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from edge_app.link.inprocess import InProcessTransport
 from lsemvae.ecg.errors import FormatError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.dicom import read_dicom
 
-#: A resting 12-lead ECG (1 kHz, 10 s) that the package pydicom carries as its own test file.
-_PACKAGE = "pydicom"
-_FILE = Path("data", "test_files", "waveform_ecg.dcm")
+# A resting 12-lead ECG (1 kHz, 10 s) that the package pydicom carries as its own test file.
+_PACKAGE: Final = "pydicom"
+_FILE: Final = Path("data", "test_files", "waveform_ecg.dcm")
 
-#: The demonstration has a store of its own: a played recording must never lie among those of patients.
-DEMO_DIR = "demo"
+# The demonstration has a store of its own: a played recording must never lie among those of patients.
+DEMO_DIR: Final = "demo"
 
 
 def demo_recording() -> EcgRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Final
 
 import typer
 
@@ -12,13 +12,9 @@ from edge_app.commands.options import DeviceName, SerialPath, Simulated
 from lsemvae.terminal.console import reports_errors, say, say_json, say_progress
 from lsemvae.terminal.options import DataDir, Json
 
-if TYPE_CHECKING:
-    from edge_app.devices.facts import DeviceFacts
-    from edge_app.link.ble.scan import Seen
-
 app = typer.Typer(no_args_is_help=True, help="Find, describe, watch, record and simulate six-lead devices.")
 
-_SCAN_S = 8.0
+_SCAN_S: Final = 8.0
 
 ScanSeconds = Annotated[float, typer.Option("--seconds", min=1.0, max=120.0, help="How long to listen.")]
 
@@ -32,23 +28,36 @@ def scan(
     simulated: Simulated = None,
 ) -> None:
     """List the devices in reach of Bluetooth that a driver knows."""
-    from edge_app.devices.ways import choose_radio
+    from edge_app.devices.ways import SIMULATED_NOTE, choose_radio
     from edge_app.link.ble.scan import scan as listen
     from edge_app.session.loop import run
 
     played = choose_radio(simulated=simulated)
+    if played:
+        say_progress(SIMULATED_NOTE)
     say_progress(f"Listening for {seconds:g} s ...")
     seen = run(listen(seconds))
     shown = [device for device in seen if everything or device.driver is not None]
     if as_json:
-        say_json({"simulated": played, "devices": [_seen_dict(device) for device in shown], "heard": len(seen)})
+        listed = [
+            {
+                "name": device.name,
+                "address": device.address,
+                "rssi_dbm": device.rssi,
+                "driver": device.driver,
+                "services": list(device.services),
+            }
+            for device in shown
+        ]
+        say_json({"simulated": played, "devices": listed, "heard": len(seen)})
         return
     if not shown:
         say(f"No device that a driver knows ({len(seen)} others). Switch the device on and bring it near.")
         return
     say(f"{'name':<20}{'address':<20}{'signal':>8}  driver")
     for device in shown:
-        say(f"{device.name or '-':<20}{device.address:<20}{_rssi(device.rssi):>8}  {device.driver or '-'}")
+        signal = f"{device.rssi} dBm"
+        say(f"{device.name or '-':<20}{device.address:<20}{signal:>8}  {device.driver or '-'}")
 
 
 @app.command("info")
@@ -65,17 +74,36 @@ def info(
     simulated: Simulated = None,
 ) -> None:
     """Show what a device says about itself, whether it is trusted, and on request whether it measures right."""
-    from edge_app.devices.facts import examine
+    from edge_app.devices.facts import ask_device
     from edge_app.devices.ways import keys_for, way_to
     from edge_app.session.loop import run
     from lsemvae.screen.datadir import data_dir as choose
 
     way = way_to(device=device, serial=serial, simulated=simulated)
-    facts = run(examine(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate))
+    if way.note:
+        say_progress(way.note)
+    facts = run(
+        ask_device(way.transport, keys=keys_for(way, choose(data_dir)), self_test=self_test, calibrate=calibrate)
+    )
     if as_json:
         say_json({"simulated": way.simulated, **facts.to_dict()})
         return
-    for name, value in _lines(facts):
+    descriptor, status = facts.descriptor, facts.status
+    lines = [
+        ("device", f"{facts.link.name} ({facts.link.address}), {facts.link.kind}, packets of {facts.link.mtu} bytes"),
+        ("leads", f"{', '.join(descriptor.leads)} at {descriptor.fs_hz:g} Hz, {descriptor.adc_bits} bits"),
+        ("one code", f"{descriptor.lsb_uv:g} uV, range +-{descriptor.range_uv / 1000:g} mV"),
+        ("own filters", facts.filters),
+        ("can", ", ".join(facts.features) or "stream"),
+        ("memory", f"{descriptor.ring_s} s to send again"),
+        ("state", f"{status.state.name.lower()}, battery {status.battery_percent} % ({status.battery_mv} mV)"),
+        ("trusted", facts.trusted),
+    ]
+    if facts.self_test is not None:
+        lines.append(("self-test", facts.self_test))
+    if facts.calibration is not None:
+        lines.append(("calibration", facts.calibration))
+    for name, value in lines:
         say(f"{name:<16}{value}")
 
 
@@ -137,34 +165,3 @@ def keys(as_json: Json = False, data_dir: DataDir = None) -> None:
 app.command("stream")(devices_record.stream)
 app.command("record")(devices_record.record)
 app.command("simulate")(devices_simulate.simulate)
-
-
-def _rssi(rssi: Optional[int]) -> str:  # noqa: UP045
-    return "-" if rssi is None else f"{rssi} dBm"
-
-
-def _seen_dict(device: Seen) -> dict[str, Any]:
-    return {
-        "name": device.name, "address": device.address, "rssi_dbm": device.rssi, "driver": device.driver,
-        "services": list(device.services),
-    }  # fmt: skip
-
-
-def _lines(facts: DeviceFacts) -> list[tuple[str, str]]:
-    """Return what `info` prints, as pairs of a name and a value."""
-    descriptor, status = facts.descriptor, facts.status
-    lines = [
-        ("device", f"{facts.link.name} ({facts.link.address}), {facts.link.kind}, packets of {facts.link.mtu} bytes"),
-        ("leads", f"{', '.join(descriptor.leads)} at {descriptor.fs_hz:g} Hz, {descriptor.adc_bits} bits"),
-        ("one code", f"{descriptor.lsb_uv:g} uV, range +-{descriptor.range_uv / 1000:g} mV"),
-        ("own filters", facts.filters),
-        ("can", ", ".join(facts.features) or "stream"),
-        ("memory", f"{descriptor.ring_s} s to send again"),
-        ("state", f"{status.state.name.lower()}, battery {status.battery_percent} % ({status.battery_mv} mV)"),
-        ("trusted", facts.trusted),
-    ]
-    if facts.self_test is not None:
-        lines.append(("self-test", facts.self_test))
-    if facts.calibration is not None:
-        lines.append(("calibration", facts.calibration))
-    return lines

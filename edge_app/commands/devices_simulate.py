@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
-from lsemvae.terminal.console import reports_errors
+from lsemvae.terminal.console import reports_errors, say, say_json_line
 from lsemvae.terminal.options import Json
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from firmware_bridge.sim.air.radio import Radio, RadioOptions
     from lsemvae.ecg.record import EcgRecord
 
-_NAME = "E6L-SIM"
+_NAME: Final = "E6L-SIM"
+_QUIT: Final = ("quit", "exit", "q")
 
 RecordFile = Annotated[
     Optional[Path],  # noqa: UP045 - evaluated at run time by the command line library
@@ -46,25 +52,84 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Put a device on the air that plays a real ECG; the other commands find it. Needs no Bluetooth."""
+    from edge_app.demo import demo_recording
     from edge_app.devices.simulated_radio import bus_socket, simulated_key
-    from edge_app.devices.simulator import simulate_until_quit
     from edge_app.session.loop import run
     from firmware_bridge.sim.air.faults import Faults
     from firmware_bridge.sim.air.radio import RadioOptions
+    from lsemvae.formats.read import read_record
 
-    recording = _recording(record)
-    faults = Faults(
-        drop=drop, corrupt=corrupt, swap=swap, duplicate=duplicate, delay=delay, garbage=garbage, seed=seed
-    )  # fmt: skip
+    recording = demo_recording() if record is None else read_record(record)
+    faults = Faults(drop=drop, corrupt=corrupt, swap=swap, duplicate=duplicate, delay=delay, garbage=garbage, seed=seed)
     options = RadioOptions(
         speed=speed, loop=not once, faults=faults, name=name, key=simulated_key(name) if key else None, core=core,
         mtu=mtu, encrypted=encrypted, devices=devices, bus=bus_socket(),
     )  # fmt: skip
-    run(simulate_until_quit(recording, options, as_json=as_json))
+    run(_until_quit(recording, options, as_json=as_json))
 
 
-def _recording(path: Path | None) -> EcgRecord:
-    from edge_app.demo import demo_recording
-    from lsemvae.formats.read import read_record
+async def _until_quit(recording: EcgRecord, options: RadioOptions, *, as_json: bool) -> None:
+    """Keep the device on the air until `quit` is typed or a signal ends it; each event is a line on standard output.
 
-    return demo_recording() if path is None else read_record(path)
+    Raises
+    ------
+    LinkError
+        A package or program is missing, or another simulator of this account runs.
+    """
+    import asyncio
+
+    from edge_app.session.loop import stop_on_signals
+    from firmware_bridge.sim.air.radio import serve
+    from firmware_bridge.sim.server import COMMANDS
+
+    def told(event: str, /, **details: Any) -> None:
+        if as_json:
+            say_json_line({"event": event, **details})
+        else:
+            say(f"{event}{''.join(f' {name}={value}' for name, value in details.items())}")
+
+    stop = asyncio.Event()
+    with stop_on_signals(stop):
+        async with serve(recording, options, on_event=told) as radio:
+            kind = type(radio.device).__name__
+            if as_json:
+                say_json_line({"event": "ready", "bus": radio.bus, "name": options.shown_name, "device": kind})
+            else:
+                source = f" of {recording.device}" if recording.device else ""
+                repeats = ", repeated" if options.loop else ""
+                say(
+                    f"{options.shown_name} is on the air ({kind}): {recording.duration_s:.0f} s{source} at "
+                    f"{options.speed:g} x real time{repeats}; {'with' if options.key else 'without'} a key. A simulation: "
+                    "no person, no device."
+                )
+                say("In another terminal: edge_app devices record --seconds 30")
+                say(f"Commands: {', '.join(COMMANDS)}, quit")
+            commands = asyncio.create_task(_obey_lines(radio, stop, told))
+            await stop.wait()
+            commands.cancel()
+            await asyncio.gather(commands, return_exceptions=True)
+            if as_json:
+                say_json_line({"event": "report", **radio.report()})
+
+
+async def _obey_lines(radio: Radio, stop: asyncio.Event, told: Callable[..., None]) -> None:
+    """Obey what is typed. The end of standard input is no command: a simulator in the background has none."""
+    import asyncio
+
+    from firmware_bridge.sim.server import obey
+
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    except (OSError, ValueError):  # /dev/null, a file: nobody types there
+        return
+    try:
+        while raw := await reader.readline():
+            line = raw.decode(errors="replace").strip()
+            if line in _QUIT:
+                stop.set()
+            elif line and (wrong := await obey(radio, line)):
+                told("unknown_command", message=wrong)
+    finally:
+        transport.close()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from edge_app.session.events import Progress
+    from edge_app.session.events import Progress, Watch
     from firmware_bridge.protocol.codec import LiveFrame
     from firmware_bridge.protocol.descriptor import DeviceDescriptor
 
@@ -88,7 +88,7 @@ class SignalWindow:
         self._signal_mv[:, start : start + kept.shape[1]] = kept[:, : self._size - start] * self._lsb_uv / 1000.0
 
     def lead_mv(self, lead: str) -> NDArray[np.floating]:
-        """Samples of a lead in mV around their median: the electrodes' offset is no signal."""
+        """Return the samples of a lead in mV around their median: the electrodes' offset is no signal."""
         row: NDArray[np.floating] = self._signal_mv[self.leads.index(lead)].copy()
         seen = row[np.isfinite(row)]
         row -= float(np.median(seen)) if seen.size else 0.0
@@ -132,6 +132,13 @@ class LiveView:
             self._live.stop()
             self._live = None
 
+    @property
+    def watch(self) -> Watch:
+        """The view as an observer of a recording."""
+        from edge_app.session.events import Watch
+
+        return Watch(on_progress=self.on_progress, on_frame=self.on_frame)
+
     def on_frame(self, frame: LiveFrame, descriptor: DeviceDescriptor) -> None:
         """Take a frame."""
         if self._live is None or frame.flags & FrameFlag.CALIBRATION:
@@ -141,72 +148,44 @@ class LiveView:
         self._window.put(frame.samples, t0=frame.t0, again=bool(frame.flags & FrameFlag.RETRANSMITTED))
 
     def on_progress(self, progress: Progress) -> None:
-        """Draw anew, if it is time."""
+        """Draw anew, if it is time; where there is no terminal, a line for each second."""
+        now_s = time.monotonic()
         if self._live is None:
-            self._line(progress)
-            return
-        if self._is_due():
+            second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
+            if second == self._last or not (progress.connected or second[1]):
+                return
+            self._last = second
+            state = f", contact: {contact_text(progress.contact)}" if progress.contact else ""
+            state = state if progress.connected else f", no connection for {second[1]} s, trying again"
+            say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{state}")
+        elif now_s - self._drawn_s >= _REFRESH_S:
+            self._drawn_s = now_s
             self._live.update(self.picture(progress, style=self._style), refresh=True)
-
-    def on_seconds(self, done_s: float, *, target_s: float) -> None:
-        """Show how far a recording is whose device says nothing else."""
-        if self._live is not None:
-            from rich.text import Text
-
-            self._live.update(Text(f"{self._title}\n{done_s:5.1f} of {target_s:.1f} s"), refresh=self._is_due())
-        elif int(done_s) != self._last[0]:
-            self._last = (int(done_s), 0)
-            say_progress(f"recording {done_s:4.1f} of {target_s:.1f} s")
 
     def picture(self, progress: Progress, *, style: StripStyle) -> RenderableType:
         """Return what is on the screen: head, one strip for each lead, state of the link."""
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[Any] = [Text(self._title, style="bold"), Text(_bar(progress, unicode=style.unicode))]
-        parts += [Text(line, style=colour) for line, colour in _state(progress)]
+        done = min(1.0, progress.elapsed_s / progress.target_s) if progress.target_s else 0.0
+        full = round(done * _BAR_WIDTH)
+        bar = ("\u2588" * full).ljust(_BAR_WIDTH, "\u2591") if style.unicode else ("#" * full).ljust(_BAR_WIDTH, ".")
+        missing_s = max(0.0, progress.elapsed_s - progress.received_s)
+        missing = f", {missing_s:.2f} s missing (asked for again)" if missing_s > 0 else ""
+        parts: list[Any] = [
+            Text(self._title, style="bold"),
+            Text(f"{bar} {progress.elapsed_s:5.1f} of {progress.target_s:.1f} s{missing}"),
+        ]
+        if progress.contact is not None:
+            battery = "unknown" if progress.battery_percent is None else f"{progress.battery_percent} %"
+            state = f"contact: {contact_text(progress.contact)}   battery: {battery}"
+            parts.append(Text(state, style="yellow" if progress.contact else ""))
+        if not progress.connected:
+            parts.append(Text(f"no connection for {progress.silent_s:.0f} s, trying again", style="bold red"))
         row = StripStyle(width=max(_MIN_WIDTH, style.width - 1), height=_ROWS, unicode=style.unicode)
-        if self._window is not None:
-            strips = (_strip(self._window, lead, row) for lead in self._window.leads)
-            parts += [Text(strip, no_wrap=True, overflow="crop") for strip in strips]
+        if (window := self._window) is not None:
+            n_shown = int(seconds_per_row(row) * window.fs_hz)  # the newest that fits
+            for lead in window.leads:
+                strip = render_strip(window.lead_mv(lead)[-n_shown:], fs_hz=window.fs_hz, lead=lead, style=row)
+                parts.append(Text(strip, no_wrap=True, overflow="crop"))
         return Group(*parts)
-
-    def _is_due(self) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._drawn_s < _REFRESH_S:
-            return False
-        self._drawn_s = now_s
-        return True
-
-    def _line(self, progress: Progress) -> None:
-        second = (int(progress.elapsed_s), 0 if progress.connected else int(progress.silent_s))
-        if second == self._last or not (progress.connected or second[1]):
-            return
-        self._last = second
-        state = f", contact: {contact_text(progress.contact)}" if progress.contact else ""
-        state = state if progress.connected else f", no connection for {second[1]} s, trying again"
-        say_progress(f"recording {progress.elapsed_s:4.1f} of {progress.target_s:.1f} s{state}")
-
-
-def _strip(window: SignalWindow, lead: str, style: StripStyle) -> str:
-    """One row: the newest of the window that fits."""
-    shown_mv = window.lead_mv(lead)[-int(seconds_per_row(style) * window.fs_hz) :]
-    return render_strip(shown_mv, fs_hz=window.fs_hz, lead=lead, style=style)
-
-
-def _bar(progress: Progress, *, unicode: bool) -> str:
-    done = min(1.0, progress.elapsed_s / progress.target_s) if progress.target_s else 0.0
-    full = round(done * _BAR_WIDTH)
-    bar = ("\u2588" * full).ljust(_BAR_WIDTH, "\u2591") if unicode else ("#" * full).ljust(_BAR_WIDTH, ".")
-    missing_s = max(0.0, progress.elapsed_s - progress.received_s)
-    missing = f", {missing_s:.2f} s missing (asked for again)" if missing_s > 0 else ""
-    return f"{bar} {progress.elapsed_s:5.1f} of {progress.target_s:.1f} s{missing}"
-
-
-def _state(progress: Progress) -> list[tuple[str, str]]:
-    """Lines about contact, battery and link, each with its colour."""
-    battery = "unknown" if progress.battery_percent is None else f"{progress.battery_percent} %"
-    lines = [(f"contact: {contact_text(progress.contact)}   battery: {battery}", "yellow" if progress.contact else "")]
-    if not progress.connected:
-        lines.append((f"no connection for {progress.silent_s:.0f} s, trying again", "bold red"))
-    return lines

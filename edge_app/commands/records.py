@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,7 +62,11 @@ def show_record(record_id: RecordId, as_json: Json = False, data_dir: DataDir = 
     say(describe_recording(record))
     say(draw(record, strip_style()))
     for result in results:
-        say(_result_line(result))
+        probability, model = result["probability"], result["model"]
+        number = "" if probability is None else f", probability {probability:.2f}"
+        reasons = f" ({', '.join(result['reasons'])})" if result["reasons"] else ""
+        judged = f"{result['outcome']}{number}{reasons}"
+        say(f"{result['stored_utc']}  {judged}, by {model['id']} {model['version']}")
 
 
 @app.command("verify")
@@ -108,11 +112,3 @@ def export_record(
         say_json({"id": record_id, "file": str(out)})
     else:
         say(f"Wrote {out}")
-
-
-def _result_line(result: dict[str, Any]) -> str:
-    probability = result["probability"]
-    number = "" if probability is None else f", probability {probability:.2f}"
-    reasons = f" ({', '.join(result['reasons'])})" if result["reasons"] else ""
-    model = result["model"]
-    return f"{result['stored_utc']}  {result['outcome']}{number}{reasons}, by {model['id']} {model['version']}"

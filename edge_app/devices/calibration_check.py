@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.link.base import Transport
-from edge_app.link.client import DeviceClient, Opened, Source
+from edge_app.link.client import DeviceClient, Origin
 from edge_app.session.auth import Gatekeeper
-from edge_app.session.stream import check_weight, choose_codec
+from edge_app.session.run import choose_codec, start_stream
 from firmware_bridge.assembly.reassembly import Assembler
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.protocol.codec import decode_frame
-from firmware_bridge.protocol.control import CalibrateParams, StartParams, decode_start_reply
+from firmware_bridge.protocol.control import CalibrateParams
 from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from firmware_bridge.protocol.errors import FrameError
 from firmware_bridge.protocol.profile import (
@@ -27,14 +27,11 @@ from firmware_bridge.protocol.profile import (
     Feature,
     FrameFlag,
     Op,
-    ReplyStatus,
     SampleCodec,
 )
 from lsemvae.ecg.errors import EcgError, LengthError, LinkError, ProtocolError
 
-__all__ = ["GAIN_TOLERANCE", "CalibrationResult", "check_calibration", "measure_pulse"]
-
-#: As in PROTOCOL.md, section 10: what the device's own self-test allows.
+# As in PROTOCOL.md, section 10: what the device's own self-test allows.
 GAIN_TOLERANCE: Final = 0.05
 
 # The pulse is 1 Hz: three periods, of which radio and edges may cost one.
@@ -104,8 +101,8 @@ class _Collector:
         self._n_leads = len(descriptor.leads)
         self._assembler = Assembler(n_leads=self._n_leads, codec=codec, keep_calibration=True)
 
-    def received(self, source: Source, data: bytes) -> None:
-        if source is not Source.LIVE or self._assembler is None:
+    def received(self, source: Origin, data: bytes) -> None:
+        if source is not Origin.LIVE or self._assembler is None:
             return
         with suppress(FrameError):  # a frame that the radio damaged: the others are enough
             frame = decode_frame(data, n_leads=self._n_leads)
@@ -117,7 +114,7 @@ class _Collector:
         return 0 if self._assembler is None else self._assembler.received
 
     def codes(self) -> NDArray[np.int32]:
-        """``[lead, time]`` in order; what is missing is left out."""
+        """Return the samples of the pulse, ``[lead, time]`` in order; what is missing is left out."""
         if self._assembler is None:
             raise LengthError("calibration: found no stream, expected one")
         timeline = self._assembler.timeline()
@@ -157,20 +154,41 @@ async def check_calibration(
     try:
         opened = await client.open()
         await gatekeeper.admit(client, opened)
-        _require_pulse(opened.descriptor)
-        await _play(client, opened, collector, seconds=seconds, pace=opened.info.pace or pace or 1.0)
+        descriptor = opened.descriptor
+        if not descriptor.features & Feature.CALIBRATION or not descriptor.calibration_nv:
+            raise ProtocolError(
+                "calibration: found a device without a calibration pulse, expected one",
+                advice="Check the device with a signal generator instead.",
+            )
+        codec = choose_codec(descriptor)
+        collector.begin(descriptor, codec)
+        await start_stream(client, descriptor, codec=codec)
+        try:
+            await client.command(Op.CALIBRATE, CalibrateParams(on=True, seconds=seconds).to_bytes())
+            pace = opened.info.pace or pace or 1.0
+            await _until_played(client, collector, n_samples=int(seconds * descriptor.fs_hz), seconds=seconds / pace)
+        finally:
+            with suppress(EcgError):
+                await client.request(Op.STOP)
     finally:
         await client.close()
-    descriptor = opened.descriptor
-    found_uv, square = _measured(collector.codes(), descriptor)
+    codes = collector.codes()
+    inner = codes[:, _EDGE_SAMPLES : codes.shape[1] - _EDGE_SAMPLES]
+    if inner.shape[1] < _LEAST_S * descriptor.fs_hz:
+        raise LengthError(
+            f"calibration: found {codes.shape[1] / descriptor.fs_hz:.1f} s of the pulse, expected over {_LEAST_S:g} s",
+            advice="Hold the device nearer to the computer and repeat the check.",
+        )
+    pulses = [measure_pulse(lead) for lead in inner]
     return CalibrationResult(
-        leads=descriptor.leads, expected_uv=descriptor.calibration_nv / 1000.0, found_uv=found_uv, square=square,
+        leads=descriptor.leads, expected_uv=descriptor.calibration_nv / 1000.0,
+        found_uv=tuple(size * descriptor.lsb_uv for size, _ in pulses), square=tuple(square for _, square in pulses),
         authenticated=gatekeeper.key is not None,
     )  # fmt: skip
 
 
 def measure_pulse(codes: NDArray[np.int32]) -> tuple[float, bool]:
-    """Peak-to-peak size of a square pulse, in codes, and whether it is one.
+    """Return the peak-to-peak size of a square pulse, in codes, and whether it is one.
 
     Parameters
     ----------
@@ -195,25 +213,8 @@ def measure_pulse(codes: NDArray[np.int32]) -> tuple[float, bool]:
     return size, bool(_SHARE[0] <= share <= _SHARE[1] and np.mean(off) <= _OFF_PLATEAU)
 
 
-async def _play(client: DeviceClient, opened: Opened, collector: _Collector, *, seconds: int, pace: float) -> None:
-    """Start a stream, put the pulse on it, wait for its end, stop."""
-    codec = choose_codec(opened.descriptor)
-    collector.begin(opened.descriptor, codec)
-    params = StartParams(codec=codec, n_samples=opened.descriptor.preferred_samples).to_bytes()
-    reply = await client.request(Op.START, params)
-    if reply.status is ReplyStatus.BUSY:
-        await client.command(Op.STOP)
-        reply = await client.request(Op.START, params)
-    check_weight(decode_start_reply(client.accepted(reply).data).lsb_pv, opened.descriptor.lsb_pv)
-    try:
-        await client.command(Op.CALIBRATE, CalibrateParams(on=True, seconds=seconds).to_bytes())
-        await _until_played(client, collector, n_samples=int(seconds * opened.descriptor.fs_hz), seconds=seconds / pace)
-    finally:
-        with suppress(EcgError):
-            await client.request(Op.STOP)
-
-
 async def _until_played(client: DeviceClient, collector: _Collector, *, n_samples: int, seconds: float) -> None:
+    """Wait until the pulse has been received, or until nothing more of it can come."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + seconds + _PATIENCE_S
     played_s = loop.time() + seconds
@@ -223,22 +224,3 @@ async def _until_played(client: DeviceClient, collector: _Collector, *, n_sample
         if loop.time() > played_s and loop.time() - collector.newest_s > 1.0:
             return  # the rest was lost on the way
         await asyncio.sleep(_TICK_S)
-
-
-def _require_pulse(descriptor: DeviceDescriptor) -> None:
-    if not descriptor.features & Feature.CALIBRATION or not descriptor.calibration_nv:
-        raise ProtocolError(
-            "calibration: found a device without a calibration pulse, expected one",
-            advice="Check the device with a signal generator instead.",
-        )
-
-
-def _measured(codes: NDArray[np.int32], descriptor: DeviceDescriptor) -> tuple[tuple[float, ...], tuple[bool, ...]]:
-    inner = codes[:, _EDGE_SAMPLES : codes.shape[1] - _EDGE_SAMPLES]
-    if inner.shape[1] < _LEAST_S * descriptor.fs_hz:
-        raise LengthError(
-            f"calibration: found {codes.shape[1] / descriptor.fs_hz:.1f} s of the pulse, expected over {_LEAST_S:g} s",
-            advice="Hold the device nearer to the computer and repeat the check.",
-        )
-    pulses = [measure_pulse(lead) for lead in inner]
-    return tuple(size * descriptor.lsb_uv for size, _ in pulses), tuple(square for _, square in pulses)

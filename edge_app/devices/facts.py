@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from edge_app.devices.calibration_check import CalibrationResult, check_calibration
+from edge_app.devices.calibration_check import check_calibration
 from edge_app.link.client import DeviceClient
 from edge_app.session.auth import DeviceNotAuthenticatedError, authenticate
 from firmware_bridge.protocol.control import decode_self_test_reply
@@ -14,15 +14,11 @@ from firmware_bridge.protocol.profile import Feature, Op, SelfTestFault
 
 if TYPE_CHECKING:
     from edge_app.link.base import LinkInfo, Transport
-    from edge_app.link.client import Source
     from firmware_bridge.protocol.authenticity import DeviceKey
-    from firmware_bridge.protocol.control import SelfTestReply
     from firmware_bridge.protocol.descriptor import DeviceDescriptor
     from firmware_bridge.protocol.status import DeviceStatus
 
-__all__ = ["DeviceFacts", "examine"]
-
-_FEATURES = {
+_FEATURES: Final = {
     Feature.RETRANSMIT: "send again",
     Feature.RECORD: "keep a recording",
     Feature.CALIBRATION: "calibration pulse",
@@ -33,7 +29,7 @@ _FEATURES = {
     Feature.DEVICE_KEY: "prove a key",
 }
 
-_FAULTS = {
+_FAULTS: Final = {
     SelfTestFault.FRONT_END: "the front-end does not answer",
     SelfTestFault.MEMORY: "memory",
     SelfTestFault.BATTERY_LOW: "battery low",
@@ -80,17 +76,17 @@ class DeviceFacts:
         }  # fmt: skip
 
 
-async def examine(
+async def ask_device(
     transport: Transport, *, keys: Sequence[DeviceKey] = (), self_test: bool = False, calibrate: bool = False
 ) -> DeviceFacts:
-    """Connect, ask, disconnect.
+    """Connect to a device, ask it about itself, disconnect.
 
     Raises
     ------
     LinkError, ProtocolError
         The device is not there, or what it says makes no sense.
     """
-    client = DeviceClient(transport, on_bytes=_ignore, on_lost=lambda _reason: None)
+    client = DeviceClient(transport, on_bytes=lambda _source, _data: None, on_lost=lambda _reason: None)
     try:
         opened = await client.open()
         try:
@@ -98,35 +94,26 @@ async def examine(
             trusted = f"yes: {key.name} (key {key.fingerprint})"
         except DeviceNotAuthenticatedError as error:
             trusted = f"no: {error}"
-        tested = _self_test_text(await _self_test(client)) if self_test else None
+        tested = None
+        if self_test:
+            reply = decode_self_test_reply((await client.command(Op.SELF_TEST)).data)
+            known = [text for fault, text in _FAULTS.items() if reply.faults & fault]
+            unknown = int(reply.faults) & ~sum(_FAULTS)
+            faults = [*known, *([f"unknown faults 0x{unknown:04X}"] if unknown else [])]
+            tested = f"{'; '.join(faults) or 'passed'} ({reply.battery_mv} mV)"
     finally:
         await client.close()
     # A pulse is no ECG: it may be measured on a device that is not trusted.
-    result = await check_calibration(transport, keys=keys, allow_unauthenticated=True) if calibrate else None
+    calibration, gain_errors = None, None
+    if calibrate:
+        result = await check_calibration(transport, keys=keys, allow_unauthenticated=True)
+        gain_errors = tuple(result.gain_error)
+        errors = ", ".join(
+            f"{lead} {round(100 * error, 1) + 0.0:+.1f} %"
+            for lead, error in zip(opened.descriptor.leads, gain_errors, strict=True)
+        )
+        calibration = f"{'within' if result.ok else 'OUTSIDE'} tolerance: {errors}"
     return DeviceFacts(
         link=opened.info, descriptor=opened.descriptor, status=opened.status, trusted=trusted, self_test=tested,
-        calibration=None if result is None else _calibration_text(result, opened.descriptor.leads),
-        gain_errors=None if result is None else tuple(result.gain_error),
+        calibration=calibration, gain_errors=gain_errors,
     )  # fmt: skip
-
-
-async def _self_test(client: DeviceClient) -> SelfTestReply:
-    return decode_self_test_reply((await client.command(Op.SELF_TEST)).data)
-
-
-def _self_test_text(reply: SelfTestReply) -> str:
-    known = [text for fault, text in _FAULTS.items() if reply.faults & fault]
-    unknown = int(reply.faults) & ~sum(_FAULTS)
-    faults = [*known, *([f"unknown faults 0x{unknown:04X}"] if unknown else [])]
-    return f"{'; '.join(faults) or 'passed'} ({reply.battery_mv} mV)"
-
-
-def _calibration_text(result: CalibrationResult, leads: tuple[str, ...]) -> str:
-    errors = ", ".join(
-        f"{lead} {round(100 * error, 1) + 0.0:+.1f} %" for lead, error in zip(leads, result.gain_error, strict=True)
-    )
-    return f"{'within' if result.ok else 'OUTSIDE'} tolerance: {errors}"
-
-
-def _ignore(_source: Source, _data: bytes) -> None:
-    """Nothing is recorded here."""

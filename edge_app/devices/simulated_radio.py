@@ -21,21 +21,10 @@ from firmware_bridge.protocol.profile import DEVICE_KEY_BYTES
 from lsemvae.ecg.errors import EcgError, StoreError
 from lsemvae.screen.datadir import DIR_MODE, ensure_dir, store_error, write_private
 
-__all__ = [
-    "BUS_VARIABLE",
-    "SIMULATED_LABEL",
-    "bus_address",
-    "bus_socket",
-    "is_running",
-    "known_key",
-    "simulated_key",
-    "use",
-]
-
-#: D-Bus libraries take this address for the system bus.
+# D-Bus libraries take this address for the system bus.
 BUS_VARIABLE: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 
-#: What a recording of a simulated device says about its device.
+# What a recording of a simulated device says about its device.
 SIMULATED_LABEL: Final = "simulated device"
 
 _RUNTIME_VARIABLE: Final = "XDG_RUNTIME_DIR"
@@ -77,7 +66,7 @@ def bus_address() -> str:
 
 
 def is_running() -> bool:
-    """Whether somebody listens there; a socket that a killed process left behind does not count."""
+    """Return whether somebody listens there; a socket that a killed process left behind does not count."""
     try:
         path = bus_socket()
     except EcgError:

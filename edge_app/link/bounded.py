@@ -16,7 +16,10 @@ _GRACE_S: Final = 2.0
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, _T], *, grace_s: float | None = None) -> _T:
-    """What `work` returns; `TimeoutError` after `seconds` and at most three times `grace_s` (2 s) for putting things away."""
+    """Return what `work` returns, or raise `TimeoutError` after `seconds`.
+
+    To end the work may take at most three times `grace_s` (2 s) more: a library puts things away first.
+    """
     task = asyncio.get_running_loop().create_task(work)
     try:
         await asyncio.wait({task}, timeout=seconds)
@@ -33,7 +36,7 @@ async def unless_stopped(
     work: Coroutine[Any, Any, _T], stop: asyncio.Event | None, *,
     tick_s: float | None = None, on_tick: Callable[[], None] | None = None,
 ) -> asyncio.Task[_T]:  # fmt: skip
-    """Do `work`, but leave it as soon as `stop` is set; returns its task, ended: `cancelled()` where it was left.
+    """Do `work`, but leave it as soon as `stop` is set; return its ended task, which is `cancelled()` where it was left.
 
     `on_tick` is called every `tick_s` seconds meanwhile.
     """
@@ -66,6 +69,6 @@ async def _end(task: asyncio.Task[Any], *, grace_s: float) -> None:
 
 
 def _consume(task: asyncio.Task[Any]) -> None:
-    """Take what an ended step raised, so that nobody is told of it later."""
+    """Take the exception of an ended step, so that asyncio does not report it later."""
     if not task.cancelled() and task.exception() is not None:
         _LOGGER.debug("an ended step raised %r", task.exception())

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from edge_app.link.base import LinkInfo, Transport
+from edge_app.link.bounded import within
 from firmware_bridge.protocol.control import REFUSAL_ADVICE, Reply, Request, decode_reply
 from firmware_bridge.protocol.descriptor import DeviceDescriptor, decode_descriptor
 from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus
@@ -27,7 +28,7 @@ CLOSE_TIMEOUT_S: Final = 10.0
 _T = TypeVar("_T")
 
 
-class Source(Enum):
+class Origin(Enum):
     """Where received bytes came from."""
 
     DESCRIPTOR = "descriptor"
@@ -37,7 +38,7 @@ class Source(Enum):
     BULK = "bulk"
 
 
-OnBytes = Callable[[Source, bytes], None]
+OnBytes = Callable[[Origin, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,14 @@ class DeviceClient:
         self._transport.on_disconnect(self._link_lost)
         info = await self._transport.connect()
         raw, descriptor = await _twice(self._transport.read_descriptor, decode_descriptor)
-        self._on_bytes(Source.DESCRIPTOR, raw)
+        self._on_bytes(Origin.DESCRIPTOR, raw)
         _, status = await _twice(self._transport.read_status, decode_status)
         await self._transport.subscribe(
-            on_live=lambda data: self._samples(Source.LIVE, data),
+            on_live=lambda data: self._samples(Origin.LIVE, data),
             on_control=self._control,
-            on_status=lambda data: self._on_bytes(Source.STATUS, bytes(data)),
-            on_bulk=(lambda data: self._samples(Source.BULK, data)) if _keeps_recordings(descriptor) else None,
+            on_status=lambda data: self._on_bytes(Origin.STATUS, bytes(data)),
+            # A device without recordings may lack the bulk characteristic.
+            on_bulk=(lambda data: self._samples(Origin.BULK, data)) if descriptor.features & Feature.RECORD else None,
         )
         return Opened(info=info, descriptor=descriptor, descriptor_bytes=raw, status=status)
 
@@ -104,8 +106,7 @@ class DeviceClient:
         self._admitted = False
         self._fail_pending("the connection was closed")
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._transport.disconnect()
+            await within(CLOSE_TIMEOUT_S, self._transport.disconnect())
         except EcgError:
             pass
         except Exception:  # a radio that is gone cannot even be told good-bye; what was received counts for more
@@ -132,18 +133,18 @@ class DeviceClient:
         return self.accepted(await self.request(op, params))
 
     def accepted(self, reply: Reply) -> Reply:
-        """The reply itself, if its status is OK."""
+        """Return the reply itself, if its status is OK."""
         if reply.status is not ReplyStatus.OK:
             message = f"{reply.op.name}: found {reply.status.name} from the device, expected OK"
             raise ProtocolError(message, advice=REFUSAL_ADVICE[reply.status])
         return reply
 
-    def _samples(self, source: Source, data: bytes) -> None:
+    def _samples(self, source: Origin, data: bytes) -> None:
         if self._admitted:
             self._on_bytes(source, bytes(data))
 
     def _control(self, data: bytes) -> None:
-        self._on_bytes(Source.CONTROL, bytes(data))
+        self._on_bytes(Origin.CONTROL, bytes(data))
         try:
             reply = decode_reply(data)
         except ProtocolError as exc:
@@ -175,8 +176,3 @@ async def _twice(read: Callable[[], Awaitable[bytes]], decode: Callable[[bytes],
         _LOGGER.info("read again: %s", exc)
         raw = bytes(await read())
         return raw, decode(raw)
-
-
-def _keeps_recordings(descriptor: DeviceDescriptor) -> bool:
-    """Whether there is a bulk characteristic worth listening to; a device without recordings may lack it."""
-    return bool(descriptor.features & Feature.RECORD)

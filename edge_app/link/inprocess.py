@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
+from edge_app.link.base import LinkInfo, Listening
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.air.player import DevicePlayer
 from firmware_bridge.sim.device.device import Notification, VirtualDevice
@@ -17,7 +17,7 @@ from lsemvae.ecg.record import EcgRecord
 DEFAULT_MTU: Final = 247
 
 
-class InProcessTransport:
+class InProcessTransport(Listening):
     """A `Transport` to a virtual device that replays a recording.
 
     Parameters
@@ -45,14 +45,13 @@ class InProcessTransport:
         name: str = "virtual device",
         device: Callable[[SignalSource], VirtualDevice] = VirtualDevice,
     ) -> None:
+        super().__init__()
         source = recording if isinstance(recording, SignalSource) else source_from_record(recording, loop=loop)
         self.player = DevicePlayer(device(source), faults=faults, speed=speed)
         self._mtu = mtu
         self._speed = speed
         self._name = name
         self._connected = False
-        self._callbacks: dict[str, NotificationCallback] = {}
-        self._on_disconnect: DisconnectCallback | None = None
 
     @property
     def mtu(self) -> int:
@@ -71,17 +70,17 @@ class InProcessTransport:
     async def disconnect(self) -> None:
         """End the connection; the device goes on acquiring."""
         self._connected = False
-        self._callbacks.clear()
+        self._listeners.clear()
         self.player.detach(self)
         await self.player.close()
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor characteristic."""
+        """Return the value of the descriptor characteristic."""
         self._check_connected()
         return self.player.device.read_descriptor()
 
     async def read_status(self) -> bytes:
-        """Value of the status characteristic."""
+        """Return the value of the status characteristic."""
         self._check_connected()
         return self.player.device.read_status()
 
@@ -90,37 +89,17 @@ class InProcessTransport:
         self._check_connected()
         await self.player.control(request)
 
-    async def subscribe(
-        self,
-        *,
-        on_live: NotificationCallback,
-        on_control: NotificationCallback,
-        on_status: NotificationCallback | None = None,
-        on_bulk: NotificationCallback | None = None,
-    ) -> None:
-        """Ask for notifications."""
-        self._check_connected()
-        wanted = {"live": on_live, "control": on_control, "status": on_status, "bulk": on_bulk}
-        self._callbacks = {name: callback for name, callback in wanted.items() if callback is not None}
-
-    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
-        """Have `callback` told when the link is lost."""
-        self._on_disconnect = callback
-
     async def send(self, notification: Notification) -> None:
-        """Device side: deliver a notification."""
-        callback = self._callbacks.get(notification.channel.value)
-        if callback is not None:
-            callback(notification.data)
+        """Deliver a notification; the device's side of the link calls this."""
+        self._deliver(notification.channel.value, notification.data)
 
     async def drop(self) -> None:
-        """Device side: the link is lost."""
+        """Lose the link; the device's side of it calls this."""
         if not self._connected:
             return
         self._connected = False
-        self._callbacks.clear()
-        if self._on_disconnect is not None:
-            self._on_disconnect("the device is out of reach or switched off")
+        self._listeners.clear()
+        self._tell_lost("the device is out of reach or switched off")
 
     def _check_connected(self) -> None:
         if not self._connected:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.link.client import DeviceClient
-from edge_app.session.spool import MAX_RECORDING_BYTES
 from firmware_bridge.protocol.bulk import (
     BulkAssembler,
     RecordArmParams,
@@ -29,8 +28,6 @@ from firmware_bridge.protocol.bulk import (
 from firmware_bridge.protocol.errors import BulkError
 from firmware_bridge.protocol.profile import RECORDING_MAX_S, RECORDING_MIN_S, Op, ReplyStatus
 
-__all__ = ["StoredCodes", "StoredReader", "arm", "armed_seconds", "find"]
-
 # Bulk frames follow each other within a connection interval: half a second of silence means that no more will come.
 _QUIET_S: Final = 0.5
 _TICK_S: Final = 0.02
@@ -38,6 +35,9 @@ _FRUITLESS_ROUNDS: Final = 3
 
 # A read may still run when it is asked for again; the device says BUSY until it is through.
 _BUSY_S: Final = 0.25
+
+# The longest recording that a device may announce: 30 s at 2 kHz of 4 leads in 24 bits, rounded up.
+MAX_RECORDING_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +57,12 @@ class StoredCodes:
 
 
 def armed_seconds(seconds: float) -> int:
-    """What to arm a device with for a recording of `seconds`: 10 to 30 s, the limits of RECORD_ARM."""
+    """Return what to arm a device with for a recording of `seconds`: 10 to 30 s, the limits of RECORD_ARM."""
     return min(RECORDING_MAX_S, max(RECORDING_MIN_S, math.ceil(seconds)))
 
 
 async def arm(client: DeviceClient, *, seconds: float) -> int:
-    """Have the device keep what it measures from now on; returns the number of the recording.
+    """Have the device keep what it measures from now on; return the number of the recording.
 
     Raises
     ------
@@ -74,7 +74,7 @@ async def arm(client: DeviceClient, *, seconds: float) -> int:
 
 
 async def find(client: DeviceClient, record_id: int) -> StoredRecording | None:
-    """The finished recording `record_id`, or None if the device does not list it."""
+    """Return the finished recording `record_id`, or None if the device does not list it."""
     index, count = 0, 1
     while index < count:
         reply = await client.command(Op.RECORD_LIST, encode_record_list(index))
@@ -111,7 +111,7 @@ class StoredReader:
         self._assembler.feed(data)
 
     async def read(self, client: DeviceClient) -> bool:
-        """Ask for what is missing until it is here or rounds bring nothing; says whether it is complete.
+        """Ask for what is missing until it is here or rounds bring nothing; return whether it is complete.
 
         Raises
         ------
@@ -120,16 +120,31 @@ class StoredReader:
         ProtocolError
             The device refuses.
         """
+        loop = asyncio.get_running_loop()
         fruitless = 0
         while not self.complete and fruitless < _FRUITLESS_ROUNDS:
             before = self._assembler.missing()
-            await self._ask(client, *before[0])
-            await self._until_quiet(stop=sum(before[0]))
+            offset, length = before[0]
+            params = RecordReadParams(record_id=self._recording.record_id, offset=offset, length=length).to_bytes()
+            reply = await client.request(Op.RECORD_READ, params)
+            if reply.status is ReplyStatus.BUSY:
+                await asyncio.sleep(_BUSY_S)
+            else:
+                client.accepted(reply)
+            # Wait while frames come and bytes of what was asked for are missing.
+            frames, since_s = self._frames, loop.time()
+            while loop.time() - since_s < _QUIET_S:
+                missing = self._assembler.missing()
+                if not missing or missing[0][0] >= offset + length:
+                    break
+                await asyncio.sleep(_TICK_S)
+                if self._frames != frames:
+                    frames, since_s = self._frames, loop.time()
             fruitless = fruitless + 1 if self._assembler.missing() == before else 0
         return self.complete
 
     def codes(self) -> StoredCodes | None:
-        """What was read; None for a recording that was made without a stream.
+        """Return what was read; None for a recording that was made without a stream.
 
         Raises
         ------
@@ -140,24 +155,3 @@ class StoredReader:
         if self._recording.start_index is None:
             return None
         return StoredCodes(first_index=self._recording.start_index, codes=decode_recording(data, n_leads=self._n_leads))
-
-    async def _ask(self, client: DeviceClient, offset: int, length: int) -> None:
-        params = RecordReadParams(record_id=self._recording.record_id, offset=offset, length=length).to_bytes()
-        reply = await client.request(Op.RECORD_READ, params)
-        if reply.status is ReplyStatus.BUSY:
-            await asyncio.sleep(_BUSY_S)
-            return
-        client.accepted(reply)
-
-    async def _until_quiet(self, *, stop: int) -> None:
-        """Wait while frames come and bytes before `stop` are missing."""
-        loop = asyncio.get_running_loop()
-        frames, since_s = self._frames, loop.time()
-        while loop.time() - since_s < _QUIET_S and self._misses_before(stop):
-            await asyncio.sleep(_TICK_S)
-            if self._frames != frames:
-                frames, since_s = self._frames, loop.time()
-
-    def _misses_before(self, stop: int) -> bool:
-        missing = self._assembler.missing()
-        return bool(missing) and missing[0][0] < stop

@@ -12,11 +12,8 @@ from typing import Final
 
 from edge_app.link.client import DeviceClient, Opened
 from firmware_bridge.protocol.authenticity import DeviceKey, decode_authenticate_reply, encode_authenticate, verify
-from firmware_bridge.protocol.control import Reply
 from firmware_bridge.protocol.profile import NONCE_BYTES, Feature, Op, ReplyStatus
 from lsemvae.ecg.errors import LinkError, ProtocolError
-
-__all__ = ["DeviceNotAuthenticatedError", "Gatekeeper", "authenticate"]
 
 Nonce = Callable[[int], bytes]
 
@@ -55,7 +52,7 @@ class DeviceNotAuthenticatedError(LinkError):
 async def authenticate(
     client: DeviceClient, opened: Opened, keys: Sequence[DeviceKey], *, nonce: Nonce = secrets.token_bytes
 ) -> DeviceKey:
-    """The key in `keys` that the device holds.
+    """Return the key in `keys` that the device holds.
 
     Parameters
     ----------
@@ -83,7 +80,9 @@ async def authenticate(
         reply = await client.request(Op.AUTHENTICATE, encode_authenticate(challenge))
         if reply.status in _WITHOUT_KEY:
             raise _no_key(name)
-        key = _holder(client.accepted(reply), opened, keys, challenge=challenge)
+        answer = decode_authenticate_reply(client.accepted(reply).data)
+        nonce_and_tag = (challenge, answer.device_nonce, answer.tag)
+        key = next((key for key in keys if verify(key, opened.descriptor_bytes, *nonce_and_tag)), None)
     except ProtocolError as exc:
         if "MTU_TOO_SMALL" in str(exc):
             raise
@@ -120,7 +119,7 @@ class Gatekeeper:
         self.key: DeviceKey | None = None
 
     async def admit(self, client: DeviceClient, opened: Opened) -> str | None:
-        """Take the device's samples from here on, or raise; says why where it was let in without a proof.
+        """Take the device's samples from here on, or raise; return why where it was let in without a proof.
 
         Once a device proved itself, each later connect must prove the same key: a recording is never continued by
         another device, trusted or not.
@@ -129,25 +128,15 @@ class Gatekeeper:
         if self._admitted and self.key is not None:
             await authenticate(client, opened, (self.key,))
         elif not self._admitted:
-            remark = await self._first(client, opened)
+            try:
+                self.key = await authenticate(client, opened, self._keys)
+            except DeviceNotAuthenticatedError as exc:
+                if not self._allow:
+                    raise
+                remark = str(exc)
         self._admitted = True
         client.admit()
         return remark
-
-    async def _first(self, client: DeviceClient, opened: Opened) -> str | None:
-        try:
-            self.key = await authenticate(client, opened, self._keys)
-        except DeviceNotAuthenticatedError as exc:
-            if not self._allow:
-                raise
-            return str(exc)
-        return None
-
-
-def _holder(reply: Reply, opened: Opened, keys: Sequence[DeviceKey], *, challenge: bytes) -> DeviceKey | None:
-    answer = decode_authenticate_reply(reply.data)
-    found = (key for key in keys if verify(key, opened.descriptor_bytes, challenge, answer.device_nonce, answer.tag))
-    return next(found, None)
 
 
 def _no_key(name: str) -> DeviceNotAuthenticatedError:

@@ -13,8 +13,6 @@ from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.errors import EcgError, FormatError, StoreError
 from lsemvae.screen.datadir import FILE_MODE, ensure_dir, store_error, write_private
 
-__all__ = ["KEYS_FILE", "DeviceKeys"]
-
 KEYS_FILE: Final = "device-keys.json"
 _FORMAT: Final = "e6l-keys/1"
 
@@ -36,7 +34,7 @@ class DeviceKeys:
         return iter(self.list())
 
     def list(self) -> tuple[DeviceKey, ...]:
-        """All keys, by name.
+        """Return all keys, by name.
 
         Raises
         ------
@@ -45,8 +43,17 @@ class DeviceKeys:
         StoreError
             The file cannot be read.
         """
-        data = self._read()
-        return () if data is None else tuple(sorted(_decode(data, self.path), key=lambda key: key.name))
+        try:
+            with self.path.open("rb") as file:
+                info = os.fstat(file.fileno())
+                if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != FILE_MODE:
+                    os.fchmod(file.fileno(), FILE_MODE)
+                data = file.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise store_error("read", self.path, error) from error
+        return tuple(sorted(_decode(data, self.path), key=lambda key: key.name))
 
     def add(self, key: DeviceKey | str, *, replace: bool = False) -> DeviceKey:
         """Trust a device; `key` may be the text of its code. The same key again changes nothing.
@@ -76,7 +83,7 @@ class DeviceKeys:
         return new
 
     def remove(self, name: str) -> DeviceKey:
-        """Trust a device no longer; returns its key.
+        """Trust a device no longer; return its key.
 
         Raises
         ------
@@ -91,18 +98,6 @@ class DeviceKeys:
         self._write(keys)
         return gone
 
-    def _read(self) -> bytes | None:
-        try:
-            with self.path.open("rb") as file:
-                info = os.fstat(file.fileno())
-                if info.st_uid == os.geteuid() and stat.S_IMODE(info.st_mode) != FILE_MODE:
-                    os.fchmod(file.fileno(), FILE_MODE)
-                return file.read(_MAX_BYTES + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise store_error("read", self.path, error) from error
-
     def _write(self, keys: dict[str, DeviceKey]) -> None:
         ensure_dir(self._dir)
         content = {"format": _FORMAT, "keys": [keys[name].to_text() for name in sorted(keys)]}
@@ -110,7 +105,7 @@ class DeviceKeys:
 
 
 def _decode(data: bytes, path: Path) -> list[DeviceKey]:
-    """Keys of a file; an error never shows what stands in it."""
+    """Return the keys of a file; an error never shows what stands in it."""
     try:
         content: Any = json.loads(data[:_MAX_BYTES]) if len(data) <= _MAX_BYTES else None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:

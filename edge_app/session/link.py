@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from edge_app.link.base import LinkInfo, Transport
+from edge_app.link.base import Transport
 from edge_app.link.bounded import unless_stopped
 from edge_app.link.client import DeviceClient, Opened
 from edge_app.session.auth import Gatekeeper
@@ -15,8 +15,6 @@ from edge_app.session.events import EventKind
 from edge_app.session.state import SessionState
 from lsemvae.ecg.errors import EcgError, LinkError
 from lsemvae.ecg.source import SourceInfo
-
-__all__ = ["SessionLink", "is_lasting"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,17 +48,17 @@ class SessionLink:
     async def connect(self) -> Opened:
         """Connect, and take samples if the device is the one it should be."""
         opened = await self.client.open()
-        state = self._state
-        state.intake.note(EventKind.CONNECTED, f"{opened.info.name}, packets of {opened.info.mtu} bytes")
+        state, info = self._state, opened.info
+        state.journal.note(EventKind.CONNECTED, f"{info.name}, packets of {info.mtu} bytes")
         remark = await self._gatekeeper.admit(self.client, opened)
         key = self._gatekeeper.key
         if key is None:
-            state.intake.note(EventKind.UNAUTHENTICATED, f"{remark}; the recording is marked")
+            state.journal.note(EventKind.UNAUTHENTICATED, f"{remark}; the recording is marked")
         else:
-            state.intake.note(EventKind.AUTHENTICATED, f"key of {key.name} ({key.fingerprint})")
+            state.journal.note(EventKind.AUTHENTICATED, f"key of {key.name} ({key.fingerprint})")
         state.source = SourceInfo(driver=state.source.driver, authenticated=key is not None)
-        state.device = state.device or _label(opened.info)
-        state.pace = state.pace if opened.info.pace is None else opened.info.pace
+        state.device = state.device or f"{info.name} ({info.address})"
+        state.pace = state.pace if info.pace is None else info.pace
         state.connected = True
         return opened
 
@@ -77,68 +75,66 @@ class SessionLink:
         EcgError
             For what no further attempt can mend (see `is_lasting`).
         """
-        self._state.connected = False
-        self._state.report()
-        away_since_s = self._state.loop.time() if since_s is None else since_s
-        back = await self._try_again(then, deadline_s=away_since_s + self._state.options.reconnect_for_s)
-        self._state.connected = back
-        return back
 
-    async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do `work`, but leave it as soon as the caller asks to stop; says whether it was done."""
-        task = await unless_stopped(work, self._state.options.stop, tick_s=_AWAY_TICK_S, on_tick=self._report_if_away)
-        if task.cancelled():
-            return False
-        task.result()
-        return True
+        async def reopen() -> None:
+            opened = await self.client.open()
+            await self._gatekeeper.admit(self.client, opened)
+            await then(opened)
 
-    def _report_if_away(self) -> None:
-        if not self._state.connected:
-            self._state.report()
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self.client.close()
-
-    async def _try_again(self, then: Callable[[Opened], Awaitable[None]], *, deadline_s: float) -> bool:
         state = self._state
+        state.connected = False
+        state.report()
+        deadline_s = (state.loop.time() if since_s is None else since_s) + state.wish.reconnect_for_s
         attempt = 0
         while (left_s := deadline_s - state.loop.time()) > 0 and not state.stop_asked:
             await self.client.close()
             self.client = self._new_client()
             try:
                 async with asyncio.timeout(left_s):
-                    if not await self.unless_stopped(self._reopen(then)):
+                    if not await self.unless_stopped(reopen()):
                         return False
             except Exception as exc:
                 if is_lasting(exc):
                     await self.client.close()
                     raise
                 attempt += 1
-                state.intake.note(EventKind.RETRY, f"attempt {attempt}: {_words(exc)}")
+                state.journal.note(EventKind.RETRY, f"attempt {attempt}: {_words(exc)}")
             else:
                 state.reconnects += 1
+                state.connected = True
                 return True
             pause_s = BACKOFF_S[min(attempt, len(BACKOFF_S)) - 1]
             await self.unless_stopped(asyncio.sleep(max(0.0, min(pause_s, deadline_s - state.loop.time()))))
         return False
 
-    async def _reopen(self, then: Callable[[Opened], Awaitable[None]]) -> None:
-        opened = await self.client.open()
-        await self._gatekeeper.admit(self.client, opened)
-        await then(opened)
+    async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, but leave it as soon as the caller asks to stop; return whether it was done."""
+
+        def tick() -> None:
+            if not self._state.connected:
+                self._state.report()
+
+        task = await unless_stopped(work, self._state.stop, tick_s=_AWAY_TICK_S, on_tick=tick)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.client.close()
 
     def _new_client(self) -> DeviceClient:
-        return DeviceClient(self._transport, on_bytes=self._state.intake.received, on_lost=self._lost)
+        def lost(reason: str) -> None:
+            self._state.connected = False
+            self._state.journal.note(EventKind.LOST, reason)
+            self._state.changed.set()
 
-    def _lost(self, reason: str) -> None:
-        self._state.connected = False
-        self._state.intake.note(EventKind.LOST, reason)
-        self._state.intake.changed.set()
+        return DeviceClient(self._transport, on_bytes=self._state.received, on_lost=lost)
 
 
 def is_lasting(exc: Exception) -> bool:
-    """Whether trying again cannot help.
+    """Return whether trying again cannot help.
 
     A radio, its service or the bus between them may be away for a while and raise whatever they like: that is tried
     again. What a device says for certain (another protocol, another signal, a wrong key) it will say again, and a link
@@ -149,11 +145,8 @@ def is_lasting(exc: Exception) -> bool:
     return isinstance(exc, EcgError)
 
 
-def _label(info: LinkInfo) -> str:
-    return f"{info.name} ({info.address})"
-
-
 def _words(exc: Exception) -> str:
+    """Return why an attempt to reconnect failed, for the list of events."""
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     if isinstance(exc, EcgError):

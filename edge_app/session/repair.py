@@ -18,8 +18,6 @@ from firmware_bridge.protocol.control import decode_oldest
 from firmware_bridge.protocol.profile import Feature, Op, ReplyStatus
 from lsemvae.ecg.errors import LinkError, ProtocolError
 
-__all__ = ["Repair"]
-
 # Gaps are asked for again every 5 s of signal, so that none grows as old as the device's ring (30 s); the newest second
 # may still be in flight or out of order.
 _REPAIR_EVERY_S: Final = 5.0
@@ -42,7 +40,7 @@ class Repair:
         self._recording = state.recording
 
     def due_after(self, position: int) -> None:
-        """What lies before `position` was asked for just now."""
+        """Ask for gaps next when the stream has gone five seconds beyond `position`."""
         self._state.next_repair = position + round(_REPAIR_EVERY_S * self._recording.descriptor.fs_hz)
 
     async def when_due(self) -> None:
@@ -56,7 +54,7 @@ class Repair:
             await self.request_missing(upto=max(0, recording.elapsed - margin))
 
     async def request_missing(self, *, upto: int) -> int:
-        """Ask once for each gap up to `upto`, and say how many are on their way; what has left the ring is passed over."""
+        """Ask once for each gap up to `upto` and return how many are on their way; what has left the ring is passed over."""
         if not self._state.can(Feature.RETRANSMIT):
             return 0
         coming = 0
@@ -67,12 +65,13 @@ class Repair:
             coming += reply.status is ReplyStatus.OK
             if reply.status is ReplyStatus.EVICTED and oldest is None:
                 oldest = decode_oldest(reply.data)
-                self._state.intake.note(EventKind.EVICTED, f"the device holds nothing before its sample {oldest}")
+                self._state.journal.note(EventKind.EVICTED, f"the device holds nothing before its sample {oldest}")
                 pending = list(self._recording.retransmissions(upto=upto, oldest_index=oldest))
         return coming
 
     async def from_ring(self) -> None:
         """After STOP: ask until everything is here or cannot be had."""
+        loop = self._state.loop
         fruitless = 0
         while fruitless < _FRUITLESS_ROUNDS and self._lacking():
             before = self._recording.received
@@ -81,7 +80,11 @@ class Repair:
             with self._state.noted(EventKind.REPAIR), suppress(LinkError):
                 if not await self.request_missing(upto=self._state.upto()):
                     return  # the ring holds nothing of it
-                await self._until_quiet()
+                received, since_s = -1, loop.time()
+                while loop.time() - since_s < _QUIET_S and self._lacking():
+                    if self._recording.received != received:
+                        received, since_s = self._recording.received, loop.time()
+                    await asyncio.sleep(_QUIET_S / 10)
             fruitless = 0 if self._recording.received > before else fruitless + 1
 
     async def arm(self) -> None:
@@ -91,52 +94,42 @@ class Repair:
         if not state.can(Feature.RECORD):
             return
         with state.noted(EventKind.STORED), suppress(LinkError):
-            state.stored_id = await arm(self._link.client, seconds=state.options.seconds)
+            state.stored_id = await arm(self._link.client, seconds=state.wish.seconds)
 
     async def from_memory(self) -> None:
-        """What neither radio nor ring gave, from the recording that the device kept of this stream."""
-        if self._state.stored_id is None or not self._lacking():
-            return
-        with self._state.noted(EventKind.STORED):
-            await self._read_and_fill()
+        """Fill what neither the radio nor the device's ring gave, from the recording that the device kept of this stream.
 
-    async def _read_and_fill(self) -> None:
-        """Read over as many connections as it takes; a device that was switched off meanwhile kept nothing."""
+        It is read over as many connections as it takes; a device that was switched off meanwhile kept nothing.
+        """
+        state, journal = self._state, self._state.journal
+        if state.stored_id is None or not self._lacking():
+            return
+        n_leads = len(self._recording.descriptor.leads)
         reader: StoredReader | None = None
         listed: StoredRecording | None = None
         try:
-            for _ in range(_READ_CONNECTIONS):
-                if self._link.lost and not await self._link.reconnect(self._same_device):
-                    return
-                with suppress(LinkError):
-                    listed = listed or await self._listed()
-                    if listed is None:
+            with state.noted(EventKind.STORED):
+                for _ in range(_READ_CONNECTIONS):
+                    if self._link.lost and not await self._link.reconnect(self._same_device):
                         return
-                    reader = reader or self._reader(listed)
-                    if await reader.read(self._link.client):
-                        self._fill(listed, reader)
+                    with suppress(LinkError):
+                        listed = listed or await find(self._link.client, state.stored_id)
+                        if listed is None or listed.start_index is None:
+                            journal.note(EventKind.STORED, "the device has no recording of its own of this stream")
+                            return
+                        reader = reader or StoredReader(listed, n_leads=n_leads)
+                        state.on_bulk = reader.feed
+                        if await reader.read(self._link.client):
+                            self._fill(listed, reader)
+                            return
+                    if not self._link.lost:
+                        journal.note(EventKind.STORED, "the device's own recording could not be read whole")
                         return
-                if not self._link.lost:
-                    self._state.intake.note(EventKind.STORED, "the device's own recording could not be read whole")
-                    return
         finally:
-            self._state.intake.on_bulk = None
-
-    async def _listed(self) -> StoredRecording | None:
-        """The device's recording of this stream, unless it has none."""
-        record_id = self._state.stored_id
-        listed = None if record_id is None else await find(self._link.client, record_id)
-        if listed is None or listed.start_index is None:
-            self._state.intake.note(EventKind.STORED, "the device has no recording of its own of this stream")
-            return None
-        return listed
-
-    def _reader(self, listed: StoredRecording) -> StoredReader:
-        reader = StoredReader(listed, n_leads=len(self._recording.descriptor.leads))
-        self._state.intake.on_bulk = reader.feed
-        return reader
+            state.on_bulk = None
 
     def _fill(self, listed: StoredRecording, reader: StoredReader) -> None:
+        """Fill the gaps from a recording that was read whole, and have the safety copy say so."""
         stored = reader.codes()
         if stored is None:
             return
@@ -146,8 +139,8 @@ class Repair:
             "first_index": stored.first_index, "crc32": listed.crc32, "upto": upto,
             "n_bytes": listed.n_bytes(n_leads=len(self._recording.descriptor.leads)),
         }  # fmt: skip
-        self._state.intake.put(EntryKind.STORED, json.dumps(entry).encode())
-        self._state.intake.note(EventKind.STORED, f"{filled} samples filled in from the device's own recording")
+        self._state.journal.put(EntryKind.STORED, json.dumps(entry).encode())
+        self._state.journal.note(EventKind.STORED, f"{filled} samples filled in from the device's own recording")
 
     async def _same_device(self, opened: Opened) -> None:
         if opened.descriptor.boot_id != self._state.boot_id:
@@ -157,13 +150,5 @@ class Repair:
             )
 
     def _lacking(self) -> bool:
-        """Whether there are gaps that may be filled: not those of an earlier stream, nor those of a calibration pulse."""
+        """Return whether there are gaps that may be filled: not those of an earlier stream or of a calibration pulse."""
         return bool(self._recording.retransmissions(upto=self._state.upto()))
-
-    async def _until_quiet(self) -> None:
-        loop = self._state.loop
-        received, since_s = -1, loop.time()
-        while loop.time() - since_s < _QUIET_S and self._lacking():
-            if self._recording.received != received:
-                received, since_s = self._recording.received, loop.time()
-            await asyncio.sleep(_QUIET_S / 10)

@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from edge_app.session.events import SessionEvent, SessionResult
     from lsemvae.ecg.source import SourceInfo
 
-__all__ = ["describe_link", "describe_source", "event_dicts", "remarks", "session_dict"]
-
-#: Events of a session (by their text) that an operator is told even if nobody asked for details.
+# Events of a recording (by their text) that an operator is told even if nobody asked for details.
 _TOLD: Final = frozenset(
     {"gave_up", "restarted", "ended_by_device", "evicted", "spool_failed", "fault", "drift", "unauthenticated"}
 )
@@ -30,13 +28,10 @@ def session_dict(session: SessionResult) -> dict[str, Any]:
         "corrupt_frames": statistics.assembly.corrupt,
         "authenticated": session.record.source.authenticated,
         "drift_ppm": statistics.drift_ppm,
-        "events": event_dicts(session.events),
+        "events": [
+            {"t_s": round(event.t_s, 3), "kind": event.kind.value, "message": event.message} for event in session.events
+        ],
     }
-
-
-def event_dicts(events: tuple[SessionEvent, ...]) -> list[dict[str, Any]]:
-    """Return events as plain values."""
-    return [{"t_s": round(event.t_s, 3), "kind": event.kind.value, "message": event.message} for event in events]
 
 
 def remarks(events: tuple[SessionEvent, ...], *, played: bool = False) -> list[str]:

@@ -7,18 +7,19 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-#: systemd-timesyncd touches this file after each successful synchronisation since boot.
-_SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+# systemd-timesyncd touches this file after each successful synchronisation since boot.
+_SYNCHRONISED: Final = Path("/run/systemd/timesync/synchronized")
 
-#: Kernel's random id of this boot: orders monotonic times that belong together.
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Kernel's random id of this boot: orders monotonic times that belong together.
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
-#: Crockford's base 32, as the ULID specification uses it: no I, L, O, U to misread.
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Crockford's base 32, as the ULID specification uses it: no I, L, O, U to misread.
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
-ID_LENGTH = 26
-_RANDOM_BITS = 80
+ID_LENGTH: Final = 26
+_RANDOM_BITS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,15 @@ class HostTime:
 
 def now() -> HostTime:
     """Read the clocks."""
+    try:
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        boot_id = ""
     return HostTime(
         utc_iso=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         trusted=_SYNCHRONISED.exists(),
         monotonic_s=time.monotonic(),
-        boot_id=_boot_id(),
+        boot_id=boot_id,
     )
 
 
@@ -60,12 +65,5 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Say whether `text` has the form of `new_id`."""
+    """Return whether `text` has the form of `new_id`."""
     return len(text) == ID_LENGTH and set(text) <= set(_ALPHABET)
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

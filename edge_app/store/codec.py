@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.runs import Interval, LeadOff, StartTime
 from lsemvae.ecg.source import SourceInfo
+
+FORMAT: Final = "lsemvae-record/1"
 
 
 def encode_samples(record: EcgRecord) -> bytes:
@@ -21,7 +23,7 @@ def encode_samples(record: EcgRecord) -> bytes:
 def encode_record(record: EcgRecord) -> str:
     """Return everything but the samples and the id as canonical JSON."""
     header = {
-        "format": "lsemvae-record/1",
+        "format": FORMAT,
         "shape": list(record.samples.shape),
         "lsb_uv": record.lsb_uv,
         "fs_hz": record.fs_hz,
@@ -47,26 +49,22 @@ def decode_record(header: str, samples: bytes) -> EcgRecord:
         The header is not one of ours, or does not fit the samples.
     """
     try:
-        return _decode(json.loads(header), samples)
+        fields = json.loads(header)
+        if fields["format"] != FORMAT:
+            raise ValueError(f"format {fields['format']!r}, expected {FORMAT!r}")
+        return EcgRecord(
+            samples=np.frombuffer(samples, dtype="<i2").reshape(fields["shape"]).astype(np.int16),
+            lsb_uv=fields["lsb_uv"],
+            fs_hz=fields["fs_hz"],
+            leads=tuple(fields["leads"]),
+            offset_uv=tuple(fields["offset_uv"]),
+            start=StartTime(*fields["start"]) if fields["start"] else None,
+            gaps=tuple(Interval(*run) for run in fields["gaps"]),
+            lead_off=tuple(LeadOff(*run) for run in fields["lead_off"]),
+            saturated=tuple(Interval(*run) for run in fields["saturated"]),
+            device=fields["device"],
+            gain_known=fields["gain_known"],
+            source=SourceInfo.from_dict(fields.get("source", {})),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"A stored recording cannot be read: {type(error).__name__}: {error}.") from error
-
-
-def _decode(fields: dict[str, Any], samples: bytes) -> EcgRecord:
-    if fields["format"] != "lsemvae-record/1":
-        raise ValueError(f"format {fields['format']!r}, expected 'lsemvae-record/1'")
-    counts = np.frombuffer(samples, dtype="<i2").reshape(fields["shape"]).astype(np.int16)
-    return EcgRecord(
-        samples=counts,
-        lsb_uv=fields["lsb_uv"],
-        fs_hz=fields["fs_hz"],
-        leads=tuple(fields["leads"]),
-        offset_uv=tuple(fields["offset_uv"]),
-        start=StartTime(*fields["start"]) if fields["start"] else None,
-        gaps=tuple(Interval(*run) for run in fields["gaps"]),
-        lead_off=tuple(LeadOff(*run) for run in fields["lead_off"]),
-        saturated=tuple(Interval(*run) for run in fields["saturated"]),
-        device=fields["device"],
-        gain_known=fields["gain_known"],
-        source=SourceInfo.from_dict(fields.get("source", {})),
-    )

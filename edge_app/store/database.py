@@ -7,21 +7,31 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from edge_app.store.schema import APPLICATION_ID, SCHEMA_VERSION, statements
 from lsemvae.ecg.errors import StoreError
 from lsemvae.screen.datadir import FILE_MODE, ensure_dir, store_error
 
-#: Another process of the app commits within milliseconds; five seconds mean that something hangs.
-_BUSY_TIMEOUT_S = 5.0
+# Another process of the app commits within milliseconds; five seconds mean that something hangs.
+_BUSY_TIMEOUT_S: Final = 5.0
 
-#: Opening checks the structure of the whole file while that takes a few seconds at most on a memory card (about 2,000
-#: recordings of 30 kB), and of a larger one only after a crash, which leaves the write-ahead log behind.
-#: `records verify` always does.
-CHECKED_BYTES = 64 * 1024 * 1024
+# Opening checks the structure of the whole file while that takes a few seconds at most on a memory card (about 2,000
+# recordings of 30 kB), and of a larger one only after a crash, which leaves the write-ahead log behind.
+# `records verify` always does.
+CHECKED_BYTES: Final = 64 * 1024 * 1024
 
-#: SQLite's result names, by what the operator can do about them.
-_ADVICE = {
+# WAL with FULL: one fdatasync for each commit, and a commit that returned survives a power cut.
+_PRAGMAS: Final = (
+    "foreign_keys = ON",
+    "recursive_triggers = ON",
+    "trusted_schema = OFF",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+)
+
+# SQLite's result names, by what the operator can do about them.
+_ADVICE: Final = {
     "SQLITE_FULL": "The disk is full: free some space, then repeat. Recordings stored before are safe.",
     "SQLITE_READONLY": "The folder is read-only: check how the disk is mounted, or choose another with --data-dir.",
     "SQLITE_CANTOPEN": "Check that the folder exists and may be written to, or choose another with --data-dir.",
@@ -52,7 +62,11 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         The file is missing, not ours, damaged, written by a newer app, or the disk is full or read-only.
     """
     if create:
-        _create_file(path)
+        ensure_dir(path.parent)
+        try:  # private from its first moment; SQLite gives its side files the same mode
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        except OSError as error:
+            raise store_error("open", path, error) from error
     elif not path.is_file():
         raise StoreError(
             f"There is no record store at {path}.",
@@ -62,10 +76,13 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     with translated(path):
         connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         try:
-            _configure(connection)
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
             _check_or_create_schema(connection, path)
-            if _wants_check(path, left_open=left_open):
-                _quick_check(connection, path)
+            if left_open or path.stat().st_size <= CHECKED_BYTES:
+                answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if answer != "ok":
+                    raise StoreError(f"The record store {path} is damaged: {answer}.", advice=_ADVICE["SQLITE_CORRUPT"])
         except BaseException:
             connection.close()
             raise
@@ -84,24 +101,6 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-
-
-def _create_file(path: Path) -> None:
-    """Create the file private from its first moment; SQLite gives its side files the same mode."""
-    ensure_dir(path.parent)
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-    except OSError as error:
-        raise store_error("open", path, error) from error
-
-
-def _configure(connection: sqlite3.Connection) -> None:
-    """WAL with FULL: one fdatasync for each commit, and a commit that returned survives a power cut."""
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA recursive_triggers = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _check_or_create_schema(connection: sqlite3.Connection, path: Path) -> None:
@@ -126,13 +125,3 @@ def _check_or_create_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
-
-
-def _wants_check(path: Path, *, left_open: bool) -> bool:
-    return left_open or path.stat().st_size <= CHECKED_BYTES
-
-
-def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
-    answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if answer != "ok":
-        raise StoreError(f"The record store {path} is damaged: {answer}.", advice=_ADVICE["SQLITE_CORRUPT"])

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_app.store.clock import HostTime, is_id, new_id, now
 from edge_app.store.codec import decode_record, encode_record, encode_samples
@@ -24,20 +24,20 @@ from lsemvae.ecg.record import EcgRecord
 if TYPE_CHECKING:
     from lsemvae.screen.screener import ScreenResult
 
-STORE_FILE = "records.sqlite3"
+STORE_FILE: Final = "records.sqlite3"
 
-#: Until a time server or a person vouches for it, all the host knows of the time is its own clock.
-_TIME_SOURCE = "host"
+# Until a time server or a person vouches for it, all the host knows of the time is its own clock.
+_TIME_SOURCE: Final = "host"
 
-_SUMMARY = """
+_SUMMARY: Final = """
     SELECT r.id, r.stored_utc, r.device, r.fs_hz, r.n_leads, r.n_samples,
            (SELECT outcome FROM results WHERE record_id = r.id ORDER BY id DESC LIMIT 1)
     FROM records AS r ORDER BY r.id DESC LIMIT ?
 """
 
 
-#: What the SHA-256 of a row covers.
-_HASHED = {
+# What the SHA-256 of a row covers.
+_HASHED: Final = {
     "record": "SELECT id, sha256, header, samples FROM records",
     "result": "SELECT id, sha256, record_id, content FROM results",
 }
@@ -152,21 +152,22 @@ class RecordStore:
             dangling = [
                 f"dangling reference in {row[0]}" for row in self._connection.execute("PRAGMA foreign_key_check")
             ]
-            changed = [f"{kind} {id_} was changed" for kind, id_ in self._changed_rows()]
+            changed = [
+                f"{kind} {id_} was changed"
+                for kind, query in _HASHED.items()
+                for id_, expected, *parts in self._connection.execute(query)
+                if _digest(*parts) != expected
+            ]
         return structure + dangling + changed
-
-    def _changed_rows(self) -> Iterator[tuple[str, str]]:
-        """Yield kind and id of every row that no longer has its SHA-256."""
-        for kind, query in _HASHED.items():
-            for id_, expected, *parts in self._connection.execute(query):
-                if _digest(*parts) != expected:
-                    yield kind, id_
 
     def _insert_record(self, record: EcgRecord, time: HostTime) -> str:
         id_ = record.record_id if is_id(record.record_id) else new_id()
         header, samples = encode_record(record), encode_samples(record)
         digest = _digest(header, samples)
-        if self._already_stored(id_, digest):
+        stored = self._connection.execute("SELECT sha256 FROM records WHERE id = ?", (id_,)).fetchone()
+        if stored is not None:
+            if stored[0] != digest:
+                raise StoreError(f"A different recording is stored under the id {id_}; records are never replaced.")
             return id_
         start = record.start
         self._insert(
@@ -186,12 +187,6 @@ class RecordStore:
             },
         )
         return id_
-
-    def _already_stored(self, record_id: str, digest: str) -> bool:
-        row = self._connection.execute("SELECT sha256 FROM records WHERE id = ?", (record_id,)).fetchone()
-        if row is not None and row[0] != digest:
-            raise StoreError(f"A different recording is stored under the id {record_id}; records are never replaced.")
-        return row is not None
 
     def _insert_result(self, record_id: str, result: ScreenResult, operator: str, time: HostTime) -> str:
         if self._connection.execute("SELECT 1 FROM records WHERE id = ?", (record_id,)).fetchone() is None:
@@ -254,7 +249,7 @@ def _json(value: Any) -> str:
 
 
 def _digest(*parts: str | bytes) -> str:
-    """SHA-256 over the parts, each preceded by its length, so that no two different rows hash alike."""
+    """Return the SHA-256 over the parts, each preceded by its length, so that no two different rows hash alike."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

@@ -5,13 +5,15 @@ Version 1. A change of the tables raises `SCHEMA_VERSION` and adds a migration; 
 
 from __future__ import annotations
 
-#: Stored in the file (PRAGMA user_version).
-SCHEMA_VERSION = 1
+from typing import Final
 
-#: Stored in the file (PRAGMA application_id): "LSEM", so that another program's database is never taken for ours.
-APPLICATION_ID = 0x4C53454D
+# Stored in the file (PRAGMA user_version).
+SCHEMA_VERSION: Final = 1
 
-_TABLES = (
+# Stored in the file (PRAGMA application_id): "LSEM", so that another program's database is never taken for ours.
+APPLICATION_ID: Final = 0x4C53454D
+
+_TABLES: Final = (
     """
     CREATE TABLE records (
         id            TEXT PRIMARY KEY NOT NULL CHECK (length(id) = 26),
@@ -62,13 +64,13 @@ _TABLES = (
     "CREATE INDEX results_by_record ON results (record_id)",
 )
 
-#: INSERT OR REPLACE would delete the old row without firing its DELETE trigger, so a known id is refused on insert too.
-_TRIGGER = """
+# INSERT OR REPLACE would delete the old row without firing its DELETE trigger, so a known id is refused on insert too.
+_TRIGGER: Final = """
     CREATE TRIGGER {table}_no_{verb} BEFORE {event} ON {table} {condition}
     BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
 """
 
-_EVENTS = (
+_EVENTS: Final = (
     ("update", "UPDATE", ""),
     ("delete", "DELETE", ""),
     ("replace", "INSERT", "WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id)"),

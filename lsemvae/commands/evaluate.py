@@ -141,7 +141,7 @@ def doctor(data_dir: DataDir = None, trust: Trust = None, bundle: BundlePath = N
     """Say what is installed here, what that allows, and what is missing for the rest."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from edge_app.doctor import examine
+    from edge_app import examine
     from lsemvae.screen.datadir import data_dir as choose
 
     checks = [check.to_dict() for check in examine(choose(data_dir), bundle=bundle, trusted_keys=trusted_keys(trust))]

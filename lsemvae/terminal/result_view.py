@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lsemvae.terminal.console import ExitCode, fit, report_error, say, say_json, strip_style
@@ -38,35 +36,24 @@ _EXIT_CODES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where a recording and its result lie."""
-
-    path: Path
-    record_id: str
-    result_id: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Return plain values for JSON."""
-        return {"path": str(self.path), "record_id": self.record_id, "result_id": self.result_id}
-
-
 def exit_code_of_result(result: ScreenResult) -> ExitCode:
     """Return the exit code of an outcome."""
     return _EXIT_CODES[result.decision.outcome.value]
 
 
-def show(result: ScreenResult, *, kept: Kept | None, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:
+def show(
+    result: ScreenResult, *, kept: Mapping[str, str] | None, as_json: bool, extra: Mapping[str, Any] | None = None
+) -> None:
     """Print a result: one JSON document, or strip, outcome, quality, timings and where the recording lies."""
     if as_json:
-        say_json({**result.to_dict(), "stored": kept.to_dict() if kept else None, **(extra or {})})
+        say_json({**result.to_dict(), "stored": kept, **(extra or {})})
         return
     paragraphs = []
     if result.record is not None:
         paragraphs += [f"{describe_recording(result.record)}\n{draw(result.record, strip_style())}"]
     if result.quality is not None:
         paragraphs += [describe_quality(result.quality)]
-    place = f"Stored as {kept.record_id} in {kept.path}" if kept else "Not stored."
+    place = f"Stored as {kept['record_id']} in {kept['path']}" if kept else "Not stored."
     for paragraph in [*paragraphs, describe(result), f"{describe_timings(result)}\n{place}"]:
         say(fit(paragraph))
         say()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge_app.link.ble.transport import BleTransport
-from edge_app.link.client import DeviceClient, Source
+from edge_app.link.client import DeviceClient, Origin
 from edge_app.link.stored import arm, find
 from edge_app.session import EventKind, SessionResult, record_session
 from firmware_bridge.protocol.bulk import BulkAssembler, RecordReadParams, StoredRecording
@@ -277,8 +277,8 @@ def test_every_damaged_bulk_frame_is_refused_and_asked_for_again(radio, run_unst
     async def read_back() -> tuple[BulkAssembler, StoredRecording]:
         assembler = None
 
-        def take(source: Source, data: bytes) -> None:
-            if source is Source.BULK and assembler is not None:
+        def take(source: Origin, data: bytes) -> None:
+            if source is Origin.BULK and assembler is not None:
                 assembler.feed(data)
 
         client = DeviceClient(BleTransport(address=ADDRESS, scan_s=SCAN_S), on_bytes=take, on_lost=lambda _reason: None)

@@ -8,8 +8,8 @@ import pytest
 from bleak import BleakClient
 from dbus_fast import DBusError
 
+from edge_app.link.ble import connection as ble
 from edge_app.link.ble import pairing as ble_pairing
-from edge_app.link.ble import transport as ble
 from edge_app.link.ble.bus import DEVICE, BluezBus
 from edge_app.link.ble.pairing import PairingAgent, agent_for
 from edge_app.link.ble.transport import BleTransport

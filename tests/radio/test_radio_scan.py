@@ -9,7 +9,7 @@ import pytest
 
 from edge_app.link import bounded
 from edge_app.link.ble import bus as ble_bus
-from edge_app.link.ble import transport as ble
+from edge_app.link.ble import connection as ble
 from edge_app.link.ble.scan import Seen, scan
 from edge_app.link.ble.transport import BleTransport
 from edge_app.link.radio_errors import (

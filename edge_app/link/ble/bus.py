@@ -50,7 +50,7 @@ class BluezBus:
 
     @classmethod
     async def open(cls, on_gone: Callable[[str], None] | None = None) -> BluezBus:
-        """Connect, and see that BlueZ answers: the bus starts it where that is configured."""
+        """Connect to the bus, and see that BlueZ answers: the bus starts it where that is configured."""
         bus = MessageBus(bus_type=BusType.SYSTEM)
         try:
             async with asyncio.timeout(CALL_S):
@@ -62,7 +62,11 @@ class BluezBus:
         try:
             bus.add_message_handler(opened._owner_changed)
             await opened._call(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", (_OWNERS,))
-            await opened._answers()
+            try:
+                await opened.objects()
+            except TimeoutError as exc:
+                message = f"Bluetooth service: found no answer in {CALL_S:g} s, expected one"
+                raise BluetoothServiceError(message, advice=_RESTART) from exc
         except BaseException:
             await opened.close()
             raise
@@ -81,20 +85,20 @@ class BluezBus:
         await asyncio.gather(self._watcher, return_exceptions=True)
 
     async def objects(self) -> Objects:
-        """Everything that BlueZ shows: object path, interface, property."""
+        """Return everything that BlueZ shows: object path, interface, property."""
         reply = await self.call("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
         objects: Objects = unpack_variants(reply[0])
         return objects
 
     async def device(self, path: str) -> Mapping[str, Any]:
-        """Properties of a device; empty if BlueZ does not know it."""
+        """Return the properties of a device; none if BlueZ does not know it."""
         return (await self.objects()).get(path, {}).get(DEVICE, {})
 
     async def call(
         self, path: str, interface: str, member: str, signature: str = "", body: tuple[Any, ...] = (),
         *, seconds: float | None = None,
     ) -> list[Any]:  # fmt: skip
-        """Call a method of BlueZ; returns what it answers, `BleakDBusError` if that is an error."""
+        """Call a method of BlueZ and return what it answers; `BleakDBusError` if that is an error."""
         return await self._call(BLUEZ, path, interface, member, signature, body, seconds=seconds)
 
     def export(self, path: str, interface: ServiceInterface) -> None:
@@ -119,13 +123,6 @@ class BluezBus:
         if reply.message_type is MessageType.ERROR:
             raise BleakDBusError(reply.error_name or "", reply.body)
         return list(reply.body)
-
-    async def _answers(self) -> None:
-        try:
-            await self.objects()
-        except TimeoutError as exc:
-            message = f"Bluetooth service: found no answer in {CALL_S:g} s, expected one"
-            raise BluetoothServiceError(message, advice=_RESTART) from exc
 
     def _owner_changed(self, message: Message) -> None:
         if message.member == "NameOwnerChanged" and message.body[0] == BLUEZ and message.body[1]:

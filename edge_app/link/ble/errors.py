@@ -1,4 +1,4 @@
-"""What Bluetooth says, in words that help an operator; imports bleak, so it is loaded with `edge_app.link.ble.transport` only."""
+"""What Bluetooth says, in words that help an operator; loads bleak."""
 
 from __future__ import annotations
 
@@ -30,15 +30,12 @@ from edge_app.link.radio_errors import (
 )
 from lsemvae.ecg.errors import EcgError, LinkError
 
-
-def _dbus_exceptions() -> tuple[type[Exception], ...]:
-    """What bleak lets out of the D-Bus library, where that is installed (Linux)."""
-    if find_spec("dbus_fast") is None:
-        return ()
+# What bleak lets out of the D-Bus library, where that is installed (Linux).
+_DBUS_EXCEPTIONS: tuple[type[Exception], ...] = ()
+if find_spec("dbus_fast") is not None:
     from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
-    return (AuthError, DBusError, InvalidAddressError)
-
+    _DBUS_EXCEPTIONS = (AuthError, DBusError, InvalidAddressError)
 
 # Beside BleakError: what the D-Bus library raises when its socket dies, its address makes no sense or the bus turns it
 # away, and AttributeError/KeyError, which bleak's BlueZ backend lets out when a device vanishes between two of its steps.
@@ -49,7 +46,7 @@ RADIO_EXCEPTIONS: Final[tuple[type[Exception], ...]] = (
     TimeoutError,
     AttributeError,
     KeyError,
-    *_dbus_exceptions(),
+    *_DBUS_EXCEPTIONS,
 )
 
 _BAD_ADDRESS: Final = "Unset the variable DBUS_SYSTEM_BUS_ADDRESS, or set it to the address of a running bus."
@@ -95,31 +92,35 @@ _BY_TYPE: Final[tuple[tuple[type[Exception], type[RadioError]], ...]] = (
 
 
 def kind_of(exc: BaseException) -> type[RadioError] | None:
-    """What a failure of the radio means for an operator; None for one without a name of its own."""
+    """Return what a failure of the radio means for an operator; None for one without a name of its own."""
     if isinstance(exc, BleakBluetoothNotAvailableError):
         return _BY_REASON.get(exc.reason)
     if isinstance(exc, BleakGATTProtocolError):
         return PairingError if exc.code in _WANTS_ENCRYPTION else None
     if isinstance(exc, BleakDBusError):
-        return _kind_of_dbus_error(exc)
+        if exc.dbus_error.startswith(_CANNOT_START):
+            return BluetoothServiceError
+        kind = _BY_DBUS_ERROR.get(exc.dbus_error)
+        not_paired = kind is BluetoothPermissionError and exc.dbus_error_details == _NOT_PAIRED
+        return PairingError if not_paired else kind
     if type(exc).__name__ == "AuthError":
         return BluetoothPermissionError
     return next((kind for raised, kind in _BY_TYPE if isinstance(exc, raised)), None)
 
 
 def not_found(what: str, *, seconds: float) -> LinkError:
-    """The error for a scan without result."""
+    """Return the error for a scan without result."""
     return DeviceNotFoundError(f"scan: found no {what} in {seconds:g} s, expected one")
 
 
 def unanswered(what: str, *, seconds: float, pairs: bool) -> LinkError:
-    """The error for a device that is connected and does not answer."""
+    """Return the error for a device that is connected and does not answer."""
     message = f"{what}: found no answer of the device in {seconds:g} s, expected one"
     return LinkError(message) if pairs else PairingError(message, advice=_LET_IT_PAIR)
 
 
 def is_of_the_link(exc: BaseException) -> bool:
-    """Whether a connection to a device that was heard failed, and neither the computer nor the distance is to blame."""
+    """Return whether a connection to a device that was heard failed, and neither the computer nor the distance is to blame."""
     if isinstance(exc, TimeoutError | BleakNotFoundError) or not isinstance(exc, BleakError):
         return False
     return all(kind_of(one) is None for one in (exc, exc.__cause__) if one is not None)
@@ -133,38 +134,17 @@ def translated(what: str) -> Iterator[None]:
     except EcgError:
         raise
     except RADIO_EXCEPTIONS as exc:
-        raise _error(f"{what}: {_words(exc)}", exc) from exc
-
-
-def _error(message: str, exc: BaseException) -> LinkError:
-    """The error for `exc`, or for its cause where it only wraps one."""
-    for one in (exc.__cause__, exc):
-        if one is None:
-            continue
-        kind = kind_of(one)
-        if kind is not None:
-            return kind(message)
-        advice = _advice_for(one)
-        if advice is not None:
-            return LinkError(message, advice=advice)
-    return LinkError(message)
-
-
-def _advice_for(exc: BaseException) -> str | None:
-    if isinstance(exc, BleakCharacteristicNotFoundError):
-        return _WRONG_DEVICE
-    if type(exc).__name__ == "InvalidAddressError":
-        return _BAD_ADDRESS
-    return None
-
-
-def _kind_of_dbus_error(exc: BleakDBusError) -> type[RadioError] | None:
-    if exc.dbus_error.startswith(_CANNOT_START):
-        return BluetoothServiceError
-    kind = _BY_DBUS_ERROR.get(exc.dbus_error)
-    if kind is BluetoothPermissionError and exc.dbus_error_details == _NOT_PAIRED:
-        return PairingError
-    return kind
+        message = f"{what}: {_words(exc)}"
+        for one in (exc.__cause__, exc):  # an exception may only wrap the one that says more
+            if one is None:
+                continue
+            if (kind := kind_of(one)) is not None:
+                raise kind(message) from exc
+            if isinstance(one, BleakCharacteristicNotFoundError):
+                raise LinkError(message, advice=_WRONG_DEVICE) from exc
+            if type(one).__name__ == "InvalidAddressError":
+                raise LinkError(message, advice=_BAD_ADDRESS) from exc
+        raise LinkError(message) from exc
 
 
 def _words(exc: BaseException) -> str:

@@ -53,11 +53,11 @@ class PairingAgent(ServiceInterface):
 
     @dbus_method()
     def Release(self) -> _Nothing:  # noqa: N802 (BlueZ's name)
-        """bluetoothd does not need the agent any more."""
+        """Do nothing: bluetoothd does not need the agent any more."""
 
     @dbus_method()
     def Cancel(self) -> _Nothing:  # noqa: N802 (BlueZ's name)
-        """What was asked does not matter any more."""
+        """Do nothing: what was asked does not matter any more."""
 
     @dbus_method()
     def RequestAuthorization(self, device: DBusObjectPath) -> _Nothing:  # noqa: N802 (BlueZ's name)
@@ -91,7 +91,7 @@ class PairingAgent(ServiceInterface):
 
     @dbus_method()
     def DisplayPasskey(self, _device: DBusObjectPath, _passkey: DBusUInt32, _entered: DBusUInt16) -> _Nothing:  # noqa: N802
-        """Ignored: there is no display."""
+        """Do nothing: there is no display."""
 
     def _only_ours(self, device: str) -> None:
         if device != self._device_path:
@@ -119,16 +119,26 @@ async def agent_for(bus: BluezBus, device_path: str) -> AsyncIterator[None]:
 
 
 async def pair(bus: BluezBus, device_path: str) -> bool:
-    """Pair with a connected device unless that was done before, and trust it; says whether it was paired just now."""
+    """Pair with a connected device unless that was done before, and trust it; return whether it was paired just now."""
     paired = not (await bus.device(device_path)).get("Paired", False)
     if paired:
-        await _pair(bus, device_path)
+        try:
+            await bus.call(device_path, DEVICE, "Pair", seconds=PAIR_S)
+            _LOGGER.info("paired with %s", device_path)
+        except TimeoutError as exc:
+            raise PairingError(f"pairing: found no answer in {PAIR_S:g} s, expected one") from exc
+        except BleakDBusError as exc:
+            if exc.dbus_error in _REFUSALS:
+                said = str(exc.dbus_error_details or exc.dbus_error)
+                raise PairingError(f"pairing: found a refusal ({said}), expected the device to agree") from exc
+            if exc.dbus_error != _ALREADY:
+                raise
     await bus.call(device_path, _PROPERTIES, "Set", "ssv", (DEVICE, "Trusted", _TRUE))
     return paired
 
 
 async def is_bonded(bus: BluezBus, device_path: str) -> bool:
-    """Whether BlueZ keeps keys of the device."""
+    """Return whether BlueZ keeps keys of the device."""
     device = await bus.device(device_path)
     return bool(device.get("Bonded", device.get("Paired", False)))
 
@@ -137,18 +147,3 @@ async def forget(bus: BluezBus, device_path: str) -> None:
     """Remove a device with its keys; it is there again as soon as a scan sees it."""
     adapter_path = device_path.rpartition("/")[0]
     await bus.call(adapter_path, ADAPTER, "RemoveDevice", "o", (device_path,))
-
-
-async def _pair(bus: BluezBus, device_path: str) -> None:
-    try:
-        await bus.call(device_path, DEVICE, "Pair", seconds=PAIR_S)
-    except TimeoutError as exc:
-        raise PairingError(f"pairing: found no answer in {PAIR_S:g} s, expected one") from exc
-    except BleakDBusError as exc:
-        if exc.dbus_error == _ALREADY:
-            return
-        if exc.dbus_error in _REFUSALS:
-            said = str(exc.dbus_error_details or exc.dbus_error)
-            raise PairingError(f"pairing: found a refusal ({said}), expected the device to agree") from exc
-        raise
-    _LOGGER.info("paired with %s", device_path)

@@ -19,8 +19,6 @@ from edge_app.link.radio_errors import DeviceAmbiguousError
 from firmware_bridge.drivers import recognise
 from lsemvae.ecg.errors import LengthError
 
-__all__ = ["SCAN_S", "SECOND_LOOK_S", "Seen", "find", "only_one", "scan"]
-
 # Devices advertise every 100 ms to 1 s; ten seconds also cover a busy 2.4 GHz band.
 SCAN_S: Final = 10.0
 # After the first device that fits, how long a second one may take to show itself: a six-lead device that waits for a
@@ -56,7 +54,7 @@ class Seen:
 
 
 async def scan(seconds: float = SCAN_S) -> tuple[Seen, ...]:
-    """Listen for `seconds`; every device heard, those that a driver knows first, the nearest first.
+    """Listen for `seconds` and return every device heard, those that a driver knows first, the nearest first.
 
     Raises
     ------
@@ -72,14 +70,19 @@ async def scan(seconds: float = SCAN_S) -> tuple[Seen, ...]:
 
             await BluezBus.check()
         heard = await within(seconds + _MARGIN_S, BleakScanner.discover(timeout=seconds, return_adv=True))
-    seen = [_seen(device, advertisement) for device, advertisement in heard.values()]
+    seen = []
+    for device, advertisement in heard.values():
+        name = advertisement.local_name or device.name or ""
+        services = tuple(sorted(advertisement.service_uuids))
+        driver = recognise(name=name, services=services)
+        seen.append(Seen(name, device.address, rssi=advertisement.rssi, services=services, driver=driver))
     return tuple(sorted(seen, key=lambda one: (one.driver is None, -one.rssi, one.address)))
 
 
 async def find(
     wanted: Wanted, *, services: Iterable[str] = (), seconds: float, second_look_s: float = SECOND_LOOK_S
 ) -> tuple[BLEDevice, ...]:
-    """Devices that are `wanted`, looking on for `second_look_s` after the first; the scan has ended on return."""
+    """Return the devices that are `wanted`, looking on for `second_look_s` after the first; the scan has ended then."""
     found: dict[str, BLEDevice] = {}
     first = asyncio.Event()
 
@@ -101,17 +104,8 @@ async def find(
 
 
 def only_one(found: tuple[BLEDevice, ...], *, what: str) -> BLEDevice:
-    """The one device in `found`; more are an error that lists them."""
+    """Return the one device in `found`; more are an error that lists them."""
     if len(found) > 1:
         listed = ", ".join(f"{device.name or 'no name'} ({device.address})" for device in found)
         raise DeviceAmbiguousError(f"scan: found {len(found)} of {what}: {listed}; expected one")
     return found[0]
-
-
-def _seen(device: BLEDevice, advertisement: AdvertisementData) -> Seen:
-    name = advertisement.local_name or device.name or ""
-    services = tuple(sorted(advertisement.service_uuids))
-    return Seen(
-        name=name, address=device.address, rssi=advertisement.rssi, services=services,
-        driver=recognise(name=name, services=services),
-    )  # fmt: skip

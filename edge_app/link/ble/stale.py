@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_app.link.radio_errors import DeviceBusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from edge_app.link.ble.bus import Objects
 
 _LOGGER = logging.getLogger(__name__)
 
 
 async def close_stale_connections(service_uuid: str, *, address: str | None = None) -> tuple[str, ...]:
-    """Disconnect devices that offer a service (or the one with `address`); returns their addresses.
+    """Disconnect devices that offer a service (or the one with `address`) and return their addresses.
 
     Raises
     ------
@@ -40,7 +38,9 @@ async def close_stale_connections(service_uuid: str, *, address: str | None = No
         objects = await bus.objects()
         for path, interfaces in objects.items():
             device = interfaces.get(DEVICE, {})
-            if not _fits(device, service_uuid=service_uuid, address=address):
+            if not device.get("Connected") or service_uuid not in device.get("UUIDs", ()):
+                continue
+            if address is not None and str(device["Address"]).lower() != address.lower():
                 continue
             if _in_use(objects, path):
                 busy.append(f"{device.get('Name', 'no name')} ({device['Address']})")
@@ -57,14 +57,8 @@ async def close_stale_connections(service_uuid: str, *, address: str | None = No
     return tuple(closed)
 
 
-def _fits(device: Mapping[str, Any], *, service_uuid: str, address: str | None) -> bool:
-    if not device.get("Connected") or service_uuid not in device.get("UUIDs", ()):
-        return False
-    return address is None or str(device["Address"]).lower() == address.lower()
-
-
 def _in_use(objects: Objects, device_path: str) -> bool:
-    """Whether a living program gets notifications of the device."""
+    """Return whether a living program gets notifications of the device."""
     return any(
         interfaces.get("org.bluez.GattCharacteristic1", {}).get("Notifying", False)
         for path, interfaces in objects.items()

@@ -131,7 +131,7 @@ class LogWriter:
 
 
 def read_log(path: Path) -> NotificationLog:
-    """Read a log. Lines that make no sense are left out and named by number; without a valid first line it is none.
+    """Read a log; lines that make no sense are left out and named by number; without a valid first line it is none.
 
     Raises
     ------
@@ -151,11 +151,17 @@ def read_log(path: Path) -> NotificationLog:
 
 
 def parse_log(data: bytes) -> NotificationLog:
-    """`read_log` on the bytes of a file."""
+    """Read a log from the bytes of its file; see `read_log`."""
     lines = data.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
-    driver = _driver_of(lines[0] if lines else b"")
+    try:
+        header = _object(lines[0] if lines else b"")
+    except FormatError as exc:
+        raise FormatError(f"log line 1: {exc}", advice="Choose a file that a session wrote as its log.") from exc
+    if header.get("format") != FORMAT:
+        raise FormatError(f"log line 1: found format {header.get('format')!r}, expected {FORMAT!r}", advice=_NEW_FORMAT)
+    driver = str(header.get("driver", E6L_DRIVER))
     entries: list[LogEntry] = []
     damaged: list[DamagedLine] = []
     for number, line in enumerate(lines[1:], 2):
@@ -166,16 +172,6 @@ def parse_log(data: bytes) -> NotificationLog:
     for item in damaged:
         _LOGGER.warning("%s", item.message)
     return NotificationLog(driver=driver, entries=tuple(entries), damaged=tuple(damaged))
-
-
-def _driver_of(line: bytes) -> str:
-    try:
-        header = _object(line)
-    except FormatError as exc:
-        raise FormatError(f"log line 1: {exc}", advice="Choose a file that a session wrote as its log.") from exc
-    if header.get("format") != FORMAT:
-        raise FormatError(f"log line 1: found format {header.get('format')!r}, expected {FORMAT!r}", advice=_NEW_FORMAT)
-    return str(header.get("driver", E6L_DRIVER))
 
 
 def _entry(line: bytes, *, after_us: int) -> LogEntry:
@@ -190,7 +186,14 @@ def _entry(line: bytes, *, after_us: int) -> LogEntry:
     if not isinstance(kind, str):
         raise FormatError(f"found kind {kind!r}, expected a text")
     mtu = _whole_number(fields, "mtu", most=0xFFFF) if "mtu" in fields else 0
-    return LogEntry(t_us=t_us, channel=channel, data=_bytes(fields.get("hex")), mtu=mtu, kind=kind)
+    text = fields.get("hex")
+    if not isinstance(text, str) or len(text) > 2 * _MAX_DATA_BYTES:
+        raise FormatError(f"found hex {str(text)[:40]!r}, expected text of at most {_MAX_DATA_BYTES} bytes")
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        raise FormatError(f"found hex {text[:40]!r}, expected pairs of hexadecimal digits") from None
+    return LogEntry(t_us=t_us, channel=channel, data=data, mtu=mtu, kind=kind)
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -208,25 +211,3 @@ def _whole_number(fields: dict[str, Any], name: str, *, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise FormatError(f"found {name} {str(value)[:40]}, expected 0 to {most}")
     return value
-
-
-def _bytes(text: Any) -> bytes:
-    if not isinstance(text, str) or len(text) > 2 * _MAX_DATA_BYTES:
-        raise FormatError(f"found hex {str(text)[:40]!r}, expected text of at most {_MAX_DATA_BYTES} bytes")
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise FormatError(f"found hex {text[:40]!r}, expected pairs of hexadecimal digits") from None
-
-
-__all__ = [
-    "E6L_DRIVER",
-    "FORMAT",
-    "MAX_LOG_BYTES",
-    "DamagedLine",
-    "LogEntry",
-    "LogWriter",
-    "NotificationLog",
-    "parse_log",
-    "read_log",
-]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
+from edge_app.link.base import LinkInfo, Listening
 from edge_app.link.log.file import LogEntry, NotificationLog, read_log
-from edge_app.link.log.visits import LogVisit, visits_of
 from firmware_bridge.protocol.control import REPLY_BIT
 from firmware_bridge.protocol.profile import Op, ReplyStatus
 from lsemvae.ecg.errors import FormatError, LinkError
@@ -31,10 +31,65 @@ _LOGGER = logging.getLogger(__name__)
 _PATIENCE_S: Final = 0.5
 _READS: Final = frozenset(("descriptor", "status_read"))
 _NOTIFICATIONS: Final = frozenset(("live", "control", "status", "bulk"))
+_ENDS: Final = frozenset(("lost", "disconnect"))
+# Where the connect line itself was lost: what nearly every link agrees on.
+USUAL_MTU: Final = 247
 _NOTHING_LEFT: Final = "The recording in this log ends here."
 
 
-class ReplayTransport:
+@dataclass(slots=True)
+class LogVisit:
+    """One connection of the log.
+
+    Attributes
+    ----------
+    answers
+        Positions of replies that belong to a request of this visit.
+    asked
+        By operation: whether each request was answered, in order.
+    """
+
+    mtu: int = USUAL_MTU
+    failed: bool = False
+    entries: list[LogEntry] = field(default_factory=list)
+    answers: set[int] = field(default_factory=set)
+    asked: dict[int, deque[bool]] = field(default_factory=lambda: defaultdict(deque))
+
+
+def visits_of(entries: Iterable[LogEntry]) -> list[LogVisit]:
+    """Return the connections of a log with their answers; one whose connect line is damaged begins with its first line."""
+    visits: list[LogVisit] = []
+    open_visit = False
+    for entry in entries:
+        if entry.channel == "connect_failed":
+            visits.append(LogVisit(failed=True))
+            open_visit = False
+        elif entry.channel == "connect" or not open_visit:
+            visits.append(LogVisit(mtu=entry.mtu or USUAL_MTU))
+            open_visit = True
+        if open_visit and entry.channel != "connect":
+            visits[-1].entries.append(entry)
+            open_visit = entry.channel not in _ENDS
+    for visit in visits:
+        # The reply to each request, by operation and transaction number.
+        requests: dict[tuple[int, int], int] = {}
+        answered: list[tuple[int, bool]] = []
+        for position, entry in enumerate(visit.entries):
+            if len(entry.data) < 2:
+                continue
+            key = (entry.data[0] & ~REPLY_BIT, entry.data[1])
+            if entry.channel == "request":
+                requests[key] = len(answered)
+                answered.append((key[0], False))
+            elif entry.channel == "control" and entry.data[0] & REPLY_BIT and key in requests:
+                answered[requests.pop(key)] = (key[0], True)
+                visit.answers.add(position)
+        for op, was_answered in answered:
+            visit.asked[op].append(was_answered)
+    return visits
+
+
+class ReplayTransport(Listening):
     """A `Transport` to a device that is only a log.
 
     Parameters
@@ -48,6 +103,7 @@ class ReplayTransport:
     def __init__(self, log: NotificationLog | Path, *, speed: float = 1.0) -> None:
         if not speed > 0:
             raise FormatError(f"replay: found speed {speed}, expected more than 0")
+        super().__init__()
         self.log = read_log(log) if isinstance(log, Path) else log
         self._speed = speed
         self._visits = deque(visits_of(self.log.entries))
@@ -58,8 +114,6 @@ class ReplayTransport:
         self._waiting: dict[str, deque[asyncio.Future[bytes]]] = defaultdict(deque)
         self._txns: dict[int, deque[int]] = defaultdict(deque)
         self._asked = asyncio.Event()
-        self._callbacks: dict[str, NotificationCallback] = {}
-        self._on_disconnect: DisconnectCallback | None = None
         self._task: asyncio.Task[None] | None = None
         self.skipped = 0
 
@@ -90,15 +144,15 @@ class ReplayTransport:
             await asyncio.gather(task, return_exceptions=True)
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor at this point of the log."""
+        """Return the value of the descriptor at this point of the log."""
         return await self._read("descriptor")
 
     async def read_status(self) -> bytes:
-        """Value of the status at this point of the log."""
+        """Return the value of the status at this point of the log."""
         return await self._read("status_read")
 
     async def write_control(self, request: bytes) -> None:
-        """Ask: the reply is the log's to the same operation, in order, or a refusal where it holds none."""
+        """Answer a request with the log's next reply to the same operation, or refuse where the log holds none."""
         visit = self._connected()
         op, txn = request[0], request[1]
         if not visit.asked[op]:
@@ -106,23 +160,6 @@ class ReplayTransport:
         elif visit.asked[op].popleft():
             self._txns[op].append(txn)
             self._asked.set()
-
-    async def subscribe(
-        self,
-        *,
-        on_live: NotificationCallback,
-        on_control: NotificationCallback,
-        on_status: NotificationCallback | None = None,
-        on_bulk: NotificationCallback | None = None,
-    ) -> None:
-        """Hand on the log's notifications."""
-        self._connected()
-        wanted = {"live": on_live, "control": on_control, "status": on_status, "bulk": on_bulk}
-        self._callbacks = {name: callback for name, callback in wanted.items() if callback is not None}
-
-    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
-        """Have `callback` told where the link was lost."""
-        self._on_disconnect = callback
 
     async def _read(self, channel: str) -> bytes:
         self._connected()
@@ -149,9 +186,21 @@ class ReplayTransport:
 
     async def _one(self, visit: LogVisit, position: int, entry: LogEntry) -> None:
         if entry.channel in _READS:
-            await self._answer_read(entry)
+            waiting = self._waiting[entry.channel]
+            if await self._host_or_patience(lambda: bool(waiting)):
+                answer = waiting.popleft()
+                if not answer.done():
+                    answer.set_result(entry.data)
+            else:
+                self.skipped += 1
         elif position in visit.answers:
-            await self._answer_request(visit, entry)
+            op = entry.data[0] & ~REPLY_BIT
+            if await self._host_or_patience(lambda: bool(self._txns[op])):
+                self._deliver("control", bytes((entry.data[0], self._txns[op].popleft())) + entry.data[2:])
+                return
+            self.skipped += 1
+            if True in visit.asked[op]:
+                visit.asked[op].remove(True)
         elif entry.channel in _NOTIFICATIONS:
             self._deliver(entry.channel, entry.data)
         elif entry.channel == "disconnect" and self._visits:
@@ -159,24 +208,6 @@ class ReplayTransport:
             self._lose()
         elif entry.channel == "lost":
             self._lose()
-
-    async def _answer_read(self, entry: LogEntry) -> None:
-        waiting = self._waiting[entry.channel]
-        if await self._host_or_patience(lambda: bool(waiting)):
-            answer = waiting.popleft()
-            if not answer.done():
-                answer.set_result(entry.data)
-        else:
-            self.skipped += 1
-
-    async def _answer_request(self, visit: LogVisit, entry: LogEntry) -> None:
-        op = entry.data[0] & ~REPLY_BIT
-        if await self._host_or_patience(lambda: bool(self._txns[op])):
-            self._deliver("control", bytes((entry.data[0], self._txns[op].popleft())) + entry.data[2:])
-            return
-        self.skipped += 1
-        if True in visit.asked[op]:
-            visit.asked[op].remove(True)
 
     async def _host_or_patience(self, ready: Callable[[], bool]) -> bool:
         """Wait until the host has asked for what comes next; False if it does not."""
@@ -191,30 +222,27 @@ class ReplayTransport:
                 return False
         return True
 
-    def _deliver(self, channel: str, data: bytes) -> None:
-        callback = self._callbacks.get(channel)
-        if callback is not None:
-            callback(data)
-
     def _lose(self) -> None:
         if self._visit is None:
             return
         self._end_visit()
-        if self._on_disconnect is not None:
-            self._on_disconnect("the log lost the connection here")
+        self._tell_lost("the log lost the connection here")
 
     def _end_visit(self) -> None:
-        """Nothing of this connection is delivered any more."""
+        """End the present connection: deliver nothing more of it, and fail what still waits for it."""
         self.skipped += sum(max(0, self._ahead[channel]) for channel in _NOTIFICATIONS)
         self._visit = None
         self._ahead.clear()
-        self._callbacks.clear()
+        self._listeners.clear()
         self._txns.clear()
         for waiting in self._waiting.values():
             for answer in waiting:
                 if not answer.done():
                     answer.set_exception(LinkError("log: found the end of the connection, expected an answer"))
             waiting.clear()
+
+    def _check_connected(self) -> None:
+        self._connected()
 
     def _connected(self) -> LogVisit:
         if self._visit is None:
@@ -223,7 +251,7 @@ class ReplayTransport:
 
 
 def replay_driver(driver: Driver, log: NotificationLog) -> Driver:
-    """Feed a driver what a log of it holds; no clock is needed. Returns the driver, ready for `to_record`."""
+    """Feed a driver what a log of it holds, without a clock; return the driver, ready for `to_record`."""
     begun = False
     for entry in log.entries:
         if not begun and entry.channel not in driver.info.read:
@@ -236,10 +264,7 @@ def replay_driver(driver: Driver, log: NotificationLog) -> Driver:
 
 
 def _without_log(op: int, txn: int) -> bytes:
-    """A reply that was never logged. Asking for samples again is accepted, and brings what the log brings anyway."""
+    """Return a reply that was never logged; a wish for samples again is accepted, and brings what the log brings anyway."""
     known = {Op.RETRANSMIT: ReplyStatus.OK, Op.AUTHENTICATE: ReplyStatus.NOT_AUTHENTICATED}
     status = known.get(Op(op), ReplyStatus.NO_STREAM) if op in tuple(Op) else ReplyStatus.BAD_OP
     return bytes((REPLY_BIT | op, txn, status))
-
-
-__all__ = ["ReplayTransport", "replay_driver"]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback, OnBytes, Port, Transport
-from edge_app.link.log.file import E6L_DRIVER, LogWriter, NotificationLog, parse_log, read_log
+from edge_app.link.log.file import E6L_DRIVER, LogWriter
 from lsemvae.ecg.errors import EcgError
 
 
@@ -78,11 +78,11 @@ class LoggingTransport(_Logging):
         await self._inner.disconnect()
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor characteristic."""
+        """Return the value of the descriptor characteristic."""
         return self._kept("descriptor", await self._inner.read_descriptor())
 
     async def read_status(self) -> bytes:
-        """Value of the status characteristic."""
+        """Return the value of the status characteristic."""
         return self._kept("status_read", await self._inner.read_status())
 
     async def write_control(self, request: bytes) -> None:
@@ -153,6 +153,3 @@ class LoggingPort(_Logging):
     async def close(self) -> None:
         """Disconnect."""
         await self._inner.close()
-
-
-__all__ = ["LogWriter", "LoggingPort", "LoggingTransport", "NotificationLog", "parse_log", "read_log"]

@@ -56,13 +56,23 @@ class SerialPort:
         self._writing = asyncio.Lock()
 
     async def open(self, *, on_bytes: OnBytes, on_lost: DisconnectCallback) -> str:
-        """Open the port; `on_bytes` gets ("", bytes) in the event loop, `on_lost` is told once when the port is gone.
+        """Open the port and return its name.
 
-        Returns the name of the port.
+        `on_bytes` gets ("", bytes) in the event loop, `on_lost` is told once when the port is gone.
         """
         await self.close()
+        try:
+            import serial
+        except ImportError:
+            raise LinkError("serial port: found no package pyserial, expected it", advice=_INSTALL) from None
+
+        def opened() -> Any:
+            port = serial.Serial(self.path, self.baud, timeout=_READ_S, write_timeout=_WRITE_S, exclusive=True)
+            port.reset_input_buffer()
+            return port
+
         with translated(self.path):
-            self._serial = await asyncio.to_thread(_open, self.path, self.baud)
+            self._serial = await asyncio.to_thread(opened)
         self._ending.clear()
         loop, port = asyncio.get_running_loop(), self._serial
 
@@ -121,7 +131,7 @@ class _Loop:
 
 
 def _read_until(port: Any, ending: threading.Event, loop: _Loop) -> None:
-    """Thread: read until told to end or until the port is gone."""
+    """Read, in a thread of its own, until told to end or until the port is gone."""
     while not ending.is_set():
         try:
             data = port.read(max(1, port.in_waiting))
@@ -133,16 +143,6 @@ def _read_until(port: Any, ending: threading.Event, loop: _Loop) -> None:
             loop.deliver(bytes(data))
 
 
-def _open(path: str, baud: int) -> Any:
-    try:
-        import serial
-    except ImportError:
-        raise LinkError("serial port: found no package pyserial, expected it", advice=_INSTALL) from None
-    port = serial.Serial(path, baud, timeout=_READ_S, write_timeout=_WRITE_S, exclusive=True)
-    port.reset_input_buffer()
-    return port
-
-
 @contextmanager
 def translated(path: str) -> Iterator[None]:
     """Turn what pyserial raises into `LinkError` with what to do now."""
@@ -150,29 +150,22 @@ def translated(path: str) -> Iterator[None]:
         yield
     except ValueError as exc:
         raise LinkError(f"{path}: {exc}", advice=NO_ANSWER) from exc
-    except OSError as exc:
-        raise _explained(path, exc) from exc
-
-
-def _explained(path: str, exc: OSError) -> LinkError:
-    """The error of the operating system in words; pyserial keeps its number."""
-    if exc.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return LinkError(f"{path}: found no such port, expected one of {_ports()}", advice=_NOT_SERIAL)
-    if exc.errno in (errno.EACCES, errno.EPERM):
-        return LinkError(f"{path}: found no permission to open the port, expected it", advice=_PERMISSION)
-    if exc.errno in (errno.EBUSY, errno.EAGAIN):
-        return LinkError(f"{path}: found the port in use, expected it free", advice=_BUSY)
-    if exc.errno in (errno.EIO, errno.EBADF):
-        return LinkError(f"{path}: {LOST_REASON}", advice=UNPLUGGED)
-    if exc.errno is None and "configure" in str(exc):
-        return LinkError(f"{path}: found something else, expected a serial port", advice=_NOT_SERIAL)
-    return LinkError(f"{path}: {exc}", advice=UNPLUGGED)
+    except OSError as exc:  # pyserial keeps the number of the operating system's error
+        message, advice = f"{path}: {exc}", UNPLUGGED
+        if exc.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            message, advice = f"{path}: found no such port, expected one of {_ports()}", _NOT_SERIAL
+        elif exc.errno in (errno.EACCES, errno.EPERM):
+            message, advice = f"{path}: found no permission to open the port, expected it", _PERMISSION
+        elif exc.errno in (errno.EBUSY, errno.EAGAIN):
+            message, advice = f"{path}: found the port in use, expected it free", _BUSY
+        elif exc.errno in (errno.EIO, errno.EBADF):
+            message = f"{path}: {LOST_REASON}"
+        elif exc.errno is None and "configure" in str(exc):
+            message, advice = f"{path}: found something else, expected a serial port", _NOT_SERIAL
+        raise LinkError(message, advice=advice) from exc
 
 
 def _ports() -> str:
     from serial.tools.list_ports import comports
 
     return ", ".join(sorted(port.device for port in comports())) or "(this machine has none)"
-
-
-__all__ = ["LOST_REASON", "NO_ANSWER", "UNPLUGGED", "SerialPort", "translated"]

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from edge_app.link.base import DisconnectCallback, LinkInfo, NotificationCallback
+from edge_app.link.base import LinkInfo, Listening
 from edge_app.link.serial.port import NO_ANSWER, UNPLUGGED, SerialPort
 from firmware_bridge.protocol.checksum import crc_pair
 from firmware_bridge.protocol.cobs import DELIMITER
@@ -15,7 +15,6 @@ from firmware_bridge.protocol.serial_packets import (
     SERIAL_MTU,
     PacketReader,
     SerialChannel,
-    SerialPacket,
     encode_packet,
 )
 from lsemvae.ecg.errors import LinkError
@@ -25,7 +24,7 @@ _ASK_S: Final = 0.7
 _ASK_TIMES: Final = 6
 
 
-class SerialTransport:
+class SerialTransport(Listening):
     """A `Transport` to a six-lead device on a serial port.
 
     Parameters
@@ -35,12 +34,11 @@ class SerialTransport:
     """
 
     def __init__(self, port: str, baud: int = DEFAULT_BAUD) -> None:
+        super().__init__()
         self._port = SerialPort(port, baud=baud)
         self._reader = PacketReader()
-        self._callbacks: dict[SerialChannel, NotificationCallback] = {}
         self._asked: dict[SerialChannel, asyncio.Future[bytes]] = {}
         self._established = False
-        self._on_disconnect: DisconnectCallback | None = None
 
     @property
     def mtu(self) -> int:
@@ -69,16 +67,16 @@ class SerialTransport:
     async def disconnect(self) -> None:
         """Close the port."""
         self._established = False
-        self._callbacks.clear()
+        self._listeners.clear()
         self._fail_asked("the port was closed")
         await self._port.close()
 
     async def read_descriptor(self) -> bytes:
-        """Value of the descriptor channel; the device sends nothing after it until START."""
+        """Return the value of the descriptor channel; the device sends nothing after it until START."""
         return await self._ask(SerialChannel.DESCRIPTOR)
 
     async def read_status(self) -> bytes:
-        """Value of the status channel."""
+        """Return the value of the status channel."""
         return await self._ask(SerialChannel.STATUS)
 
     async def write_control(self, request: bytes) -> None:
@@ -86,28 +84,8 @@ class SerialTransport:
         self._check_connected()
         await self._port.write(encode_packet(SerialChannel.CONTROL, request))
 
-    async def subscribe(
-        self,
-        *,
-        on_live: NotificationCallback,
-        on_control: NotificationCallback,
-        on_status: NotificationCallback | None = None,
-        on_bulk: NotificationCallback | None = None,
-    ) -> None:
-        """Hand on what comes on these channels; on a wire everything comes anyway."""
-        self._check_connected()
-        wanted = {
-            SerialChannel.LIVE: on_live, SerialChannel.CONTROL: on_control,
-            SerialChannel.STATUS: on_status, SerialChannel.BULK: on_bulk,
-        }  # fmt: skip
-        self._callbacks = {channel: callback for channel, callback in wanted.items() if callback is not None}
-
-    def on_disconnect(self, callback: DisconnectCallback | None) -> None:
-        """Have `callback` told when the port is gone."""
-        self._on_disconnect = callback
-
     async def _ask(self, channel: SerialChannel) -> bytes:
-        """Value of a channel; asked for again when no answer, or a damaged one, comes."""
+        """Return the value of a channel; asked for again when no answer, or a damaged one, comes."""
         for _attempt in range(_ASK_TIMES):
             self._check_connected()
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -122,24 +100,21 @@ class SerialTransport:
 
     def _received(self, _channel: str, data: bytes) -> None:
         for packet in self._reader.feed(data):
-            if packet.data:
-                self._hand_on(packet)
-
-    def _hand_on(self, packet: SerialPacket) -> None:
-        waiting = self._asked.get(packet.channel)
-        if waiting is not None and not waiting.done() and _whole(packet.data):
-            waiting.set_result(packet.data)
-        callback = self._callbacks.get(packet.channel)
-        if callback is not None:
-            callback(packet.data)
+            if not packet.data:
+                continue
+            waiting = self._asked.get(packet.channel)
+            if waiting is not None and not waiting.done():
+                found, expected = crc_pair(packet.data)  # at the end of a descriptor or a status
+                if found == expected:
+                    waiting.set_result(packet.data)
+            self._deliver(packet.channel.name.lower(), packet.data)
 
     def _lost(self, reason: str) -> None:
         if not self._established:
             return
         self._established = False
         self._fail_asked(reason)
-        if self._on_disconnect is not None:
-            self._on_disconnect(reason)
+        self._tell_lost(reason)
 
     def _fail_asked(self, reason: str) -> None:
         for waiting in self._asked.values():
@@ -150,12 +125,3 @@ class SerialTransport:
     def _check_connected(self) -> None:
         if not self._established:
             raise LinkError(f"{self._port.path}: found no connection, expected one", advice=UNPLUGGED)
-
-
-def _whole(data: bytes) -> bool:
-    """Whether the CRC-16 at the end of a descriptor or a status fits."""
-    found, expected = crc_pair(data)
-    return found == expected
-
-
-__all__ = ["SerialPort", "SerialTransport"]

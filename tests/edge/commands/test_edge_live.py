@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edge_app import visit
 from edge_app.cli import app
-from edge_app.commands import live as live_command
 from edge_app.demo import demo_recording
-from edge_app.devices import ways
+from edge_app.devices import simulated_radio, ways
 from edge_app.link.inprocess import InProcessTransport
-from edge_app.session import live
+from edge_app.session import recorder
+from edge_app.session.events import Watch
 from edge_app.session.keys import DeviceKeys
-from edge_app.session.live import SPOOL_DIR, leftovers, record_live
+from edge_app.session.recorder import SPOOL_DIR, leftovers, record
 from edge_app.session.spool import Spool
+from edge_app.session.wish import Wish
 from edge_app.store.records import STORE_FILE, RecordStore
+from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.device import VirtualDevice
@@ -32,10 +39,15 @@ from firmware_bridge.sim.device.source import SignalSource
 from lsemvae.ecg.errors import FormatError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import SourceInfo
+from lsemvae.formats.npz import write_npz
+
+pytestmark = pytest.mark.usefixtures("jumping_clock")
 
 Records = Callable[..., EcgRecord]
 SPEED = 20.0
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))
+# A device on the bench, which proves no key.
+BENCH = Wish(seconds=10.0, allow_unauthenticated=True)
 
 
 @pytest.fixture
@@ -132,14 +144,15 @@ def test_a_device_is_an_address_or_a_name(
     monkeypatch.setitem(
         sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=lambda **options: options)
     )
-    assert ways.bluetooth(device) == expected
+    assert ways.way_to(device=device, simulated=False).link == expected
 
 
 def test_bluetooth_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "edge_app.link.ble.transport", raising=False)
+    for name in [name for name in sys.modules if name.startswith(("bleak", "edge_app.link.ble"))]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "bleak", None)
     with pytest.raises(LinkError) as caught:
-        ways.bluetooth(None)
+        ways.way_to(simulated=False)
     assert "lsemvae[edge]" in caught.value.advice
 
 
@@ -172,7 +185,7 @@ def test_a_store_that_refuses_still_shows_the_outcome_and_keeps_the_recording(
         raise StoreError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(live_command, "keep", full)
+        patch.setattr(visit, "keep", full)
         result = invoke("run", "--yes", "--seconds", "10")
     assert result.exit_code == 1
     assert "Recording quality" in result.stdout
@@ -209,11 +222,13 @@ def test_a_safety_copy_that_holds_nothing_is_reported_and_left(invoke: Callable[
 CHILD = """
 import sys, time
 from pathlib import Path
-from edge_app.session.live import record_live
+from edge_app.session.events import Watch
+from edge_app.session.recorder import record
+from edge_app.session.wish import Wish
 from edge_app.demo import demo_recording, demo_transport
-record_live(
-    demo_transport(demo_recording(), speed=5.0), seconds=10.0, data_dir=Path(sys.argv[1]),
-    on_progress=lambda p: print(f"{p.received_s:.2f}", flush=True), allow_unauthenticated=True,
+record(
+    demo_transport(demo_recording(), speed=5.0), Wish(seconds=10.0, allow_unauthenticated=True),
+    data_dir=Path(sys.argv[1]), watch=Watch(on_progress=lambda p: print(f"{p.received_s:.2f}", flush=True)),
 )
 """
 
@@ -254,7 +269,7 @@ def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
 
 def test_a_crash_between_store_and_safety_copy_stores_nothing_twice(home: Path, make_record: Records) -> None:
     transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
-    recording = record_live(transport, seconds=10.0, data_dir=home, allow_unauthenticated=True)
+    recording = record(transport, BENCH, data_dir=home)
     with RecordStore(home / STORE_FILE) as store:
         first = store.save_record(recording.session.record)
         (leftover,) = leftovers(home)
@@ -270,20 +285,10 @@ def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record
 
     def watch(progress: Any) -> None:
         if progress.elapsed_s >= 4.0 and not dying:
-            import asyncio
-
             dying.append(asyncio.get_running_loop().create_task(transport.player.power_off()))
 
-    real = live.record_session
-
-    async def impatient(*args: Any, **kwargs: Any) -> Any:
-        return await real(*args, **kwargs, watchdog_s=0.5, reconnect_for_s=0.5)
-
-    live.record_session = impatient
-    try:
-        recording = record_live(transport, seconds=12.0, data_dir=home, on_progress=watch, allow_unauthenticated=True)
-    finally:
-        live.record_session = real
+    wish = Wish(seconds=12.0, allow_unauthenticated=True, watchdog_s=0.5, reconnect_for_s=0.5)
+    recording = record(transport, wish, data_dir=home, watch=Watch(on_progress=watch))
     assert recording.session.complete is False
     assert 4.0 <= recording.session.record.duration_s < 12.0
     assert recording.spool.exists()
@@ -292,21 +297,21 @@ def test_a_device_that_vanishes_leaves_what_was_received(home: Path, make_record
 def test_a_spool_that_cannot_be_created_stops_before_the_device_is_asked(tmp_path: Path, make_record: Records) -> None:
     (tmp_path / "file").write_text("x", encoding="ascii")
     with pytest.raises(StoreError):
-        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=tmp_path / "file")
+        record(InProcessTransport(make_record()), BENCH, data_dir=tmp_path / "file")
 
 
 def test_the_safety_copy_of_a_device_that_never_answered_is_removed(home: Path, make_record: Records) -> None:
     transport = InProcessTransport(make_record(), speed=SPEED)
     transport.player.device.powered = False
     with pytest.raises(LinkError):
-        record_live(transport, seconds=10.0, data_dir=home)
+        record(transport, Wish(seconds=10.0), data_dir=home)
     assert list((home / SPOOL_DIR).iterdir()) == []
 
 
 def _interrupted(home: Path, name: str, make_record: Records) -> Path:
     """Leave a safety copy behind, as a crash does; returns it."""
     transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
-    recording = record_live(transport, seconds=10.0, data_dir=home, allow_unauthenticated=True)
+    recording = record(transport, BENCH, data_dir=home)
     return recording.spool.rename(recording.spool.with_name(f"{name}.spool"))
 
 
@@ -334,8 +339,8 @@ def test_a_safety_copy_that_cannot_be_stored_does_not_hold_up_the_next(
             raise StoreError("A different recording is stored under the id")
         return real(*arguments, **options)
 
-    real = live_command.keep
-    monkeypatch.setattr(live_command, "keep", keep_second)
+    real = visit.keep
+    monkeypatch.setattr(visit, "keep", keep_second)
     result = invoke("recover")
     assert result.exit_code == 1
     assert "not stored (A different recording" in result.stdout
@@ -353,10 +358,10 @@ def test_a_safety_copy_with_samples_is_kept_whatever_is_wrong_with_it(
     async def broken(*_: Any, **__: Any) -> None:
         raise LinkError("gone")
 
-    monkeypatch.setattr(live, "recover_spool", unreadable)
-    monkeypatch.setattr(live, "record_session", broken)
+    monkeypatch.setattr(recorder, "recover_spool", unreadable)
+    monkeypatch.setattr(recorder.Session, "run", broken)
     with pytest.raises(LinkError, match="gone"):
-        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=home)
+        record(InProcessTransport(make_record()), Wish(seconds=10.0), data_dir=home)
     assert len(list((home / SPOOL_DIR).iterdir())) == 1
 
 
@@ -377,7 +382,7 @@ def test_a_disk_that_fails_when_the_safety_copy_is_closed_costs_no_outcome(
     stored = invoke("run", "--yes", "--seconds", "10", "--json")
     assert stored.exit_code in (0, 3), stored.output
     assert json.loads(stored.stdout)["session"]["complete"] is True
-    monkeypatch.setattr(live_command, "keep", full)
+    monkeypatch.setattr(visit, "keep", full)
     refused = invoke("run", "--yes", "--seconds", "10")
     assert refused.exit_code == 1
     assert "Recording quality" in refused.stdout
@@ -407,13 +412,13 @@ def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
         faults = Faults(power_off_at=100)
         return InProcessTransport(make_record(seconds=13.0), speed=SPEED, faults=faults)
 
-    real = live.record_session
+    real = recorder.recording
 
-    async def impatient(*arguments: Any, **options: Any) -> Any:
-        return await real(*arguments, **options, watchdog_s=0.5, reconnect_for_s=2.0)
+    async def impatient(link: Any, wish: Wish, **options: Any) -> Any:
+        return await real(link, replace(wish, watchdog_s=0.5, reconnect_for_s=2.0), **options)
 
     monkeypatch.setitem(sys.modules, "edge_app.link.ble.transport", SimpleNamespace(BleTransport=dying))
-    monkeypatch.setattr(live, "record_session", impatient)
+    monkeypatch.setattr(recorder, "recording", impatient)
     result = invoke("run", "--yes", "--seconds", "10", "--json", "--allow-unauthenticated")
     assert result.exit_code == 3
     assert re.search(r"5\.0 of 10\.0 s, no connection for [1-9] s, trying again", result.stderr)
@@ -463,9 +468,116 @@ def test_the_mark_of_a_device_that_proved_nothing_survives_a_crash(home: Path, m
     assert leftover.recovered.record.source == SourceInfo(driver="e6l", authenticated=False)
 
 
-def test_a_damaged_list_of_keys_is_an_error_and_not_an_empty_list(home: Path, make_record: Records) -> None:
+@pytest.mark.usefixtures("device")
+def test_a_damaged_list_of_keys_is_an_error_and_not_an_empty_list(
+    invoke: Callable[..., Any], home: Path, make_record: Records
+) -> None:
     DeviceKeys(home).add(KEY)
     DeviceKeys(home).path.write_text("{}", encoding="ascii")
     with pytest.raises(FormatError, match="device keys"):
-        record_live(InProcessTransport(make_record()), seconds=10.0, data_dir=home)
+        ways.Way(InProcessTransport(make_record()), "device").wish(seconds=10.0, data_dir=home)
+    result = invoke("run", "--yes")
+    assert "device keys" in result.stderr
     assert not (home / SPOOL_DIR).exists()
+
+
+# -- the other ways of `devices record` --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serial_device(tmp_path: Path, make_record: Records) -> Iterator[str]:
+    """The port of a six-lead device on a serial line that is a program of its own: the wall clock is its clock."""
+    asyncio.set_event_loop_policy(None)
+    path = tmp_path / "source.ecg.npz"
+    write_npz(path, make_record(seconds=15.0))
+    command = [sys.executable, "-m", "firmware_bridge.sim.air.serial_device", "--record", str(path)]
+    with subprocess.Popen(
+        [*command, "--key", KEY.to_text()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["port"]
+        process.communicate(timeout=20)
+
+
+@pytest.mark.slow
+def test_run_screens_a_device_on_a_serial_line(invoke: Callable[..., Any], home: Path, serial_device: str) -> None:
+    DeviceKeys(home).add(KEY)
+    result = invoke("run", "--yes", "--seconds", "10", "--json", "--serial", serial_device)
+    assert result.exit_code in (0, 3), result.output
+    values = json.loads(result.stdout)
+    assert values["session"]["authenticated"] is True
+    assert values["session"]["complete"] is True
+    assert f"Looking for six-lead device on {serial_device} ..." in result.stderr
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+class _Board:
+    """A polled device of another maker: ten seconds of a heart at 125 Hz, as fast as it is asked."""
+
+    def __init__(self, record: EcgRecord) -> None:
+        self._codes = np.round(record.to_mv()[0] * 1000 / 2.0).astype("<i2")[:: round(record.fs_hz / 125)]
+        self._sent = 0
+
+    async def open(self, *, on_bytes: Any, on_lost: Any) -> str:
+        self._on_bytes = on_bytes
+        return "board"
+
+    async def write(self, data: bytes) -> None:
+        codes = self._codes[self._sent : self._sent + 625]
+        self._sent += len(codes)
+        payload = bytes(8) + b"\x01" + bytes(11) + struct.pack("<H", len(codes)) + codes.tobytes()
+        self._on_bytes(NOTIFY_UUID, ViatomFrame(cmd=data[1], kind=TYPE_OK, payload=payload).to_bytes())
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_run_screens_through_the_driver_of_another_maker(
+    invoke: Callable[..., Any], home: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "port_for", lambda *_, **__: _Board(make_record(seconds=15.0)))
+    driver = ("--driver", "viatom", "--lsb-uv", "2", "--driver-option", "lead=I")
+    result = invoke("run", "--yes", "--seconds", "10", "--json", *driver)
+    assert result.exit_code in (0, 1, 3), result.output
+    values = json.loads(result.stdout)
+    assert values["outcome"] in ("ABSTAIN", "ERROR"), "one lead is no six-lead recording"
+    assert values["session"]["received_samples"] == 1250
+    with RecordStore(home / STORE_FILE) as store:
+        record = store.get_record(values["stored"]["record_id"])
+    assert (record.leads, record.lsb_uv, record.source.driver) == (("I",), 2.0, "viatom")
+    assert list((home / SPOOL_DIR).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--lsb-uv", "1"), 2, "need --driver"),
+        (("--driver", "acme"), 1, "expected one of e6l"),
+        (("--driver", "protocentral-ads1293"), 1, "found no serial port"),
+        (("--driver", "hativ", "--simulated"), 2, "speaks E6L"),
+        (("--serial", "/dev/none"), 1, "/dev/none"),
+        (("--serial", "/dev/none", "--device", "E6L-0042"), 1, "expected one way to a device"),
+    ],
+)
+def test_run_says_what_is_wrong_with_a_way(
+    invoke: Callable[..., Any], words: tuple[str, ...], code: int, said: str
+) -> None:
+    result = invoke("run", "--yes", *words)
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+
+
+@pytest.mark.usefixtures("device")
+def test_a_screening_takes_a_simulated_radio_only_where_it_is_told_to(
+    invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulated_radio, "is_running", lambda: True)
+    monkeypatch.setattr(simulated_radio, "use", lambda: None)
+    real = invoke("run", "--yes", "--seconds", "10", "--json")
+    assert "no real device" not in real.stderr
+    assert Path(json.loads(real.stdout)["stored"]["path"]) == home / STORE_FILE
+    played = invoke("run", "--yes", "--seconds", "10", "--json", "--simulated", "--allow-unauthenticated")
+    assert "no real device, no person" in played.stderr
+    values = json.loads(played.stdout)
+    assert Path(values["stored"]["path"]) == home / "simulated" / STORE_FILE
+    assert values["recording"]["device"] == "simulated device"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from bleak.exc import BleakBluetoothNotAvailableError, BleakBluetoothNotAvailableReason, BleakError
 
+from edge_app.link.ble import connection, scan
 from edge_app.link.ble import port as gatt
 from edge_app.link.ble.port import GattPort
 from firmware_bridge.drivers.base import DriverInfo, QualityInfo
@@ -77,7 +78,7 @@ def air(monkeypatch) -> Air:
     air = Air()
 
     class Scanner:
-        def __init__(self, detection_callback):
+        def __init__(self, detection_callback, service_uuids):
             self._seen = detection_callback
 
         async def __aenter__(self):
@@ -102,9 +103,13 @@ def air(monkeypatch) -> Air:
         air.calls.append(("close stale", uuid, address))
         return air.stale
 
-    monkeypatch.setattr(gatt, "BleakScanner", Scanner)
-    monkeypatch.setattr(gatt, "establish_connection", connect)
-    monkeypatch.setattr(gatt, "close_stale_connections", close_stale)
+    async def no_bus(_on_gone):
+        return None
+
+    monkeypatch.setattr(scan, "BleakScanner", Scanner)
+    monkeypatch.setattr(connection, "establish_connection", connect)
+    monkeypatch.setattr(connection, "close_stale_connections", close_stale)
+    monkeypatch.setattr(connection, "open_bus", no_bus)
     monkeypatch.setattr(gatt, "_SECOND_LOOK_S", 0.01)
     return air
 
@@ -255,7 +260,7 @@ def test_packets_that_would_be_cut_are_refused(air):
 
 
 def test_a_device_that_answers_nothing_does_not_hang_for_ever(air, monkeypatch):
-    monkeypatch.setattr(gatt, "_STEP_S", 0.05)
+    monkeypatch.setattr(connection, "_STEP_S", 0.05)
 
     async def never(*_args, **_options):
         await asyncio.sleep(60)

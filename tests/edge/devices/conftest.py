@@ -22,6 +22,8 @@ from edge_app.cli import app
 from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import read_npz
+from tests.edge.clock import jumping_clock  # noqa: F401
+from tests.edge.heartbeat import equals_source, signal_uv, source  # noqa: F401
 
 APP = [sys.executable, "-c", "from edge_app.cli import main; main()"]
 PATIENCE_S = 60.0
@@ -133,17 +135,17 @@ def until_recorded(process: subprocess.Popen[str], seconds: float) -> None:
     raise AssertionError(f"not at {seconds} s after {PATIENCE_S:g} s")
 
 
-def largest_difference_lsb(record: EcgRecord, source: EcgRecord, spans: list[tuple[int, int, int]]) -> float:
-    """Largest difference from the source's own microvolts, in steps of the record.
+def largest_difference_lsb(record: EcgRecord, played: EcgRecord, spans: list[tuple[int, int, int]]) -> float:
+    """Largest difference from the microvolts of what was played, in steps of the record.
 
-    `spans` are (start, stop, sample of the source at start); the source is repeated. The simulated electrodes add an
+    `spans` are (start, stop, sample of `played` at start); it is repeated. The simulated electrodes add an
     offset that is known.
     """
-    rows = [source.leads.index(lead) for lead in record.leads]
+    rows = [played.leads.index(lead) for lead in record.leads]
     worst = 0.0
     for start, stop, at in spans:
-        index = np.arange(at, at + stop - start) % source.n_samples
-        expected_uv = source.samples[np.ix_(rows, index)] * source.lsb_uv + np.array(ELECTRODE_OFFSET_UV)[:, None]
+        index = np.arange(at, at + stop - start) % played.n_samples
+        expected_uv = played.samples[np.ix_(rows, index)] * played.lsb_uv + np.array(ELECTRODE_OFFSET_UV)[:, None]
         found_uv = record.samples[:, start:stop] * record.lsb_uv + np.array(record.offset_uv)[:, None]
         worst = max(worst, float(np.abs(found_uv - expected_uv).max()) / record.lsb_uv)
     return worst

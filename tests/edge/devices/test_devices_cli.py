@@ -22,6 +22,8 @@ from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.formats.npz import read_npz
 
+pytestmark = pytest.mark.usefixtures("jumping_clock")
+
 Invoke = Callable[..., Any]
 
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))

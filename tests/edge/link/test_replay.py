@@ -24,6 +24,8 @@ from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.device import VirtualDevice
 from lsemvae.ecg.errors import FormatError, LinkError
 
+pytestmark = pytest.mark.usefixtures("jumping_clock")
+
 SPEED = 20.0
 NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02, delay=0.02)
 

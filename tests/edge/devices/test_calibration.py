@@ -18,7 +18,9 @@ from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, VirtualDevice
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
-from tests.link.conftest import heartbeat_uv
+from tests.edge.heartbeat import heartbeat_uv
+
+pytestmark = pytest.mark.usefixtures("jumping_clock")
 
 SPEED = 20.0
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))

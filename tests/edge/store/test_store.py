@@ -411,17 +411,23 @@ def test_a_large_file_is_checked_at_open_only_after_a_crash(
 ) -> None:
     import edge_app.store.database as database
 
-    checked: list[Path] = []
-    monkeypatch.setattr(database, "_quick_check", lambda _, file: checked.append(file))
+    real, checks = sqlite3.connect, []
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = real(*arguments, **options)
+        connection.set_trace_callback(lambda sql: checks.append(sql) if "quick_check" in sql else None)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
     RecordStore(path).close()
-    assert checked == [path]
+    assert len(checks) == 1
     monkeypatch.setattr(database, "CHECKED_BYTES", 0)
     RecordStore(path).close()
-    assert checked == [path]
+    assert len(checks) == 1
     with RecordStore(path) as store:
         store.save_record(make_record())
         RecordStore(path).close()
-    assert checked == [path, path], "the open store's write-ahead log looks like that of a crash"
+    assert len(checks) == 2, "the open store's write-ahead log looks like that of a crash"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edge_app import visit
 from edge_app.cli import app
-from edge_app.commands import screen as screen_command
 from edge_app.session.keys import KEYS_FILE
 from edge_app.store.clock import is_id
 from edge_app.store.records import STORE_FILE, RecordStore
@@ -400,7 +400,7 @@ def test_a_store_that_refuses_a_file_still_shows_its_outcome(
     def full(*_: Any, **__: Any) -> None:
         raise StoreError("database or disk is full")
 
-    monkeypatch.setattr(screen_command, "keep", full)
+    monkeypatch.setattr(visit, "keep", full)
     result = invoke("screen", clean_csv, *options)
     assert result.exit_code == 1
     assert "DETECTED" in result.stdout

@@ -19,7 +19,7 @@ from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notific
 from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from lsemvae.ecg.record import EcgRecord, StartTime
-from tests.link.away import AwayTransport
+from tests.edge.session.away import AwayTransport
 
 SPEED = 20.0
 NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02, delay=0.02)
@@ -74,6 +74,28 @@ def test_a_lost_link_is_reconnected_and_the_hole_filled_from_the_ring(source, eq
     assert result.statistics.reconnects == 1
     assert result.statistics.assembly.retransmitted > 0
     assert result.complete
+    equals_source(result.record)
+
+
+class TakenTransport(AwayTransport):
+    """While it is out of reach, another program ends the device's stream and begins one of its own: another person's."""
+
+    async def connect(self):
+        taken = self._lost and not self._away
+        info = await super().connect()
+        for op, params in ((Op.STOP, b""), (Op.START, StartParams().to_bytes())) if taken else ():
+            await self.player.control(Request(op=op, txn=7, params=params).to_bytes())
+        return info
+
+
+def test_defect_a_stream_that_another_program_began_meanwhile_is_not_spliced_in(source, equals_source):
+    """RESUME keeps the number of a stream; another number is another recording, perhaps of another person."""
+    result = record(TakenTransport(source, speed=SPEED, faults=Faults(disconnect_at=60), attempts=1))
+    assert not result.complete
+    assert EventKind.RESUMED not in kinds(result)
+    faults = [event.message for event in result.events if event.kind is EventKind.FAULT]
+    assert any("found stream 2 on the device, expected 1" in message for message in faults), faults
+    assert result.record.n_samples <= 1600
     equals_source(result.record)
 
 

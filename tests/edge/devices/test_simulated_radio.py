@@ -20,7 +20,7 @@ from edge_app.devices.simulated_radio import (
     simulated_key,
     use,
 )
-from edge_app.devices.ways import Way, choose_radio, folder_for, keys_for
+from edge_app.devices.ways import Way, choose_radio, folder_for, keys_for, way_to
 from lsemvae.ecg.errors import LinkError, StoreError
 
 
@@ -83,16 +83,18 @@ def test_a_damaged_key_is_made_anew() -> None:
     assert simulated_key("E6L-SIM") != key
 
 
-def test_a_running_simulation_is_used_and_said(listening: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    assert choose_radio(simulated=None)
+def test_a_running_simulation_is_used_and_said(listening: socket.socket) -> None:
+    way = way_to()
+    assert way.simulated
     assert os.environ[BUS_VARIABLE] == bus_address()
-    assert "no real device" in capsys.readouterr().err
+    assert "no real device" in way.note
 
 
-def test_real_never_takes_the_simulation(listening: socket.socket, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not choose_radio(simulated=False)
+def test_real_never_takes_the_simulation(listening: socket.socket) -> None:
+    way = way_to(simulated=False)
+    assert not way.simulated
     assert os.environ[BUS_VARIABLE] == "unset"
-    assert not capsys.readouterr().err
+    assert not way.note
 
 
 def test_without_a_simulation_the_machines_radio() -> None:

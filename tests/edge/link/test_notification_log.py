@@ -19,6 +19,8 @@ from edge_app.session import record_session
 from firmware_bridge.sim.air.faults import Faults
 from lsemvae.ecg.errors import FormatError, StoreError
 
+pytestmark = pytest.mark.usefixtures("jumping_clock")
+
 HEADER = json.dumps({"format": FORMAT, "driver": "e6l"}).encode() + b"\n"
 
 
@@ -36,7 +38,7 @@ def test_every_line_is_what_the_link_carried(source, path):
         carried: list[tuple[str, str]]
 
         async def send(self, notification):
-            if notification.channel.value in self._callbacks:
+            if notification.channel.value in self._listeners:
                 self.carried.append((notification.channel.value, notification.data.hex()))
             await super().send(notification)
 

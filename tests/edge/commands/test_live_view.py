@@ -159,11 +159,26 @@ def test_without_a_terminal_a_line_a_second(capsys: pytest.CaptureFixture[str]) 
     assert lines[3].endswith("no connection for 3 s, trying again")
 
 
+def _bare(elapsed_s: float) -> Progress:
+    """What a device of another maker lets be told: how far the recording is, and nothing of electrodes and battery."""
+    return Progress(
+        elapsed_s=elapsed_s, received_s=elapsed_s, target_s=10.0, contact=None, connected=True, battery_percent=None
+    )
+
+
 def test_a_device_that_says_only_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveView("bench device", plain=True) as view:
         for done_s in (0.2, 0.7, 1.3):
-            view.on_seconds(done_s, target_s=10.0)
-    assert len(capsys.readouterr().err.splitlines()) == 2
+            view.on_progress(_bare(done_s))
+    assert capsys.readouterr().err.splitlines() == ["recording  0.2 of 10.0 s", "recording  1.3 of 10.0 s"]
+
+
+def test_nothing_is_said_of_electrodes_that_nobody_asked_after() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(LiveView("bench device", plain=True).picture(_bare(1.3), style=StripStyle()))
+    assert "1.3 of 10.0 s" in screen.getvalue()
+    assert "contact" not in screen.getvalue()
+    assert "battery" not in screen.getvalue()
 
 
 def test_drawing_never_keeps_the_event_loop_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:

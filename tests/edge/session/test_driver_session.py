@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from edge_app.devices.ways import port_for
 from edge_app.link.log.file import read_log
 from edge_app.link.log.replay import replay_driver
 from edge_app.link.log.writer import LoggingPort
 from edge_app.link.serial.port import LOST_REASON, SerialPort
-from edge_app.session.driver import port_for, record_driver
-from edge_app.session.events import EventKind
+from edge_app.session.driver import record_driver
+from edge_app.session.events import EventKind, Progress
 from firmware_bridge.drivers import catalogue
 from firmware_bridge.drivers.viatom import ViatomDriver
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
@@ -90,7 +91,7 @@ def kinds(result) -> list[EventKind]:
 
 def test_a_polled_device_is_asked_until_the_time_is_reached():
     port = FakePort(answer=viatom())
-    progress: list[float] = []
+    progress: list[Progress] = []
     start = StartTime("2026-01-01T00:00:00Z", "host")
     result = record(ViatomDriver(), port, seconds=1.0, on_progress=progress.append, start=start, record_id="X")
     assert result.complete
@@ -100,8 +101,10 @@ def test_a_polled_device_is_asked_until_the_time_is_reached():
     assert (result.record.device, result.record.record_id, result.record.start) == ("fake device", "X", start)
     assert (port.opened, port.closed) == (1, 1)
     assert len(port.written) == 2
-    assert progress == sorted(progress)
-    assert progress[-1] >= 1.0
+    covered_s = [one.elapsed_s for one in progress]
+    assert covered_s == sorted(covered_s)
+    assert covered_s[-1] >= 1.0
+    assert {(one.target_s, one.contact, one.battery_percent) for one in progress} == {(1.0, None, None)}
 
 
 def test_the_record_says_what_its_source_cannot_know():
@@ -295,6 +298,7 @@ def check_board(record, measured) -> None:
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_a_board_on_a_serial_line_gives_its_samples(measured):
     result = asyncio.run(board_session(measured, seconds=10.0))
     assert result.complete
@@ -306,6 +310,7 @@ def test_a_board_on_a_serial_line_gives_its_samples(measured):
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_a_board_that_is_unplugged_leaves_what_was_received(measured):
     result = asyncio.run(board_session(measured, seconds=30.0, unplug_after_s=0.4))
     assert not result.complete
@@ -315,6 +320,7 @@ def test_a_board_that_is_unplugged_leaves_what_was_received(measured):
 
 
 @needs_pty
+@pytest.mark.usefixtures("real_clock")
 def test_the_log_of_a_board_replays_to_an_equal_record(measured, tmp_path):
     path = tmp_path / "board.jsonl"
     expected = asyncio.run(board_session(measured, seconds=5.0, log=path, device="board")).record

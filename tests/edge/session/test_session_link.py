@@ -14,8 +14,8 @@ import pytest
 from edge_app.link import client
 from edge_app.link.inprocess import InProcessTransport
 from edge_app.session import EventKind, SessionResult, record_session
+from edge_app.session.run import choose_codec
 from edge_app.session.spool import Spool, recover_spool
-from edge_app.session.stream import choose_codec
 from firmware_bridge.assembly.drift import DriftError
 from firmware_bridge.protocol.checksum import with_crc
 from firmware_bridge.protocol.codec import LiveFrame, decode_frame, encode_frame
@@ -25,7 +25,7 @@ from firmware_bridge.protocol.profile import Contact, Feature, FrameFlag, Op, Sa
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from lsemvae.ecg.errors import LinkError, ProtocolError, RateError
-from tests.link.away import AwayTransport
+from tests.edge.session.away import AwayTransport
 
 SPEED = 20.0
 
@@ -249,7 +249,7 @@ def test_samples_that_cannot_exist_yet_are_refused(source, equals_source):
                 frame = LiveFrame(
                     codec=SampleCodec.RAW24, flags=FrameFlag(0), seq=900, t0=10_000, contact=Contact(0), samples=codes
                 )
-                self._callbacks["live"](encode_frame(frame))
+                self._listeners["live"](encode_frame(frame))
 
     result = record(Jumps(source, speed=SPEED), seconds=4.0)
     assert result.statistics.assembly.premature == 1
@@ -376,7 +376,7 @@ def test_frames_in_another_codec_than_start_asked_for_are_refused(source, equals
                     codec=SampleCodec.RAW16, flags=FrameFlag(0), seq=1, t0=25, contact=Contact(0),
                     samples=source.read(0, 25)[0] // 256,
                 )  # fmt: skip
-                self._callbacks["live"](encode_frame(frame))
+                self._listeners["live"](encode_frame(frame))
 
     result = record(Switches(source, speed=SPEED), seconds=2.0)
     assert result.statistics.assembly.foreign_codec > 0
