@@ -1,4 +1,4 @@
-"""Make the tables of `docs/explanation/benchmark.md` again from the figures: `python -m tools.benchmark_page`; so the page cannot go stale."""
+"""Make the tables of `docs/explanation/benchmark.md` again from the figures, so that they cannot go stale: `python -m tools.benchmark_page`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from export.benchmark.projected.ratios import per_operator
 from lsemvae.formats.whole import write_whole
 from lsemvae.screen.bundle import SHIPPED_BUNDLE
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "benchmark.md"
+PAGE: Final = Path(__file__).parents[1] / "docs/explanation/benchmark.md"
 # The shipped INT8 model on an emulated Cortex-A72.
 _SHIPPED: Final = read_graph((SHIPPED_BUNDLE / "model.tflite").read_bytes(), runtime="litert")
 EXAMPLE_INSTRUCTIONS: Final = counted(_SHIPPED).boards["pi4"].instructions

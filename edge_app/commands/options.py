@@ -31,7 +31,7 @@ AllowUnauthenticated = Annotated[
 ]
 DriverName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--driver", help="Driver of another maker's device, see docs/devices.md [default: e6l]."),
+    typer.Option("--driver", help="Driver of another maker's device, see docs/reference/devices.md [default: e6l]."),
 ]
 LsbUv = Annotated[
     Optional[float],  # noqa: UP045

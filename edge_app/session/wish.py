@@ -27,7 +27,7 @@ RECONNECT_FOR_S: Final = 15.0
 # Boards restart when their port is opened, others measure only once electrodes are on.
 FIRST_SAMPLE_S: Final = 10.0
 
-_SEE: Final = "docs/devices.md says which device needs which driver and which options."
+_SEE: Final = "docs/reference/devices.md says which device needs which driver and which options."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read the `[[task]]` tables of a cohort file as labels and measures. docs/cohorts.md describes each key."""
+"""Read the `[[task]]` tables of a cohort file as labels and measures. docs/how-to/cohorts.md describes each key."""
 
 from __future__ import annotations
 

@@ -80,6 +80,7 @@ def on_pi(path: Path, *, root: Arm64Root, installed: Path, repo_root: Path) -> t
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.promise(128)
 @pytest.mark.parametrize("suite", PYTHON_OF)
 def test_the_emulated_interpreter_sees_a_raspberry_pi_4(suite, repo_root):
     program = (
@@ -95,6 +96,7 @@ def test_the_emulated_interpreter_sees_a_raspberry_pi_4(suite, repo_root):
     assert not {"aes", "sha2", "asimddp", "atomics"} & set(features)
 
 
+@pytest.mark.promise(128)
 @pytest.mark.parametrize("name", RECORDINGS)
 @pytest.mark.parametrize("suite", PYTHON_OF)
 def test_screen_under_qemu_says_what_the_host_says(suite, name, repo_root, tmp_path):

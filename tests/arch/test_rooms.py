@@ -21,6 +21,7 @@ def _loaded(code: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.promise(26, 56)
 def test_import_contracts_hold(repo_root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"],
@@ -30,6 +31,7 @@ def test_import_contracts_hold(repo_root: Path) -> None:
     assert "0 broken" in done.stdout
 
 
+@pytest.mark.promise(57)
 @pytest.mark.parametrize(
     ("code", "never"),
     [
@@ -53,6 +55,7 @@ def test_a_fresh_process_loads_no_more_than_its_room_may(code: str, never: tuple
     assert not [name for name in never if name in loaded]
 
 
+@pytest.mark.promise(36)
 def test_the_shipped_bundle_opens_and_screens_without_the_laboratory() -> None:
     loaded = _loaded(
         "import numpy as np\n"
@@ -65,6 +68,7 @@ def test_the_shipped_bundle_opens_and_screens_without_the_laboratory() -> None:
     assert not [name for name in LABORATORY if name in loaded]
 
 
+@pytest.mark.promise(61)
 def test_edge_extra_names_nothing_of_the_laboratory(repo_root: Path) -> None:
     project = tomllib.loads((repo_root / "pyproject.toml").read_text())["project"]
     names = " ".join([*project["dependencies"], *project["optional-dependencies"]["edge"]])
@@ -77,6 +81,7 @@ def test_edge_extra_names_nothing_of_the_laboratory(repo_root: Path) -> None:
         assert f"{name}==" in locked
 
 
+@pytest.mark.promise(61)
 def test_every_locked_requirement_has_a_hash(repo_root: Path) -> None:
     blocks = (repo_root / "requirements/edge.txt").read_text().replace("\\\n", " ").splitlines()
     pinned = [line for line in blocks if "==" in line and not line.lstrip().startswith("#")]
@@ -84,6 +89,7 @@ def test_every_locked_requirement_has_a_hash(repo_root: Path) -> None:
     assert all("--hash=sha256:" in line for line in pinned)
 
 
+@pytest.mark.promise(26)
 def test_nothing_can_be_unpickled(repo_root: Path) -> None:
     found = []
     for room in ("lsemvae", "export", "edge_app", "firmware_bridge"):
@@ -104,6 +110,7 @@ def test_no_module_is_longer_than_800_lines(repo_root: Path) -> None:
     assert [name for name, length in lengths.items() if length > 800] == []
 
 
+@pytest.mark.promise(62)
 def test_no_module_is_in_a_circle(repo_root: Path) -> None:
     assert house.circles(house.imports(repo_root)) == []
 

@@ -15,12 +15,14 @@ def figure(basis: Basis = Basis.MEASURED, value: float = 2.0, **more) -> Figure:
     return Figure(name="latency", value=value, unit="ms", basis=basis, **more)
 
 
+@pytest.mark.promise(121)
 @pytest.mark.parametrize("foreign", [Basis.PROJECTED, Basis.EMULATED])
 def test_a_table_never_mixes_bases(foreign: Basis) -> None:
     with pytest.raises(BenchmarkError, match="is MEASURED; found figures of another basis: latency"):
         Section(title="t", basis=Basis.MEASURED, rows=(("a", (figure(), figure(foreign))),))
 
 
+@pytest.mark.promise(121)
 def test_every_figure_carries_its_basis_into_json() -> None:
     said = Section(
         title="t", basis=Basis.PROJECTED, rows=(("a", (figure(Basis.PROJECTED, low=1.0, high=3.0),)),)

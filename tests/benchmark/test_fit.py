@@ -45,6 +45,7 @@ def straight(slope: float, constant: float) -> list[CalibrationPoint]:
     ]
 
 
+@pytest.mark.promise(122)
 def test_documented_int8_fit_is_reproduced():
     fit = fit_latency("int8")
     assert len(fit.points) == 13
@@ -76,6 +77,7 @@ def test_leaving_one_out_really_leaves_it_out():
     assert abs(fit.left_out[0]) > abs(fit.residuals[0])
 
 
+@pytest.mark.promise(122)
 @pytest.mark.parametrize(
     ("precision", "predictor", "expected"),
     [
@@ -186,6 +188,7 @@ def test_an_unknown_precision_shows_both_sides():
         calibration_points("fp16")
 
 
+@pytest.mark.promise(122)
 def test_published_figures_name_their_source():
     for store in (calibration(), published()):
         for table in store.tables.values():

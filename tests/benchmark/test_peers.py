@@ -97,6 +97,7 @@ def test_turns_interleave_all_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timed["A"].burst_ms.shape == (4, 2)
 
 
+@pytest.mark.promise(126)
 def test_ratios_are_taken_turn_by_turn() -> None:
     """A machine that is ten times slower in one turn slows both sides: the ratio stays."""
     slow = np.array([1.0, 1.0, 10.0])

@@ -101,6 +101,7 @@ def test_one_thread_is_slower_than_the_pipeline_model_allows_at_best(precision):
         assert projection.figure("latency_1t_p50").value > row["model_cycles"] / 1.5e9 * 1e3
 
 
+@pytest.mark.promise(122)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_published_medians_lie_inside_the_projected_ranges(precision):
     for point in calibration_points(precision):
@@ -183,6 +184,7 @@ def test_a_board_at_another_clock_is_projected_at_that_clock():
     assert all("1800mhz" not in figure.name for figure in at_1800.figures)
 
 
+@pytest.mark.promise(122)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -18,6 +18,7 @@ def path() -> ReferencePath:
     return build_reference()
 
 
+@pytest.mark.promise(126)
 def test_parameters_are_the_published_count(path: ReferencePath) -> None:
     parts = [sum(p.numel() for p in encoder.parameters()) for encoder in path.encoders.per_lead]
     assert parts == [ENCODER_PARAMETERS] * 6
@@ -25,6 +26,7 @@ def test_parameters_are_the_published_count(path: ReferencePath) -> None:
     assert sum(p.numel() for p in path.parameters()) == PARAMETERS == 6 * ENCODER_PARAMETERS + CLASSIFIER_PARAMETERS
 
 
+@pytest.mark.promise(126)
 def test_executed_multiply_adds_are_the_published_count(path: ReferencePath) -> None:
     macs = 0
 

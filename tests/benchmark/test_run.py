@@ -77,6 +77,7 @@ def test_no_program_is_started_for_a_projection(bundle: Path, monkeypatch: pytes
     assert run_benchmark(job(bundle)).figure("latency_1t_p50") is not None
 
 
+@pytest.mark.promise(121)
 def test_no_time_of_the_emulator_is_in_the_report(bundle: Path) -> None:
     report = run_benchmark(job(bundle))
     counted = [f for s in report.sections if s.basis is Basis.EMULATED for _, row in s.rows for f in row]
@@ -249,6 +250,7 @@ def test_what_is_not_given_not_covered_and_what_the_labels_are_stand_at_the_end(
     assert text.endswith("What readers said.")
 
 
+@pytest.mark.promise(121)
 def test_the_report_is_json(bundle: Path) -> None:
     said = json.loads(json.dumps(run_benchmark(job(bundle)).to_dict(), allow_nan=False))
     assert said["schema"] == "lsemvae-benchmark/1"

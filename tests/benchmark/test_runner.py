@@ -359,6 +359,7 @@ def test_an_undisturbed_board_has_no_flags(pi4: dict[str, Any]) -> None:
     assert board_flags(pi4, device=board("pi4")) == ()
 
 
+@pytest.mark.promise(124)
 def test_a_throttling_board_is_flagged_before_and_after(pi4: dict[str, Any]) -> None:
     pi4["state"]["before"]["throttled"] = 0x50000
     pi4["state"]["after"]["throttled"] = 0x50005
@@ -389,6 +390,7 @@ def test_a_pi_that_does_not_tell_is_flagged_and_another_machine_is_not(
     assert board_flags(quiet) == ()
 
 
+@pytest.mark.promise(124)
 def test_a_clock_that_falls_is_flagged_anywhere(quiet: dict[str, Any]) -> None:
     quiet["latency"]["1"]["frequency_khz"] = [1_500_000, 1_000_000]
     assert board_flags(quiet) == ("clock fell during the runs with 1 thread: 1500 to 1000 MHz",)
@@ -418,6 +420,7 @@ def test_governor_heat_load_others_and_few_runs_are_flagged(pi4: dict[str, Any])
     assert not any("load average" in flag for flag in board_flags(pi4, judge_load=False))
 
 
+@pytest.mark.promise(124)
 def test_another_board_than_asked_for_is_flagged(pi4: dict[str, Any]) -> None:
     assert board_flags(pi4, device=board("pi5")) == (
         "other board than asked for: found 'Raspberry Pi 4 Model B Rev 1.4', expected 'Raspberry Pi 5'",

@@ -125,6 +125,7 @@ def fails(fake: FakeBoard, **kw: Any) -> BoardError:
 # ---- it works --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(125)
 def test_a_board_is_measured_and_nothing_stays_there(fake: FakeBoard) -> None:
     said: list[str] = []
     section = fake.measure(device=board("pi4"), cold_starts=2, progress=said.append)
@@ -175,6 +176,7 @@ def test_a_greeting_of_the_login_shell_does_no_harm(fake: FakeBoard) -> None:
     assert fake.measure().rows
 
 
+@pytest.mark.promise(124)
 def test_a_throttling_board_gives_flagged_figures(fake: FakeBoard) -> None:
     fake.program("vcgencmd", '#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50005 || echo "temp=82.0\'C"\n')
     section = fake.measure()
@@ -251,6 +253,7 @@ def test_a_board_without_numpy_or_runtime(fake: FakeBoard, packages: tuple[str, 
     assert "pip install" in error.advice
 
 
+@pytest.mark.promise(125)
 def test_the_connection_dies_during_the_run(fake: FakeBoard) -> None:
     fake.faults(run={"status": 255, "words": "Connection to board closed by remote host."})
     error = fails(fake)
@@ -305,6 +308,7 @@ def test_ssh_is_not_installed(fake: FakeBoard) -> None:
 # ---- what is left ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(125)
 def test_the_run_removes_the_folder_even_if_the_board_is_never_reached_again(fake: FakeBoard) -> None:
     fake.faults(remove={"status": 255, "words": "No route to host"})
     section = fake.measure()
@@ -348,6 +352,7 @@ def altered(fake: FakeBoard, change: str) -> Path:
     )
 
 
+@pytest.mark.promise(125)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -387,6 +392,7 @@ def test_the_limit_is_the_manifests_to_the_last_digit() -> None:
 # ---- what is refused before any board is touched ---------------------------------------------------------------------
 
 
+@pytest.mark.promise(125)
 @pytest.mark.parametrize(
     "target",
     ["-oProxyCommand=touch x", "", "pi@", "@board", "pi@-board", "board; reboot", "$(reboot)", "a b", "pi@board\n", "pi@a@b", "../x",

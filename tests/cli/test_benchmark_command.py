@@ -125,6 +125,7 @@ def test_nothing_measured_on_the_device_is_exit_code_3_where_that_was_asked_for(
     assert RUN.invoke(app, ["benchmark", "--device", "pi4", "--require-measured"]).exit_code == 3
 
 
+@pytest.mark.promise(124)
 def test_a_pc_over_ssh_is_not_a_raspberry_pi_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
 

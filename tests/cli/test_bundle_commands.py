@@ -142,6 +142,7 @@ FIELDS: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.promise(120)
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_part_of_the_manifest_is_compared(room: Room, name: str) -> None:
     section, changes, field = FIELDS[name]
@@ -216,6 +217,7 @@ def test_rows_of_performance_are_matched_by_name_not_by_place(room: Room) -> Non
     assert list(room.changes()) == ["performance/order of rows"]
 
 
+@pytest.mark.promise(120)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -339,6 +341,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.promise(120)
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_both_bundles_are_verified_before_anything_is_compared(

@@ -54,6 +54,7 @@ def test_with_all_recordings_the_packaged_student_becomes_the_shipped_model(
     assert (here / "b" / "model.tflite").read_bytes() == (SHIPPED_BUNDLE / "model.tflite").read_bytes()
 
 
+@pytest.mark.promise(113)
 @pytest.mark.slow
 def test_without_arguments_the_packaged_student_becomes_the_shipped_model(
     here: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +90,7 @@ def test_the_help_names_the_recipe_that_is_used(monkeypatch: pytest.MonkeyPatch)
     assert load_recipe().name == DEFAULT_RECIPE
 
 
+@pytest.mark.promise(113)
 def test_a_folder_in_the_way_is_said_before_recordings_are_looked_for(here: Path) -> None:
     (here / "taken").mkdir()
     done = RUN.invoke(app, ["export", "--out", "taken", "--data", "no such place"])
@@ -96,6 +98,7 @@ def test_a_folder_in_the_way_is_said_before_recordings_are_looked_for(here: Path
     assert "taken is there already" in done.output
 
 
+@pytest.mark.promise(113)
 def test_without_recordings_it_says_where_it_looked_and_writes_nothing(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_the_packaged_run_is_read_only_for_an_export(here: Path, cache: Path) ->
     assert work_folder(own, name="export") == own / "export"
 
 
+@pytest.mark.promise(113)
 def test_the_packaged_run_holds_no_path() -> None:
     files = [path for path in PACKAGED_RUN.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".json", ".md", ".npz", ".png", ".safetensors", ".txt"}

@@ -53,11 +53,13 @@ def test_version_is_that_of_the_project(repo_root: Path) -> None:
     assert done.output.strip() == "lsemvae 0.3.0"
 
 
+@pytest.mark.promise(63)
 def test_wrong_usage_is_exit_code_2() -> None:
     assert RUN.invoke(app, ["evaluate", "--nope"]).exit_code == 2
     assert RUN.invoke(app, ["pretrain", "--data", "x", "--out", "y", "--leave-out", "one"]).exit_code == 2
 
 
+@pytest.mark.promise(63)
 def test_a_user_error_is_exit_code_1_with_code_and_advice(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["evaluate", "--data", str(tmp_path), "--json"])
     assert done.exit_code == 1
@@ -67,6 +69,7 @@ def test_a_user_error_is_exit_code_1_with_code_and_advice(tmp_path: Path) -> Non
     assert error["advice"]
 
 
+@pytest.mark.promise(63)
 def test_a_refused_bundle_is_exit_code_4(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     done = RUN.invoke(app, ["screen", str(tmp_path / "x.csv"), "--bundle", str(tmp_path / "b"), "--json"])
@@ -79,6 +82,7 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "data", x)
 
 
+@pytest.mark.promise(21, 81)
 def test_evaluate_writes_one_row_per_recording_with_a_column_per_output(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.csv"
     done = RUN.invoke(app, ["evaluate", "--data", str(folder), "--split", "train", "--predictions", str(out), "--json"])
@@ -101,6 +105,7 @@ def test_evaluate_writes_one_row_per_recording_with_a_column_per_output(folder: 
     )
 
 
+@pytest.mark.promise(81)
 def test_evaluate_says_so_where_a_folder_states_no_label(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "metadata.csv").read_text().splitlines()))
     bare = [{k: v for k, v in row.items() if not k.startswith("y_")} for row in rows]
@@ -125,6 +130,7 @@ def test_screen_ends_in_an_outcome_and_stores_nothing(tmp_path: Path, monkeypatc
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.promise(21)
 def test_a_four_second_recording_abstains_with_exit_code_3(tmp_path: Path) -> None:
     record = record_from_physical(_beats(seconds=4)[:2], unit="uV", fs_hz=500, leads=("I", "II"))
     write_npz(tmp_path / "a.ecg.npz", record)
@@ -203,6 +209,7 @@ def test_defect_what_cannot_be_read_or_written_ends_with_code_and_advice(
     assert error["advice"]
 
 
+@pytest.mark.promise(92)
 @pytest.mark.needs_data
 @pytest.mark.slow
 def test_evaluate_on_the_development_data_reproduces_the_cards_numbers(repo_root: Path, ecg_data_dir: Path) -> None:

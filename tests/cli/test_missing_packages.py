@@ -13,6 +13,7 @@ import typer
 import lsemvae.terminal.console as console
 
 
+@pytest.mark.promise(95)
 @pytest.mark.parametrize(
     ("package", "extra"),
     [("torch", "train"), ("safetensors", "train"), ("onnxruntime", "export"), ("pydicom", "dicom")],
@@ -44,6 +45,7 @@ def test_a_fault_of_the_program_is_not_called_a_missing_package(error: Exception
         command()
 
 
+@pytest.mark.promise(95)
 def test_defect_a_command_without_torch_ends_with_advice_not_a_traceback(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None; "

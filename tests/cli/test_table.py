@@ -48,6 +48,7 @@ def _row(name: str, **fields: object) -> Row:
     return Row(name, "ablation", name, "lsemvae", size=TINY, **fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.promise(102)
 def test_every_row_sees_the_recordings_equally_often(job: TableJob) -> None:
     whole = TableJob(job.data, job.out, job.store, job.plans, job.say)
     for row in ROWS:
@@ -77,6 +78,7 @@ def test_unknown_rows_are_refused_with_the_known_ones() -> None:
         chosen_rows(["nonsense"])
 
 
+@pytest.mark.promise(102)
 def test_a_row_is_scored_on_what_its_models_have_not_seen_and_never_run_twice(
     job: TableJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def store(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> RecordStore
 # From a cohort file to a trained model
 
 
+@pytest.mark.promise(96)
 def test_a_cohort_file_and_a_table_become_a_store(store: RecordStore) -> None:
     assert store.label_names == ("ph", "post")
     assert store.measure_names == ("mpap",)
@@ -177,6 +178,7 @@ def test_a_store_without_a_task_set_has_the_built_in_one_or_none(store: RecordSt
         _ = dataclasses.replace(store, index=swapped).tasks
 
 
+@pytest.mark.promise(96)
 def test_a_cohort_trains_from_conversion_to_logits(store: RecordStore, tmp_path: Path) -> None:
     """No code between the table and the model: pre-train and fine-tune for one tiny epoch on the converted store."""
     model = LsEmvaeConfig(
@@ -194,6 +196,7 @@ def test_a_cohort_trains_from_conversion_to_logits(store: RecordStore, tmp_path:
     assert bool(torch.isfinite(logits).all())
 
 
+@pytest.mark.promise(97)
 def test_an_unmeasured_cell_has_no_gradient(store: RecordStore) -> None:
     """NaN in the store is not a negative in the loss: the logit of an unmeasured cell is not pushed anywhere."""
     labels = torch.from_numpy(store.labels)
@@ -415,6 +418,7 @@ def flag(keys: str) -> str:
     return HEAD + TASKS + FLAG.format(keys=keys)
 
 
+@pytest.mark.promise(97)
 def test_the_echonext_trap_is_refused_with_its_counts(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         check(tmp_path, flag("complete = true"), trap_rows())
@@ -465,6 +469,7 @@ def test_a_mask_without_any_measurement_leaves_no_class(tmp_path: Path) -> None:
         check(tmp_path, flag('measured = "value"'), [{**row, "value": ""} for row in trap_rows()])
 
 
+@pytest.mark.promise(97)
 @settings(max_examples=15, deadline=None)
 @given(gaps=st.lists(st.booleans(), min_size=24, max_size=24), zero=st.sampled_from(["0", "", "NA", "1"]))
 def test_no_gap_of_a_measurement_ever_becomes_a_known_label(

@@ -77,12 +77,14 @@ def test_eight_stored_leads_become_twelve_by_einthoven_and_goldberger(tmp_path: 
     assert record.record_id == "r1"
 
 
+@pytest.mark.promise(3)
 def test_unknown_unit_shows_both_sides(tmp_path: Path) -> None:
     write_folder(tmp_path / "d", np.zeros((1, 8, 600), np.int16), unit="furlong")
     with pytest.raises(UnitError, match=r"found unit 'furlong', expected one of \['mV', 'uV'\]"):
         read_shard(tmp_path / "d/signals/a.npz")
 
 
+@pytest.mark.promise(24)
 def test_a_truncated_shard_is_refused_by_name(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "d", np.ones((1, 8, 600), np.int16)) / "signals/a.npz"
     path.write_bytes(path.read_bytes()[:200])

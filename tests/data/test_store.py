@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "data", x)
 
 
+@pytest.mark.promise(8)
 def test_store_holds_front_end_output_to_half_a_unit(folder: Path, tmp_path: Path) -> None:
     store = convert_folder(folder, tmp_path / "store")
     x = store.millivolts([2], leads=("I",))[0, 0]
@@ -74,6 +75,7 @@ def test_a_broken_recording_is_refused_by_name_and_the_rest_kept(folder: Path, t
     assert [(r["uid"], r["code"]) for r in store.index["refused"]] == [("too_short", "E_LENGTH")]
 
 
+@pytest.mark.promise(73)
 def test_a_right_heart_negative_needs_a_stated_axis() -> None:
     row = {"y_RHS": "0.0", "y_RVH": "0.0", "heart_axis": ""}
     values = dict(zip(LABELS, label_values(row), strict=True))
@@ -84,6 +86,7 @@ def test_a_right_heart_negative_needs_a_stated_axis() -> None:
     assert np.isnan(values["MI"])
 
 
+@pytest.mark.promise(76)
 def test_splits_are_disjoint_by_patient_or_refused() -> None:
     folds, patients = np.array([1, 1, 2, 3, 0]), ["a", "b", "c", "d", "e"]
     train, test = held_out(folds, patients, (1,))
@@ -100,6 +103,7 @@ def test_nine_folds_in_three_groups() -> None:
         group_folds([1, 2], 3)
 
 
+@pytest.mark.promise(76)
 def test_a_patients_fold_is_the_same_everywhere() -> None:
     assert [patient_fold(p, n_folds=10) for p in ("a", "b", "p10000032")] == [10, 2, 9]
     counts = np.bincount([patient_fold(str(k), n_folds=10) for k in range(5000)], minlength=11)
@@ -123,6 +127,7 @@ def _write_wfdb(root: Path, name: str, leads: tuple[str, ...]) -> None:
     )
 
 
+@pytest.mark.promise(1)
 def test_wfdb_leads_come_by_name_also_in_mimic_order(tmp_path: Path) -> None:
     mimic = (*LIMB_LEADS[:4], "aVF", "aVL", *LEADS[6:])
     _write_wfdb(tmp_path / "w/p1000/p10000032/s1", "40689238", mimic)
@@ -142,6 +147,7 @@ def test_wfdb_without_a_patient_is_refused_until_one_is_given(tmp_path: Path) ->
     assert store.patient.tolist() == ["anna"]
 
 
+@pytest.mark.promise(26)
 def test_index_is_plain_json_without_any_pickle(folder: Path, tmp_path: Path) -> None:
     convert_folder(folder, tmp_path / "store")
     index = json.loads((tmp_path / "store/index.json").read_text())

@@ -227,6 +227,7 @@ def test_an_angle_enters_as_sine_and_cosine_after_its_range(tmp_path: Path) -> N
 CELLS = st.sampled_from(["", "nan", "NA", "none", "NULL", " ", "0", "1", "15", "15.5", "20", "20.5", "45", "60"])
 
 
+@pytest.mark.promise(97)
 @settings(max_examples=150, deadline=None)
 @given(
     cells=st.fixed_dictionaries(dict.fromkeys(("x", "y", "m", "n"), CELLS)),

@@ -39,6 +39,7 @@ BAD = QualityReport(acceptable=False, reasons=(Reason.NOISE, Reason.GAP), leads=
 PLAIN = DecisionRule(primary="RHS", calibrations={"RHS": Calibration(1.0, 0.0)}, thresholds={"RHS": 0.5})
 
 
+@pytest.mark.promise(18)
 def test_there_are_exactly_four_outcomes() -> None:
     assert [outcome.value for outcome in Outcome] == ["DETECTED", "NOT DETECTED", "ABSTAIN", "ERROR"]
     assert str(Outcome.NOT_DETECTED) == "NOT DETECTED"
@@ -91,6 +92,7 @@ def test_probability_interval_and_columns(rule: DecisionRule) -> None:
     assert "no diagnosis" in decision.advice
 
 
+@pytest.mark.promise(23)
 def test_not_detected_says_that_it_does_not_rule_out_disease() -> None:
     assert "not rule out" in decide({"RHS": -9.0}, quality=GOOD, uncertainty=None, rule=PLAIN).advice
 
@@ -121,6 +123,7 @@ def test_unacceptable_without_reason_still_abstains() -> None:
     assert decide({"RHS": -9.0}, quality=report, uncertainty=None, rule=PLAIN).outcome == Outcome.ABSTAIN
 
 
+@pytest.mark.promise(19)
 @pytest.mark.parametrize("quality", [GOOD, BAD], ids=["good", "bad"])
 @pytest.mark.parametrize(("logit", "uncertainty"), list(itertools.product(ODD_FLOATS, [*ODD_FLOATS, None])))
 def test_exhaustive_on_odd_floats(logit: float, uncertainty: float | None, quality: QualityReport) -> None:
@@ -139,6 +142,7 @@ def test_exhaustive_on_odd_floats(logit: float, uncertainty: float | None, quali
         json.dumps(decision.to_dict(), allow_nan=False)
 
 
+@pytest.mark.promise(20)
 @given(
     logit=st.floats(),
     uncertainty=st.none() | st.floats(),
@@ -173,6 +177,7 @@ def test_overflow_in_calibration_is_an_error() -> None:
         assert (decision.outcome, decision.error_code) == (Outcome.ERROR, "E_INFERENCE")
 
 
+@pytest.mark.promise(19)
 def test_one_bad_number_among_further_outputs_is_an_error(rule: DecisionRule) -> None:
     decision = decide({"RHS": -9.0, "RVH": float("nan")}, quality=GOOD, uncertainty=0.1, rule=rule)
     assert decision.outcome == Outcome.ERROR
@@ -195,6 +200,7 @@ def test_any_real_number_type_is_taken(value: Any) -> None:
     assert decide({"RHS": value}, quality=GOOD, uncertainty=None, rule=PLAIN).outcome == Outcome.NOT_DETECTED
 
 
+@pytest.mark.promise(22)
 def test_error_decision_carries_code_and_advice() -> None:
     decision = error_decision(LinkError("found silence, expected frames"))
     assert (decision.outcome, decision.error_code) == (Outcome.ERROR, "E_LINK")
@@ -202,6 +208,7 @@ def test_error_decision_carries_code_and_advice() -> None:
     assert "received is kept" in decision.advice
 
 
+@pytest.mark.promise(22)
 def test_foreign_exception_shows_its_type_and_not_its_text() -> None:
     decision = error_decision(KeyError("Mrs Smith"))
     assert (decision.outcome, decision.error_code, decision.reasons) == (Outcome.ERROR, "E_ECG", ("KeyError",))

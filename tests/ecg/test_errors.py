@@ -37,6 +37,7 @@ STABLE_CODES = {
 }
 
 
+@pytest.mark.promise(67)
 def test_codes_are_stable_and_complete() -> None:
     assert {c.__name__: c.code for c in CLASSES} == STABLE_CODES
 
@@ -47,6 +48,7 @@ def test_each_code_belongs_to_one_class_and_has_advice() -> None:
     assert set(ADVICE) == set(codes)
 
 
+@pytest.mark.promise(67)
 @pytest.mark.parametrize("code", sorted(ADVICE))
 def test_advice_is_a_sentence(code: str) -> None:
     assert ADVICE[code][0].isupper()

@@ -29,6 +29,7 @@ def test_kaiser_length_equals_scipy(attenuation_db: float, transition: float) ->
     assert int(np.ceil(fir.kaiser_length(attenuation_db, transition=transition) + 1)) == n_taps
 
 
+@pytest.mark.promise(11)
 @pytest.mark.parametrize(("pass_hz", "stop_hz", "attenuation_db"), [(40, 50, 45), (40, 45, 60), (15, 25, 30)])
 def test_low_pass_equals_firwin(pass_hz: float, stop_hz: float, attenuation_db: float) -> None:
     ours = fir.low_pass(fs_hz=250, pass_hz=pass_hz, stop_hz=stop_hz, attenuation_db=attenuation_db)
@@ -81,15 +82,18 @@ def test_pass_band_is_within_half_a_db_from_0_5_to_40_hz() -> None:
     assert np.abs(gain_db).max() < 0.25
 
 
+@pytest.mark.promise(11)
 def test_promised_pass_band_from_0_67_hz() -> None:
     assert np.abs(response_db(coefficients(), 0.67, 40.0)).max() < 0.5
 
 
+@pytest.mark.promise(11)
 def test_baseline_is_suppressed_by_31_db_at_0_05_hz_and_by_20_db_at_0_09_hz() -> None:
     assert response_db(coefficients(), 1e-4, 0.05).max() < -31
     assert response_db(coefficients(), 1e-4, 0.09).max() < -20
 
 
+@pytest.mark.promise(11)
 def test_mains_of_50_and_60_hz_and_all_above_are_suppressed_by_45_db() -> None:
     assert response_db(coefficients(), 50.0, 125.0).max() < -45
 

@@ -28,6 +28,7 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.promise(56)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_no_clock_no_randomness_no_heavy_package(path: Path) -> None:
     assert imported(path) & FORBIDDEN == set()

@@ -50,6 +50,7 @@ def test_filter_equals_convolution_of_the_extended_signal(spec: FrontendSpec) ->
     np.testing.assert_allclose(bandpass(x, spec=spec), oracle, atol=1e-10)
 
 
+@pytest.mark.promise(11)
 def test_filter_equals_scipys_lfilter_with_its_delay_taken_off() -> None:
     x = np.random.default_rng(1).normal(size=4000)
     delayed = signal.lfilter(coefficients(), 1.0, x)
@@ -109,6 +110,7 @@ def test_filter_is_linear(a: float, b: float, seed: int, edges: Any) -> None:
     np.testing.assert_allclose(bandpass(a * x + b * y, spec=spec), expected, atol=1e-10)
 
 
+@pytest.mark.promise(12)
 @given(st.integers(1, 300))
 @settings(max_examples=20)
 def test_filter_is_shift_invariant_away_from_the_ends(shift: int) -> None:
@@ -125,6 +127,7 @@ def test_signal_shorter_than_half_the_filter_is_refused() -> None:
 # arrays --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(12)
 @settings(max_examples=20, deadline=None)
 @given(st.floats(-2, 2), st.floats(-2, 2), st.sampled_from(RATES), st.integers(0, 2**31))
 def test_front_end_is_linear_below_the_clip(a: float, b: float, fs_hz: float, seed: int) -> None:
@@ -133,6 +136,7 @@ def test_front_end_is_linear_below_the_clip(a: float, b: float, fs_hz: float, se
     np.testing.assert_allclose(apply_array(a * x + b * y, fs_hz=fs_hz), expected, atol=2e-6)
 
 
+@pytest.mark.promise(12)
 @pytest.mark.parametrize("fs_hz", RATES)
 def test_lag_is_zero_at_every_rate(fs_hz: float, ecg: Callable[..., np.ndarray]) -> None:
     at_250 = ecg(fs_hz=250.0)
@@ -158,6 +162,7 @@ def test_clip() -> None:
     assert np.abs(got).max() == BASE.clip_mv
 
 
+@pytest.mark.promise(8)
 def test_batches_equal_single_recordings() -> None:
     x = np.random.default_rng(4).normal(0, 0.2, size=(3, 6, 5000))
     together = apply_array(x, fs_hz=500)
@@ -165,6 +170,7 @@ def test_batches_equal_single_recordings() -> None:
         np.testing.assert_array_equal(together[k], apply_array(x[k], fs_hz=500))
 
 
+@pytest.mark.promise(8)
 def test_same_bytes_give_the_same_bytes() -> None:
     x = np.random.default_rng(5).normal(0, 0.2, size=(6, 5000))
     assert apply_array(x, fs_hz=500).tobytes() == apply_array(x.copy(), fs_hz=500).tobytes()
@@ -214,6 +220,7 @@ def test_one_dimensional_array_is_refused() -> None:
         apply_array(np.zeros(5000), fs_hz=500)
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("rate", [99.0, 1001.0, 0.0])
 def test_rate_outside_is_refused(rate: float) -> None:
     with pytest.raises(RateError):
@@ -223,12 +230,14 @@ def test_rate_outside_is_refused(rate: float) -> None:
 # records -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(8)
 def test_record_and_array_give_the_same(make_record: Callable[..., EcgRecord], spec: FrontendSpec) -> None:
     record = make_record()
     got = apply(record, leads=LIMB_LEADS, spec=spec)
     np.testing.assert_array_equal(got, apply_array(record.to_mv(np.float64), fs_hz=500, spec=spec))
 
 
+@pytest.mark.promise(1)
 def test_all_720_orders_of_six_leads_give_the_same_tensor(make_record: Callable[..., EcgRecord]) -> None:
     record = make_record(fs_hz=250.0)
     wanted = apply(record, leads=("I", "II"))
@@ -402,6 +411,7 @@ def test_specification_round_trip(spec: FrontendSpec) -> None:
     assert FrontendSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
+@pytest.mark.promise(9)
 def test_hash_covers_coefficients_and_every_field() -> None:
     other = {
         "name": "x",
@@ -420,6 +430,7 @@ def test_hash_covers_coefficients_and_every_field() -> None:
     assert len(set(hashes)) == len(hashes)
 
 
+@pytest.mark.promise(9)
 def test_hash_of_the_base_preset_is_pinned() -> None:
     # Every trained model depends on it. Whoever changes the front-end changes this line knowingly, and retrains.
     assert BASE.sha256() == "571c813417cb00e08de1edde4f61c941a1f39b071f84d171b702f6860d7ce96f"

@@ -55,6 +55,7 @@ def test_spellings(name: str, spelling: str, case: type) -> None:
     assert canonical_lead(case(spelling.format(name))) == name
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize(
     "name", ["", " ", "IV", "V7", "aV", "lead", "MDC_ECG_LEAD_", "I I", "1", "V0", "ＩＩ", "leadlead i", None, 1, b"I"]
 )
@@ -65,6 +66,7 @@ def test_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> None:
     assert all(lead in str(caught.value) for lead in LEADS)
 
 
+@pytest.mark.promise(2)
 def test_duplicate_name_is_an_error_that_shows_both_spellings() -> None:
     with pytest.raises(LeadError, match=r"aVR twice \(as 'AVR' and as 'Lead avr'\)"):
         canonical_leads(["I", "AVR", "Lead avr"])
@@ -79,6 +81,7 @@ def test_names_keep_their_order() -> None:
     assert canonical_leads(["v6", "avf", "i"]) == ("V6", "aVF", "I")
 
 
+@pytest.mark.promise(5)
 def test_einthoven_and_goldberger_equations() -> None:
     i, ii = np.array([1.0, -2.0]), np.array([0.5, 4.0])
     six = derive_limb_leads(i, ii)
@@ -86,6 +89,7 @@ def test_einthoven_and_goldberger_equations() -> None:
     np.testing.assert_array_equal(six, expected)
 
 
+@pytest.mark.promise(5)
 @given(TWO_LEADS)
 def test_einthoven_law_and_goldberger_sum_hold(x: np.ndarray) -> None:
     six = dict(zip(LIMB_LEADS, derive_limb_leads(x[0], x[1]), strict=True))
@@ -124,6 +128,7 @@ def test_estimate_recovers_i_and_ii_from_any_order_of_six(x: np.ndarray, order: 
     np.testing.assert_allclose(estimate_i_ii(shuffled, leads=order), x, atol=1e-10)
 
 
+@pytest.mark.promise(5)
 @pytest.mark.parametrize("pair", list(itertools.combinations(LIMB_LEADS, 2)), ids="-".join)
 def test_any_two_limb_leads_determine_all_six(pair: tuple[str, str]) -> None:
     x = np.random.default_rng(1).normal(size=(2, 50))
@@ -149,12 +154,14 @@ def test_estimate_averages_noise_by_least_squares() -> None:
     assert np.std(got - x) < 0.08
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("names", [("I",), ("aVF", "V1"), ("V1", "V2")])
 def test_fewer_than_two_limb_leads_are_an_error_that_shows_both_sides(names: tuple[str, ...]) -> None:
     with pytest.raises(LeadError, match=r"found limb leads .*expected at least two of I, II"):
         estimate_i_ii(np.ones((len(names), 4)), leads=names)
 
 
+@pytest.mark.promise(1)
 def test_all_720_orders_of_names_select_the_same_tensor() -> None:
     six = np.random.default_rng(4).normal(size=(6, 7))
     for order in itertools.permutations(range(6)):
@@ -162,6 +169,7 @@ def test_all_720_orders_of_names_select_the_same_tensor() -> None:
         np.testing.assert_array_equal(select_leads(six[list(order)], leads=names, wanted=LIMB_LEADS), six)
 
 
+@pytest.mark.promise(1)
 @given(st.permutations(LEADS), st.lists(st.sampled_from(LEADS), min_size=1, unique=True))
 def test_selection_is_by_name_for_any_order_and_any_choice(order: list[str], wanted: list[str]) -> None:
     x = np.arange(12.0)[:, None] * np.ones(3)
@@ -181,6 +189,7 @@ def test_missing_limb_leads_derive_from_measured_i_and_ii() -> None:
     np.testing.assert_allclose(got[0], -(x[0] + x[1]) / 2)
 
 
+@pytest.mark.promise(2)
 def test_missing_chest_lead_is_an_error_that_shows_both_sides() -> None:
     with pytest.raises(LeadError, match="found leads I, II, expected also V2, V1") as caught:
         select_leads(np.ones((2, 3)), leads=("I", "II"), wanted=("I", "V2", "V1"))

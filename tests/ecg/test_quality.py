@@ -88,6 +88,7 @@ def test_figures_are_what_they_are_called(make_record: Make) -> None:
 # one fault, one reason -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize(("start_s", "stop_s"), [(0.0, 10.0), (0.0, 3.0), (4.1, 6.5)])
 def test_flat_lead(row: int, start_s: float, stop_s: float, make_record: Make) -> None:
@@ -110,6 +111,7 @@ def test_all_zeros(make_record: Make) -> None:
     assert all(lead.flat_fraction == 1.0 for lead in report.leads)
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("value_mv", [40.0, -40.0])
 def test_saturated_at_the_int16_rail(value_mv: float, make_record: Make) -> None:
     record = make_record(leads=("I", "II"))
@@ -131,6 +133,7 @@ def test_a_broad_r_wave_is_not_saturation(make_record: Make) -> None:
     assert all(lead.saturated_fraction == 0.0 for lead in assess(record).leads)
 
 
+@pytest.mark.promise(14)
 def test_saturated_as_the_device_reports_it(make_record: Make) -> None:
     report = assess(make_record(leads=("I", "II"), saturated=(Interval(100, 300),)))
     assert report.reasons == (Reason.SATURATED,)
@@ -141,6 +144,7 @@ def test_saturation_outside_the_judged_window_does_not_count(make_record: Make) 
     assert assess(make_record(seconds=20.0, saturated=(Interval(6000, 9000),))).acceptable
 
 
+@pytest.mark.promise(14)
 def test_lead_off(make_record: Make) -> None:
     report = assess(make_record(lead_off=(LeadOff("II", 2000, 2600),)))
     assert report.reasons == (Reason.LEAD_OFF,)
@@ -156,6 +160,7 @@ def test_lead_off_beside_a_free_window_does_not_count(make_record: Make) -> None
     assert assess(make_record(seconds=20.0, lead_off=(LeadOff("I", 0, 1000),))).acceptable
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("gap_ms", [50, 250, 3000])
 def test_gap(gap_ms: int, make_record: Make) -> None:
     record = make_record()
@@ -183,6 +188,7 @@ def test_gap_and_lead_off_that_share_the_blame_are_both_named(make_record: Make)
     assert not report.acceptable
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("length_s", [9.8, 8.0, 4.0, 0.5, 0.002])
 def test_too_short(length_s: float, make_record: Make) -> None:
     report = assess(make_record(seconds=10.0).slice(0, round(500 * length_s)))
@@ -193,6 +199,7 @@ def test_just_long_enough(make_record: Make) -> None:
     assert assess(make_record(seconds=9.9)).acceptable
 
 
+@pytest.mark.promise(14)
 def test_mains_and_muscle_noise(make_record: Make) -> None:
     rng = np.random.default_rng(RNG_SEED)
     hum = 0.15 * np.sin(2 * np.pi * 50 * np.arange(5000) / 500)
@@ -206,6 +213,7 @@ def test_noise_figure_passes_over_qrs_complexes(make_record: Make) -> None:
     assert all(lead.noise_mv < 0.003 for lead in quiet.leads)
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("f_hz", [0.1, 0.3, 0.5])
 def test_baseline_swing(f_hz: float, make_record: Make) -> None:
     swing = 2.5 * np.sin(2 * np.pi * f_hz * np.arange(5000) / 500)
@@ -213,6 +221,7 @@ def test_baseline_swing(f_hz: float, make_record: Make) -> None:
     assert Reason.BASELINE in report.reasons
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("leads", [LIMB_LEADS, ("I", "II", "III"), ("II", "aVF", "aVL", "I")])
 @pytest.mark.parametrize(("rms_mv", "violated"), [(0.045, False), (0.055, True)])
 def test_einthoven_violated_by_more_than_50_uv_rms_in_any_lead(
@@ -236,6 +245,7 @@ def test_einthoven_holds_within_rounding(make_record: Make) -> None:
     assert assess(make_record(lsb_uv=5.0)).details["einthoven_mv"] < 0.003
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("factor", [10.0, 0.1, 1e-3])
 def test_wrong_amplitude(factor: float, make_record: Make) -> None:
     assert Reason.AMPLITUDE in assess(make_record(change=lambda mv: factor * mv)).reasons
@@ -246,6 +256,7 @@ def test_amplitude_is_not_judged_where_the_gain_is_unknown(make_record: Make) ->
     assert report.acceptable
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("colour", ["white", "brown"])
 @pytest.mark.parametrize("seed", range(5))
 def test_no_beats_in_noise(colour: str, seed: int, make_record: Make) -> None:
@@ -271,12 +282,14 @@ def test_beats_are_seen_at_slow_and_fast_rates(
     assert Reason.NO_BEATS not in assess(make_record(leads=("I", "II"), change=lambda mv: beats + noise)).reasons
 
 
+@pytest.mark.promise(14)
 @pytest.mark.parametrize("leads", [("I",), ("V1", "V2"), ("I", "V1")])
 def test_missing_limb_leads(leads: tuple[str, ...]) -> None:
     record = EcgRecord(samples=np.zeros((len(leads), 5000), np.int16), lsb_uv=1, fs_hz=500, leads=leads)
     assert Reason.MISSING_LEAD in assess(record).reasons
 
 
+@pytest.mark.promise(4, 14)
 @pytest.mark.parametrize("fs_hz", [60.0, 99.0, 1001.0, 2000.0])
 def test_rate_outside(fs_hz: float, make_record: Make) -> None:
     report = assess(make_record(fs_hz=fs_hz))
@@ -305,6 +318,7 @@ ANY_COUNTS = hnp.arrays(
 )
 
 
+@pytest.mark.promise(17)
 @settings(max_examples=60, deadline=None)
 @given(counts=ANY_COUNTS, fs_hz=st.sampled_from([50.0, 100.0, 250.0, 257.3, 1000.0, 2000.0]), lsb=st.floats(1e-3, 1e3))
 def test_never_raises_whatever_the_signal_holds(counts: np.ndarray, fs_hz: float, lsb: float) -> None:
@@ -313,6 +327,7 @@ def test_never_raises_whatever_the_signal_holds(counts: np.ndarray, fs_hz: float
     json.dumps(report.to_dict(), allow_nan=False)
 
 
+@pytest.mark.promise(21)
 @settings(max_examples=30, deadline=None)
 @given(value=st.integers(-32768, 32767), n=st.integers(1, 6000), logit=st.floats(-50, 50))
 def test_constant_recording_is_never_not_detected(value: int, n: int, logit: float) -> None:
@@ -323,6 +338,7 @@ def test_constant_recording_is_never_not_detected(value: int, n: int, logit: flo
     assert decide({"x": logit}, quality=report, uncertainty=None, rule=rule).outcome == Outcome.ABSTAIN
 
 
+@pytest.mark.promise(21)
 @settings(max_examples=30, deadline=None)
 @given(cut=st.integers(1, 4949))
 def test_short_recording_is_never_acceptable(cut: int) -> None:
@@ -417,6 +433,7 @@ def test_a_missing_threshold_is_refused() -> None:
         QualityThresholds.from_dict(values)
 
 
+@pytest.mark.promise(17)
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_advice(reason: Reason) -> None:
     assert advice(reason) == advice(reason.value)

@@ -37,6 +37,7 @@ def ptbxl(ecg_data_dir: Path) -> list[tuple[dict[str, str], EcgRecord]]:
     return load(ecg_data_dir, "ptbxl_00", 200)
 
 
+@pytest.mark.promise(16)
 def test_at_most_five_percent_of_recordings_without_a_note_are_refused(
     ptbxl: list[tuple[dict[str, str], EcgRecord]],
 ) -> None:

@@ -31,6 +31,7 @@ def build(**changes: Any) -> EcgRecord:
     return EcgRecord(**{**fields, **changes})
 
 
+@pytest.mark.promise(3)
 def test_a_record_without_unit_cannot_be_built() -> None:
     with pytest.raises(TypeError, match="lsb_uv"):
         EcgRecord(samples=COUNTS, fs_hz=100.0, leads=("I", "II"))  # type: ignore[call-arg]
@@ -41,12 +42,14 @@ def test_fields_are_keyword_only() -> None:
         EcgRecord(COUNTS, 2.0, 100.0, ("I", "II"))  # type: ignore[misc]
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("lsb", [None, 0, 0.0, -1.0, float("nan"), float("inf"), "1", True, 1e-6, 1e6, [1.0]])
 def test_impossible_count_size_is_a_unit_error(lsb: Any) -> None:
     with pytest.raises(UnitError, match="uV per count"):
         build(lsb_uv=lsb)
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("rate", [None, 0, -500, 49.9, 2000.1, float("nan"), float("inf"), "500", True])
 def test_impossible_rate_is_a_rate_error(rate: Any) -> None:
     with pytest.raises(RateError, match="50 to 2000 Hz"):
@@ -70,6 +73,7 @@ def test_other_shapes_than_lead_by_time_are_refused(shape: tuple[int, ...]) -> N
         build(samples=COUNTS.reshape(shape))
 
 
+@pytest.mark.promise(21)
 def test_zero_samples_are_refused() -> None:
     with pytest.raises(LengthError, match="found 0 samples"):
         build(samples=COUNTS[:, :0])
@@ -125,6 +129,7 @@ def test_durations_and_counts() -> None:
     assert (record.n_leads, record.n_samples, record.duration_s, record.received_samples) == (2, 10, 0.1, 9)
 
 
+@pytest.mark.promise(6)
 @given(st.lists(st.integers(0, 99), max_size=8, unique=True))
 def test_received_plus_gaps_is_elapsed_time(cuts: list[int]) -> None:
     edges = sorted(cuts)
@@ -247,6 +252,7 @@ def test_units_mean_the_same_voltage(unit: str, value: float) -> None:
     np.testing.assert_allclose(record.to_mv(), 1.5, rtol=1e-6)
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("unit", [None, "", "mv", "MV", "mA", "volt", "adu", "nV", 1, ["mV"]])
 def test_missing_or_unknown_unit_is_an_error_that_lists_the_known_ones(unit: Any) -> None:
     with pytest.raises(UnitError, match="expected one of uV, mV, V"):
@@ -261,6 +267,7 @@ def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
         record_from_physical(x, unit="mV", fs_hz=250, leads=["I", "II"])
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint8, bool, object])
 def test_integer_counts_are_not_voltages(dtype: type) -> None:
     with pytest.raises(SampleError, match="floating-point"):
@@ -296,6 +303,7 @@ def test_a_value_beyond_the_stated_count_size_is_a_unit_error() -> None:
         record_from_physical(np.array([[33.0]]), unit="mV", fs_hz=250, leads=["I"], lsb_uv=1.0)
 
 
+@pytest.mark.promise(7)
 @given(st.floats(-30, 30))
 def test_rounding_error_is_half_a_count(value_mv: float) -> None:
     record = record_from_physical(np.array([[value_mv]]), unit="mV", fs_hz=250, leads=["I"])

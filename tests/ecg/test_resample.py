@@ -27,6 +27,7 @@ def test_sines_up_to_40_hz_keep_amplitude_and_phase(fs_hz: float, f_hz: float) -
     np.testing.assert_allclose(got[EDGE:-EDGE], wanted[EDGE:-EDGE], atol=6e-4)
 
 
+@pytest.mark.promise(13)
 @pytest.mark.parametrize("fs_hz", [300.0, 333.33, 360.0, 500.0, 512.0, 1000.0])
 def test_what_would_fold_onto_the_pass_band_is_suppressed_by_65_db(fs_hz: float) -> None:
     for f_hz in np.linspace(211.0, min(fs_hz / 2, 289.0), 7):
@@ -73,6 +74,7 @@ def test_equal_rates_return_a_copy() -> None:
     assert x[0, 0] != 9.0
 
 
+@pytest.mark.promise(13)
 @pytest.mark.parametrize(("fs_hz", "up", "down"), [(500, 1, 2), (1000, 1, 4), (125, 2, 1), (200, 5, 4)])
 def test_agrees_with_scipys_polyphase_resampler(fs_hz: int, up: int, down: int) -> None:
     rng = np.random.default_rng(1)
@@ -124,6 +126,7 @@ def test_a_rate_is_a_number(rate: object) -> None:
         check_rate(rate)  # type: ignore[arg-type]
 
 
+@pytest.mark.promise(21)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_are_refused(bad: float) -> None:
     x = np.zeros((2, 1000))

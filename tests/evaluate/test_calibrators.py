@@ -53,6 +53,7 @@ def test_isotonic_is_monotone_and_never_certain() -> None:
     assert p[-1] <= 1 - 1 / 302
 
 
+@pytest.mark.promise(105)
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_groups_probabilities_do_not_depend_on_its_own_labels(name: str) -> None:
     y, logit = _logits(300)
@@ -124,6 +125,7 @@ def test_conformal_p_value_counts_the_new_recording_with_the_held_out_ones() -> 
     np.testing.assert_allclose(p_values(np.array([1.0, 2, 3]), np.array([0.0, 2, 4])), [4 / 4, 3 / 4, 1 / 4])
 
 
+@pytest.mark.promise(105)
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2])
 def test_either_answer_is_kept_with_probability_1_minus_alpha(alpha: float) -> None:
     kept: list[tuple[float, float]] = []

@@ -32,6 +32,7 @@ def _sample(n: int = 1500, slope: float = 2.0, shift: float = -1.0) -> tuple[np.
     return (RNG.random(n) < p).astype(float), logit
 
 
+@pytest.mark.promise(79)
 def test_platt_finds_the_slope_and_intercept_that_made_the_labels() -> None:
     y, logit = _sample(20_000)
     found = platt(y, logit)
@@ -40,6 +41,7 @@ def test_platt_finds_the_slope_and_intercept_that_made_the_labels() -> None:
     assert expected_calibration_error(y, apply_platt(found, logit)) < 0.02
 
 
+@pytest.mark.promise(79)
 def test_a_label_that_ranks_backwards_stays_at_its_share_and_a_primary_one_is_refused() -> None:
     y, logit = _sample()
     p = apply_platt(platt(1 - y, logit), logit)
@@ -55,6 +57,7 @@ def test_unlabelled_recordings_do_not_calibrate() -> None:
     assert platt(holes, logit) == platt(np.delete(y, np.s_[::3]), np.delete(logit, np.s_[::3]))
 
 
+@pytest.mark.promise(79)
 def test_threshold_keeps_the_target_specificity() -> None:
     y, logit = _sample()
     at = threshold_at_specificity(y, logit, 0.9)
@@ -103,6 +106,7 @@ def test_auroc_and_auprc_are_those_of_scikit_learn_also_with_ties() -> None:
     assert math.isnan(auroc(np.ones(5), np.arange(5.0)))
 
 
+@pytest.mark.promise(78)
 def test_interval_holds_the_truth_about_95_times_in_100() -> None:
     truth = 0.7602  # Phi(1 / sqrt 2): two normal distributions one standard deviation apart
     hits = 0
@@ -115,6 +119,7 @@ def test_interval_holds_the_truth_about_95_times_in_100() -> None:
     assert 0.90 <= hits / 150 <= 0.99
 
 
+@pytest.mark.promise(78)
 def test_patients_are_resampled_whole() -> None:
     y, logit = _sample(300)
     twice = bootstrap(auroc, np.tile(y, 2), np.tile(logit, 2), patients=np.tile(np.arange(300), 2), n=300)
@@ -122,6 +127,7 @@ def test_patients_are_resampled_whole() -> None:
     assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.15)
 
 
+@pytest.mark.promise(78)
 def test_a_model_does_not_differ_from_itself_and_does_from_noise() -> None:
     y, logit = _sample(600)
     who = np.arange(600)
@@ -130,6 +136,7 @@ def test_a_model_does_not_differ_from_itself_and_does_from_noise() -> None:
     assert paired_difference(auroc, y, logit, RNG.normal(size=600), patients=who, n=100).low > 0
 
 
+@pytest.mark.promise(78)
 def test_too_few_positives_give_no_interval() -> None:
     y = np.zeros(50)
     y[:3] = 1
@@ -166,6 +173,7 @@ def _row(axis: float, age: str = "60") -> dict[str, str]:
             "m_P_II": "0.1", "m_qrs_axis": str(axis), "age": age, "sex": "F"}  # fmt: skip
 
 
+@pytest.mark.promise(80)
 def test_the_floor_learns_the_axis_and_never_sees_its_own_fold() -> None:
     axis = RNG.uniform(-90, 180, 600)
     y = (axis > 90).astype(float)
@@ -196,6 +204,7 @@ def test_missing_measurements_are_imputed_not_invented_as_zero() -> None:
     assert features[1, 9] == 60
 
 
+@pytest.mark.promise(37)
 def test_card_says_first_that_labels_are_not_pulmonary_hypertension() -> None:
     y, logit = _sample(300)
     row = report_label("RHS", y, 1 / (1 + np.exp(-logit)), threshold=0.5, patients=np.arange(300)).to_dict()

@@ -60,6 +60,7 @@ def test_only_recordings_of_known_gain_are_in_the_table(evidence: Evidence, coho
     assert set(evidence.truth.uid) == {row["uid"] for row in cohort if row["gain_known"] == "1"}
 
 
+@pytest.mark.promise(107)
 def test_a_recording_of_another_folder_or_fold_is_refused(make_table: Make, cohort_folder: Path) -> None:
     table = make_table("base", 2.0, keep=5)
     folder = EcgFolder(cohort_folder)
@@ -98,6 +99,7 @@ def test_a_seed_that_was_not_run_does_not_count(make_table: Make, cohort_folder:
     assert math.isnan(evidence.figure("base", "6", "MI").seed_sd)
 
 
+@pytest.mark.promise(103)
 def test_verdicts_follow_the_interval() -> None:
     def verdict(low: float, high: float) -> str:
         return Comparison(Estimate((low + high) / 2, low, high), 0.5, 10, 5).verdict
@@ -110,6 +112,7 @@ def test_verdicts_follow_the_interval() -> None:
     ]
 
 
+@pytest.mark.promise(103)
 def test_a_stronger_row_is_better_a_weaker_worse_and_a_copy_none(
     evidence: Evidence, make_table: Make, cohort_folder: Path
 ) -> None:
@@ -128,6 +131,7 @@ def test_the_gap_is_twelve_minus_six_of_one_row(evidence: Evidence) -> None:
     assert gap.difference.value == pytest.approx(twelve - six, abs=1e-9)
 
 
+@pytest.mark.promise(103)
 def test_an_expected_row_that_is_not_there_is_printed_as_not_run(evidence: Evidence) -> None:
     rows = row_order(evidence, expected_rows(["strong", {"name": "mopoe", "group": "baseline", "title": "MoPoE"}]))
     assert [row.name for row in rows] == ["base", "strong", "mopoe", "weak"]

@@ -158,6 +158,7 @@ def test_defect_damaged_folds_are_refused_with_advice(tmp_path: Path, text: str)
     assert "Copy the folder again" in caught.value.advice
 
 
+@pytest.mark.promise(91)
 def test_defect_leak_a_fold_listed_for_two_bundles_is_refused(tmp_path: Path) -> None:
     data, bundles = _folder(tmp_path, 2), tmp_path / "cv"
     bundles.mkdir()
@@ -166,6 +167,7 @@ def test_defect_leak_a_fold_listed_for_two_bundles_is_refused(tmp_path: Path) ->
         scoring.score_folder(data, bundle=bundles, split="all", open_screener=_opener([]))
 
 
+@pytest.mark.promise(91)
 def test_defect_leak_folds_must_agree_with_the_signed_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """folds.json carries no signature: whoever edits it must not get figures on training data."""
     data, bundles = _folder(tmp_path), tmp_path / "cv"
@@ -313,6 +315,7 @@ def test_defect_teacher_rows_hold_no_figures_that_need_a_probability(
     assert set(rows[0]) == {"label", "leads", "n", "positives", "auroc", "auprc"}
 
 
+@pytest.mark.promise(91)
 def test_defect_figures_on_training_folds_are_marked_as_not_held_out(tmp_path: Path) -> None:
     scores = scoring.score_folder(_folder(tmp_path), bundle=None, split="all", open_screener=_opener([]))
     assert scores.possibly_seen == 16, "the fake bundle left nothing out, and every recording carries a fold"

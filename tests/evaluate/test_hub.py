@@ -74,6 +74,7 @@ def results(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.promise(108)
 @pytest.mark.parametrize("kind", ["student", "lsemvae"])
 def test_the_folder_loads_again_and_gives_the_same_logits(kind: str, tmp_path: Path) -> None:
     run = _run(tmp_path / "run", kind)
@@ -109,6 +110,7 @@ def test_the_head_is_yaml_that_a_hub_reads(tmp_path: Path, results: Path) -> Non
     assert index["results"][0]["dataset"] == {"type": "ecg", "name": "PTB-XL 1.0.3"}
 
 
+@pytest.mark.promise(108)
 def test_the_text_says_first_what_the_labels_are_and_never_whose_machine(tmp_path: Path, results: Path) -> None:
     write_hub_folder(_run(tmp_path / "run", "student"), tmp_path / "out", HubCard("m", results=read_results(results)))
     text = (tmp_path / "out/README.md").read_text().split("---\n", 2)[2].strip()

@@ -67,6 +67,7 @@ def test_a_file_of_another_name_than_the_row_is_refused(table: PredictionTable, 
         load(tmp_path / "else.npz")
 
 
+@pytest.mark.promise(107)
 @pytest.mark.parametrize("at", [30, 200, -5])
 def test_a_flipped_byte_is_found(table: PredictionTable, tmp_path: Path, at: int) -> None:
     path = tmp_path / "mvae-0.5.npz"
@@ -95,6 +96,7 @@ def test_a_missing_or_broken_description_is_refused(table: PredictionTable, tmp_
         load(path)
 
 
+@pytest.mark.promise(107)
 def test_pickled_objects_are_refused_even_with_a_right_hash(table: PredictionTable, tmp_path: Path) -> None:
     import hashlib
 

@@ -126,6 +126,7 @@ def test_the_first_line_of_the_page_says_what_the_labels_are(page: _Page) -> Non
     assert page.open == []
 
 
+@pytest.mark.promise(106)
 def test_the_page_needs_nothing_from_outside(page: _Page) -> None:
     assert not any(tag in ("script", "link", "iframe", "object") for tag, _ in page.found)
     sources = [attrs["src"] for tag, attrs in page.found if tag == "img"]
@@ -146,6 +147,7 @@ def test_every_part_is_there_and_the_row_that_was_not_run_is_named(page: _Page) 
     assert "Not there: nothing." in text
 
 
+@pytest.mark.promise(106)
 def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pages: list[Figure] = []
     real = PdfPages.savefig
@@ -180,6 +182,7 @@ def test_the_same_sections_give_the_same_files(tmp_path: Path) -> None:
         assert html_page(document, picture=picture) == html_page(document, picture=picture)
 
 
+@pytest.mark.promise(106)
 def test_an_input_that_is_not_there_is_named_and_no_figure_stands_for_it(
     cohort_folder: Path, predictions: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_delong_components_are_the_placements_of_every_pair() -> None:
     assert v10.mean() == pytest.approx(roc_auc_score(y, a))
 
 
+@pytest.mark.promise(104)
 def test_delong_variance_is_that_of_the_covariance_matrices_by_brute_force() -> None:
     y, a, b, _ = _cohort(70)
 
@@ -108,6 +109,7 @@ def test_delong_variance_is_that_of_the_covariance_matrices_by_brute_force() -> 
     assert found.difference == pytest.approx(roc_auc_score(y, a) - roc_auc_score(y, b))
 
 
+@pytest.mark.promise(104)
 def test_delong_agrees_with_the_bootstrap_where_every_patient_has_one_recording() -> None:
     y, a, b, _ = _cohort(500, seed=4)
     w = patient_weights(np.arange(500), n=1500)
@@ -115,6 +117,7 @@ def test_delong_agrees_with_the_bootstrap_where_every_patient_has_one_recording(
     assert delong_test(y, a, b).standard_error == pytest.approx(spread, rel=0.08)
 
 
+@pytest.mark.promise(104)
 def test_delong_rejects_a_true_null_as_often_as_it_says() -> None:
     rejected = 0
     for seed in range(300):

@@ -211,6 +211,7 @@ def _same_weights(model: nn.Module, reference: nn.Module) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.promise(100)
 def test_paper_with_its_switches_on_computes_what_the_reference_computes() -> None:
     from lsemvae.model.paper import LsEmvaePaper
     from lsemvae.model.paper_config import PaperConfig

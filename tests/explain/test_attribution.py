@@ -36,6 +36,7 @@ def tiny_lsemvae() -> LsEmvae:
     return LsEmvae(TINY).eval()
 
 
+@pytest.mark.promise(109)
 def test_a_model_that_reads_qrs_in_lead_ii_is_attributed_there(toy_student: Explained) -> None:
     data = ecg(8, seed=7)
     logits = toy_student.logits(torch.from_numpy(data.x))[:, 0].detach().numpy()
@@ -50,6 +51,7 @@ def test_a_model_that_reads_qrs_in_lead_ii_is_attributed_there(toy_student: Expl
     assert (data.tall > 1.0).sum() >= 3
 
 
+@pytest.mark.promise(109)
 def test_the_sum_of_a_map_is_the_change_of_the_logit(toy_student: Explained) -> None:
     x = ecg(1, seed=3).x[0]
     found = attribute(x, explained=toy_student, label="TALL_II")

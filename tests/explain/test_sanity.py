@@ -46,11 +46,13 @@ def test_deletion_passes_for_the_map_of_the_model(subjects: list[Subject], toy_s
         assert found.to_dict()["passes"] is True
 
 
+@pytest.mark.promise(109)
 def test_deletion_fails_for_a_map_that_points_elsewhere(subjects: list[Subject], toy_student: Explained) -> None:
     wrong = [dataclasses.replace(s, values=1.0 / (1e-3 + np.abs(s.values).sum(0, keepdims=True))) for s in subjects]
     assert not deletion(wrong, explained=toy_student, label="TALL_II", fill="baseline").passes
 
 
+@pytest.mark.promise(109)
 def test_random_weights_give_another_map(subjects: list[Subject], toy_student: Explained) -> None:
     found = randomised_weights(subjects, explained=toy_student, label="TALL_II", part="all", n_steps=STEPS)
     assert found.passes is True

@@ -39,6 +39,7 @@ def test_int8_encoder_with_a_float_tail_and_a_float_head_is_clean() -> None:
     assert op_problems(GOOD, int8=True) == []
 
 
+@pytest.mark.promise(83)
 @pytest.mark.parametrize(
     ("position", "row", "words"),
     [
@@ -56,6 +57,7 @@ def test_each_forbidden_operator_is_named(position: int, row: OpRow, words: str)
     assert any(words in problem for problem in op_problems(rows, int8=True))
 
 
+@pytest.mark.promise(83)
 def test_a_float_island_between_int8_operators_is_found_across_borders() -> None:
     rows = [
         OpRow("CONV_2D", "encoder", INT8, (1,)),

@@ -94,6 +94,7 @@ def test_files_and_links_are_no_targets(tmp_path: Path) -> None:
             check_target(tmp_path / name, force=True)
 
 
+@pytest.mark.promise(85)
 @pytest.mark.parametrize("old", [False, True])
 def test_failure_while_writing_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
@@ -115,6 +116,7 @@ def test_failure_while_writing_leaves_everything_as_it_was(
     assert not old or content(out)["card.md"] == b"old"
 
 
+@pytest.mark.promise(85)
 def test_failure_of_the_last_rename_brings_the_old_bundle_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "bundle"
     write_bundle(out, FILES | {"card.md": b"old"}, force=False)

@@ -109,12 +109,14 @@ def error_on_the_tall(model: Path, exported, trap: Trap) -> float:
     return float(np.abs(said - expected).max())
 
 
+@pytest.mark.promise(114)
 def test_default_calibration_of_litert_cuts_a_tall_qrs_and_ours_does_not(exported, trap: Trap, tmp_path: Path) -> None:
     trapped = tflite_int8(exported, trap, library_default, tmp_path)
     ours = tflite_int8(exported, trap, true_range, tmp_path)
     judge_pair(trapped, ours, tflite_input_range_mv, exported, trap)
 
 
+@pytest.mark.promise(114)
 def test_moving_average_of_onnx_runtime_cuts_a_tall_qrs_and_ours_does_not(exported, trap: Trap, tmp_path: Path) -> None:
     trapped = onnx_int8(exported, trap, tmp_path, moving_average=True)
     ours = onnx_int8(exported, trap, tmp_path, moving_average=False)
@@ -135,6 +137,7 @@ def judge_pair(trapped: Path, ours: Path, input_range_mv: Callable[[Path], tuple
     assert error_on_the_tall(trapped, exported, trap) > 2 * error_on_the_tall(ours, exported, trap)
 
 
+@pytest.mark.promise(114)
 def test_the_default_hangs_on_the_order_of_the_recordings_and_ours_does_not(
     exported, trap: Trap, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_same_weights_are_converted_once(run_copy: Path, counted: list[Path]
     assert len(counted) == 1
 
 
+@pytest.mark.promise(118)
 def test_other_weights_are_converted(run_copy: Path, counted: list[Path]) -> None:
     before = run(run_copy)
     weights = load_file(run_copy / "model.safetensors")
@@ -47,6 +48,7 @@ def test_other_weights_are_converted(run_copy: Path, counted: list[Path]) -> Non
     assert len(counted) == 2
 
 
+@pytest.mark.promise(118)
 @pytest.mark.parametrize("harm", ["cut", "foreign", "no note", "broken note"])
 def test_a_file_that_is_not_what_its_note_says_is_made_again(run_copy: Path, counted: list[Path], harm: str) -> None:
     before = run(run_copy)
@@ -63,6 +65,7 @@ def test_a_file_that_is_not_what_its_note_says_is_made_again(run_copy: Path, cou
     assert len(counted) == 2
 
 
+@pytest.mark.promise(118)
 def test_another_converter_version_converts_again(
     run_copy: Path, counted: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

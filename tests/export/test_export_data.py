@@ -59,6 +59,7 @@ def chosen(store: RecordStore, **changes) -> ExportData:
     return data_from_store(store, **arguments)
 
 
+@pytest.mark.promise(76)
 def test_calibration_and_validation_share_no_patient(store: RecordStore) -> None:
     data = chosen(store)
     patient = dict(zip(store.uid, store.patient, strict=True))
@@ -78,6 +79,7 @@ def test_clipped_incomplete_and_uncalibrated_records_do_not_calibrate(store: Rec
     assert not {f"r{k:03d}" for k in (CLIPPED, LEADLESS, GAINLESS)} & set(data.calibration_ids)
 
 
+@pytest.mark.promise(76)
 def test_left_out_folds_validate_and_do_not_calibrate(store: RecordStore) -> None:
     data = chosen(store, left_out=[9, 10])
     fold = dict(zip(store.uid, store.fold, strict=True))
@@ -132,6 +134,7 @@ def test_unknown_ids_and_labels_are_named(store: RecordStore) -> None:
         chosen(store, labels=("RHS", "PH"))
 
 
+@pytest.mark.promise(9)
 def test_store_of_another_front_end_is_refused(store: RecordStore) -> None:
     with pytest.raises(ExportCalibrationError, match="front-end"):
         chosen(store, spec=FrontendSpec(clip_mv=3.0))
@@ -167,6 +170,7 @@ def test_the_same_recording_many_times_is_not_many_recordings(store: RecordStore
         checked(again)
 
 
+@pytest.mark.promise(76)
 def test_a_recording_in_both_sets_is_refused(store: RecordStore) -> None:
     data = chosen(store)
     ids = (data.calibration_ids[0], *data.validation_ids[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from export import errors
 from export.errors import ExportError
 from lsemvae.ecg.errors import ADVICE, EcgError
@@ -11,6 +13,7 @@ def kinds() -> list[type[ExportError]]:
     return [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ExportError)]
 
 
+@pytest.mark.promise(67)
 def test_codes_are_unique_and_do_not_clash_with_the_floor() -> None:
     codes = [kind.code for kind in kinds()]
     assert len(set(codes)) == len(codes) >= 9

@@ -55,6 +55,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 # What came out
 
 
+@pytest.mark.promise(86)
 def test_bundle_holds_what_it_should_and_nothing_else(exported) -> None:
     expected = {
         "model.tflite",
@@ -87,6 +88,7 @@ def test_manifest_is_canonical_and_complete(exported) -> None:
     assert manifest.performance == ({"label": "RHS", "auroc": 0.9},)
 
 
+@pytest.mark.promise(86)
 def test_hashes_cover_every_file_but_manifest_and_signature(exported) -> None:
     files = manifest_of(exported.out).files
     stored = {path.name: path.read_bytes() for path in exported.out.iterdir()}
@@ -95,6 +97,7 @@ def test_hashes_cover_every_file_but_manifest_and_signature(exported) -> None:
         assert (entry.sha256, entry.bytes) == (hashlib.sha256(stored[name]).hexdigest(), len(stored[name]))
 
 
+@pytest.mark.promise(86)
 def test_signature_verifies_with_the_published_key(exported) -> None:
     public = bytes.fromhex(key_path("default").with_suffix(".pub").read_text().strip())
     signature = (exported.out / "manifest.sig").read_bytes()
@@ -104,6 +107,7 @@ def test_signature_verifies_with_the_published_key(exported) -> None:
     assert manifest_of(exported.out).signature.key_id == hashlib.sha256(public).hexdigest()[:16]
 
 
+@pytest.mark.promise(86)
 def test_no_file_names_the_machine_or_the_code_that_built_it(exported) -> None:
     root = Path(__file__).parents[2]
     for path in exported.out.iterdir():
@@ -121,6 +125,7 @@ def test_provenance_keeps_the_command_without_its_folders(exported) -> None:
     assert provenance["calibration_records"] == 256
 
 
+@pytest.mark.promise(87)
 def test_golden_outputs_are_those_of_the_reference_kernels_and_others_stay_within_the_tolerance(exported) -> None:
     with np.load(io.BytesIO((exported.out / "golden.npz").read_bytes()), allow_pickle=False) as golden:
         ecg, logits, uncertainty = golden["ecg"], golden["logits"], golden["uncertainty"]
@@ -300,6 +305,7 @@ def test_existing_folder_is_refused_before_anything_is_read(exported, tmp_path: 
         export_run(tmp_path / "no such run", out=exported.out, data=exported.data)
 
 
+@pytest.mark.promise(85, 119)
 def test_missed_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_path: Path) -> None:
     impossible = replace(GATES, max_p99_dp=0.0)
     with pytest.raises(ExportGateError, match="99th percentile") as caught:
@@ -310,6 +316,7 @@ def test_missed_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_path: Pat
     assert "99th percentile" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.promise(84)
 def test_missed_latency_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_path: Path) -> None:
     with pytest.raises(ExportGateError, match="expected a ratio of at most 0"):
         export_run(
@@ -318,6 +325,7 @@ def test_missed_latency_gate_leaves_no_bundle(run_copy: Path, export_data, tmp_p
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.promise(85)
 def test_nan_weights_are_refused_by_name(run_copy: Path, export_data, tmp_path: Path) -> None:
     weights = load_file(run_copy / "model.safetensors")
     name = "encoder.body.0.0.weight"
@@ -407,6 +415,7 @@ def test_a_converter_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None
     assert not (tmp_path / "m.tflite").exists()
 
 
+@pytest.mark.promise(85)
 def test_audit_failure_stops_the_export(run_copy: Path, export_data, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.json"
     from export.int8.recipe import load_recipe

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
 from export.student_run.identity import load_identity
 from lsemvae.data.labels import LABELS
 from lsemvae.data.tasks import BUILT_IN
@@ -24,6 +26,7 @@ def test_a_run_without_a_task_set_has_the_readers_statement_and_descriptions(tmp
     assert identity.describe("RVH") == BUILT_IN.descriptions["RVH"]
 
 
+@pytest.mark.promise(96)
 def test_a_cohorts_statement_and_descriptions_reach_the_bundle_and_the_strain_use_does_not(tmp_path: Path) -> None:
     label = dataclasses.replace(BUILT_IN.labels[0], name="ph_mpap_gt_20", description="mPAP above 20 mmHg at rest")
     own = dataclasses.replace(BUILT_IN, name="ratingen", statement=STATEMENT, labels=(label,), measures=())

@@ -11,6 +11,7 @@ from export.gates.latency import Latency, measure, require_latency
 SLOW = Latency("tflite", fp32_p10_ms=1.0, fp32_p50_ms=1.0, int8_p10_ms=1.5, int8_p50_ms=1.5)
 
 
+@pytest.mark.promise(84)
 def test_slower_int8_is_stopped_with_both_figures() -> None:
     with pytest.raises(ExportGateError, match=r"INT8 1\.500 ms and fp32 1\.000 ms \(ratio 1\.50\).*at most 1"):
         require_latency(SLOW, max_ratio=1.0)

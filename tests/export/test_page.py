@@ -157,6 +157,7 @@ def read(page: str) -> _Reader:
     return reader
 
 
+@pytest.mark.promise(119)
 def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
     found = read(page)
     assert not found.tags & {"script", "link", "img", "iframe", "object", "form", "base"}
@@ -204,6 +205,7 @@ def test_without_noise_no_recording_crosses_and_with_noise_the_page_counts_them(
     assert ">0 cross<" in page_bytes(same).decode()
 
 
+@pytest.mark.promise(119)
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.1, 0.5, 2.0])
 def test_the_bars_of_the_page_are_those_that_judge_the_export(noise: float) -> None:
     report = make_facts(noise=noise).report
@@ -236,6 +238,7 @@ def test_every_other_bar_can_be_missed(change: dict[str, Any], group: str) -> No
     assert [row.group for row in gate_rows(report) if row.passed is False] == [group]
 
 
+@pytest.mark.promise(119)
 def test_every_text_is_escaped() -> None:
     evil = '</p><script>alert("x")</script>&'
     report = make_facts().report

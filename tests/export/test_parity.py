@@ -64,6 +64,7 @@ def test_rounding_of_int8_size_passes(reference: Outputs, truth: np.ndarray) -> 
     assert not judged(noisy(reference, 0.01), reference, truth).failures
 
 
+@pytest.mark.promise(82)
 def test_noise_that_flips_decisions_is_stopped_with_both_sides_named(reference: Outputs, truth: np.ndarray) -> None:
     with pytest.raises(ExportGateError, match=r"agreement of outcomes 0\.\d+; expected at least 0\.99") as caught:
         require_parity(judged(noisy(reference, 1.0), reference, truth))
@@ -71,6 +72,7 @@ def test_noise_that_flips_decisions_is_stopped_with_both_sides_named(reference: 
     assert "Nothing was written" in caught.value.advice
 
 
+@pytest.mark.promise(82)
 def test_shifted_probabilities_are_stopped_even_where_no_decision_flips(truth: np.ndarray) -> None:
     far = Outputs(np.where(truth > 0, 3.0, -3.0).astype(np.float32), np.zeros((N, 1), np.float32))
     failures = judged(replace(far, logits=far.logits * 0.5), far, truth).failures
@@ -78,6 +80,7 @@ def test_shifted_probabilities_are_stopped_even_where_no_decision_flips(truth: n
     assert "99th percentile of |dp|" in failures[0]
 
 
+@pytest.mark.promise(82)
 def test_lost_ranking_is_stopped_for_every_output(reference: Outputs, truth: np.ndarray) -> None:
     def scrambled(column: int) -> tuple[str, ...]:
         logits = reference.logits.copy()
@@ -131,6 +134,7 @@ def test_unknown_labels_are_left_out_of_the_auroc(reference: Outputs, truth: np.
     assert (pair.label, pair.positives) == ("RHS", int(truth[: N // 2, 0].sum()))
 
 
+@pytest.mark.promise(82)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["tflite_int8", "onnx_fp32"])
 def test_a_single_number_that_is_not_finite_is_stopped(
@@ -157,6 +161,7 @@ def test_a_float_file_with_another_uncertainty_is_stopped(reference: Outputs, tr
     assert "uncertainty change of 0.01" in failure
 
 
+@pytest.mark.promise(93)
 def test_an_int8_file_with_a_dead_uncertainty_is_stopped(reference: Outputs, truth: np.ndarray) -> None:
     """No recording abstains by it under this rule, so no outcome tells."""
     dead = replace(reference, uncertainty=np.full_like(reference.uncertainty, reference.uncertainty.mean()))
@@ -170,6 +175,7 @@ def test_outputs_in_another_order_are_stopped_in_both_types(reference: Outputs, 
         assert judged(swapped, reference, truth, name).failures
 
 
+@pytest.mark.promise(82)
 def test_the_two_int8_files_are_held_against_each_other(reference: Outputs, truth: np.ndarray) -> None:
     found = judged(reference, reference, truth, "tflite_int8", onnx_int8=noisy(reference, 1.0))
     assert ("onnx_int8", "tflite_int8") in {(c.candidate, c.reference) for c in found.comparisons}

@@ -110,6 +110,7 @@ def with_broken_scale(model: bytes, factor: float) -> bytes:
     raise AssertionError("no convolution found")
 
 
+@pytest.mark.promise(82)
 def test_a_deliberately_broken_scale_is_rejected_by_the_gate(exported) -> None:
     good = (exported.out / "model.tflite").read_bytes()
     ecg = exported.data.validation
@@ -131,6 +132,7 @@ def test_a_deliberately_broken_scale_is_rejected_by_the_gate(exported) -> None:
         assert "Calibrate" in caught.value.advice
 
 
+@pytest.mark.promise(83)
 def test_float_file_does_not_pass_as_int8(exported) -> None:
     data = (exported.work / "model.fp32.tflite").read_bytes()
     assert audit_tflite(data, int8=False, **SHAPE).problems == ()
@@ -151,6 +153,7 @@ def test_a_recipe_that_forgets_an_operator_leaves_a_float_island_that_is_found(
     assert "encoder MEAN is float in the INT8 region" in problems
 
 
+@pytest.mark.promise(83)
 def test_dynamic_range_file_is_refused(named: Path, tmp_path: Path) -> None:
     from litert_quantizer import quantizer, recipe
 
@@ -162,6 +165,7 @@ def test_dynamic_range_file_is_refused(named: Path, tmp_path: Path) -> None:
         require_clean(audit_tflite((tmp_path / "d.tflite").read_bytes(), int8=True, **SHAPE))
 
 
+@pytest.mark.promise(83)
 def test_weight_only_file_is_refused(named: Path, tmp_path: Path) -> None:
     from litert_quantizer import quantizer, recipe
 
@@ -173,6 +177,7 @@ def test_weight_only_file_is_refused(named: Path, tmp_path: Path) -> None:
         require_clean(audit_tflite((tmp_path / "w.tflite").read_bytes(), int8=True, **SHAPE))
 
 
+@pytest.mark.promise(83)
 def test_shipped_int8_file_is_int8_in_the_trunk_and_float_at_its_ends_and_in_the_head(exported) -> None:
     data = (exported.out / "model.tflite").read_bytes()
     report = require_clean(audit_tflite(data, int8=True, region="trunk", **SHAPE))

@@ -58,6 +58,7 @@ def settled(
     return settle(decision, found, shipped=(shipped,), data=data(truth, held_out), labels=LABELS)
 
 
+@pytest.mark.promise(112)
 def test_the_refitted_rule_calls_one_negative_in_ten_of_the_int8_outputs(truth: np.ndarray) -> None:
     rows = np.arange(N) % 2 == 0
     found = settled(truth, rows)
@@ -75,6 +76,7 @@ def refit_of_float(truth: np.ndarray, rows: np.ndarray) -> DecisionRule:
     return refitted(RULE, outputs(truth, scale=1, shift=0), truth=truth, rows=rows, labels=LABELS)
 
 
+@pytest.mark.promise(112)
 def test_recordings_that_the_model_has_seen_do_not_enter(truth: np.ndarray) -> None:
     rows = np.arange(N) % 2 == 0
     clean = settled(truth, rows)
@@ -85,6 +87,7 @@ def test_recordings_that_the_model_has_seen_do_not_enter(truth: np.ndarray) -> N
     assert other.decision.rule == clean.decision.rule
 
 
+@pytest.mark.promise(112)
 def test_without_held_out_recordings_the_float_rule_stays_and_says_so(truth: np.ndarray) -> None:
     for held_out in (None, np.zeros(N, dtype=bool)):
         found = settled(truth, held_out)
@@ -111,6 +114,7 @@ def test_an_abstain_band_that_the_run_chose_is_kept_and_so_is_the_interval(truth
     assert moved.abstain_band == (moved.thresholds["RHS"],) * 2
 
 
+@pytest.mark.promise(112)
 def test_an_export_with_held_out_recordings_ships_the_refitted_rule(
     run_copy: Path, export_data, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from export.errors import SigningKeyError
 from export.release.signing import create_key, key_path, load_key, load_or_create_key
 
 
+@pytest.mark.promise(88)
 def test_new_key_is_private_and_its_public_half_is_hex(tmp_path: Path) -> None:
     key = create_key(tmp_path / "keys" / "one.pem")
     private, public = tmp_path / "keys" / "one.pem", tmp_path / "keys" / "one.pub"
@@ -34,6 +35,7 @@ def test_signature_covers_prefix_and_manifest(tmp_path: Path) -> None:
         public.verify(signature, b'{"a":1}')
 
 
+@pytest.mark.promise(88)
 def test_keys_are_never_overwritten(tmp_path: Path) -> None:
     first = create_key(tmp_path / "one.pem")
     with pytest.raises(SigningKeyError, match="already there"):
@@ -70,6 +72,7 @@ def test_path_to_a_key_must_exist(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.promise(88)
 def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     create_key(tmp_path / "one.pem")
     (tmp_path / "one.pem").chmod(0o644)

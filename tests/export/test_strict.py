@@ -152,6 +152,7 @@ def test_a_float_island_inside_the_trunk_is_refused() -> None:
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(115)
 @pytest.mark.slow
 def test_strict_file_holds_integers_only(strict: StrictFiles) -> None:
     assert strict.audit.problems == ()
@@ -162,6 +163,7 @@ def test_strict_file_holds_integers_only(strict: StrictFiles) -> None:
     assert [io.dtype for io in (*strict.audit.inputs, *strict.audit.outputs)] == ["int8"] * 3
 
 
+@pytest.mark.promise(115)
 @pytest.mark.slow
 def test_strict_file_says_what_the_float_file_says(strict: StrictFiles, exported) -> None:
     ecg = exported.data.validation[:120]
@@ -176,6 +178,7 @@ def test_strict_file_says_what_the_float_file_says(strict: StrictFiles, exported
     assert found.p99_duncertainty <= 0.1
 
 
+@pytest.mark.promise(115)
 @pytest.mark.slow
 def test_firmware_rebuilds_the_interface_from_the_json_alone(strict: StrictFiles, exported) -> None:
     spec = json.loads(strict.spec.read_text(encoding="utf-8"))

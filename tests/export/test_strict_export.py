@@ -46,6 +46,7 @@ def test_a_bundle_without_it_still_opens_on_older_hosts(exported) -> None:
     assert Manifest.from_bytes((exported.out / "manifest.json").read_bytes()).min_host == "0.1.0"
 
 
+@pytest.mark.promise(115)
 def test_it_misses_a_gate_like_any_other_file(run_copy: Path, exported, converted, tmp_path: Path, monkeypatch) -> None:
     def upside_down(model: Path):
         from export.strict.interface import strict_run

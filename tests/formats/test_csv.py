@@ -77,22 +77,26 @@ def test_unit_of_the_file_or_the_caller(unit: str, factor: float, write: Any) ->
         np.testing.assert_allclose(record.to_mv(), values.T * factor, atol=1e-3)
 
 
+@pytest.mark.promise(3)
 def test_missing_unit_is_refused(write: Any) -> None:
     with pytest.raises(UnitError, match=r"found no unit in x.csv, expected a line '# unit=mV'"):
         read_csv(write("# fs_hz=500\n" + BODY))
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("unit", ["mv", "", "adu", "mmHg"])
 def test_wrong_unit_is_refused(unit: str, write: Any) -> None:
     with pytest.raises(UnitError, match="expected one of uV, mV, V"):
         read_csv(write(f"# fs_hz=500\n# unit={unit}\n" + BODY))
 
 
+@pytest.mark.promise(4)
 def test_missing_rate_is_refused(write: Any) -> None:
     with pytest.raises(RateError, match="found no rate"):
         read_csv(write("# unit=mV\n" + BODY))
 
 
+@pytest.mark.promise(4)
 @pytest.mark.parametrize("rate", ["fast", "", "nan", "0", "-500", "1e9"])
 def test_wrong_rate_is_refused(rate: str, write: Any) -> None:
     with pytest.raises(RateError):
@@ -179,6 +183,7 @@ def test_times_that_do_not_rise_are_refused(times: tuple[float, ...], write: Any
         read_csv(write("# unit=mV\ntime_s,I\n" + rows))
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("names", ["I,X", "I,I", "I,lead i", "0.1,0.2", "I,"])
 def test_wrong_lead_names_are_refused(names: str, write: Any) -> None:
     with pytest.raises(LeadError):
@@ -196,6 +201,7 @@ def test_no_samples_are_refused(text: str, write: Any) -> None:
         read_csv(write(text))
 
 
+@pytest.mark.promise(21)
 @pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "1e400"])
 def test_values_that_are_not_finite_are_refused(value: str, write: Any) -> None:
     with pytest.raises(SampleError, match="NaN or infinite"):
@@ -213,6 +219,7 @@ def test_row_of_another_length_names_the_row(write: Any) -> None:
         read_csv(write(HEAD + "I,II\n1,2\n3\n4,5\n"))
 
 
+@pytest.mark.promise(24)
 def test_truncated_last_row_says_so(write: Any) -> None:
     with pytest.raises(TruncatedError, match="found 1 numbers in the last row"):
         read_csv(write(HEAD + "I,II\n0.1,0.2\n0.3"))

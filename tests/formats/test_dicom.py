@@ -72,6 +72,7 @@ def test_its_limb_leads_obey_einthoven() -> None:
     assert einthoven_residual(record.to_mv(), leads=record.leads) < 0.005
 
 
+@pytest.mark.promise(55)
 def test_nothing_about_the_patient_is_read(monkeypatch: pytest.MonkeyPatch, written: Callable[..., Path]) -> None:
     """Canary names in every text of the file: none of them reaches the record."""
 
@@ -85,6 +86,7 @@ def test_nothing_about_the_patient_is_read(monkeypatch: pytest.MonkeyPatch, writ
     assert "CANARY" not in record.device + record.record_id
 
 
+@pytest.mark.promise(1)
 def test_leads_follow_their_names_not_their_place(written: Callable[..., Path]) -> None:
     def swap(dataset: Any) -> None:
         channels = _group(dataset).ChannelDefinitionSequence
@@ -253,6 +255,7 @@ def test_a_recording_that_is_not_usable(written: Callable[..., Path], change: An
     assert caught.value.advice
 
 
+@pytest.mark.promise(24)
 @pytest.mark.parametrize("keep", [132, 400, 2000, 100_000, 239_000])
 def test_a_file_cut_off_anywhere_is_an_error_with_advice(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "cut.dcm"
@@ -262,6 +265,7 @@ def test_a_file_cut_off_anywhere_is_an_error_with_advice(tmp_path: Path, keep: i
     assert caught.value.code in ("E_FORMAT", "E_TRUNCATED")
 
 
+@pytest.mark.promise(25)
 def test_flipped_bytes_never_escape_as_another_exception(tmp_path: Path) -> None:
     content = SAMPLE.read_bytes()
     rng = np.random.default_rng(0)

@@ -102,6 +102,7 @@ def test_round_trip_of_any_record(tmp_path: Path, n: int, lsb: float, fs_hz: flo
     assert_equal(read_npz(tmp_path / "any.npz"), record)
 
 
+@pytest.mark.promise(24)
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
 def test_truncated_file_says_so(npz: Path, part: float) -> None:
     data = npz.read_bytes()
@@ -110,6 +111,7 @@ def test_truncated_file_says_so(npz: Path, part: float) -> None:
         read_npz(npz)
 
 
+@pytest.mark.promise(25)
 @pytest.mark.parametrize(("first", "mask"), [(0, 0x01), (1, 0x80), (2, 0xFF)])
 def test_any_flipped_byte_is_an_ecg_error_or_changes_nothing(npz: Path, first: int, mask: int) -> None:
     data = npz.read_bytes()
@@ -140,6 +142,7 @@ def test_array_that_claims_another_size_is_refused(npz: Path, shape: str) -> Non
         read_npz(npz)
 
 
+@pytest.mark.promise(26)
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.npz"
     np.savez(path, header=np.array([{"format": "x"}], dtype=object), samples=np.zeros((1, 1), np.int16))

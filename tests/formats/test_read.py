@@ -106,6 +106,7 @@ def test_truncated_npz(tmp_path: Path, make_record: Callable[..., EcgRecord], ke
     _fails(path, "E_TRUNCATED")
 
 
+@pytest.mark.promise(26)
 def test_an_npz_with_objects_inside_is_not_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "r.ecg.npz"
     np.savez(path, header=np.array([{"a": 1}], dtype=object), samples=np.zeros((2, 9), dtype=np.int16))

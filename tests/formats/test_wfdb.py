@@ -101,6 +101,7 @@ def test_explicit_baseline_wins_over_adc_zero(write: Any) -> None:
     np.testing.assert_array_equal(record.samples, COUNTS.T - 7)
 
 
+@pytest.mark.promise(24)
 @pytest.mark.parametrize("missing", [1, 2, 1500, 2999, 3000])
 def test_truncated_signal_file_shows_bytes_found_and_expected(write: Any, missing: int) -> None:
     data = COUNTS.astype("<i2").tobytes()
@@ -250,6 +251,7 @@ def test_gain_that_is_none_is_refused(write: Any, gain: str) -> None:
         read_wfdb(write(header().replace("1000/mV", gain)))
 
 
+@pytest.mark.promise(3)
 @pytest.mark.parametrize("unit", ["mmHg", "MV", "NU", "mv"])
 def test_unit_that_is_no_voltage_is_refused(write: Any, unit: str) -> None:
     with pytest.raises(UnitError, match="expected one of uV, mV, V"):
@@ -271,6 +273,7 @@ def test_equal_gains_keep_their_counts(write: Any) -> None:
     assert record.lsb_uv == 1000 / 819.2
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("name", ["MLII", "ECG", "Resp", "II"])
 def test_wrong_or_repeated_lead_is_refused(write: Any, name: str) -> None:
     with pytest.raises(LeadError):
@@ -336,6 +339,7 @@ def test_files_of_different_lengths_are_refused(tmp_path: Path) -> None:
         read_wfdb(tmp_path / "r.hea")
 
 
+@pytest.mark.promise(25)
 @pytest.mark.parametrize("seed", range(60))
 def test_damaged_header_is_an_ecg_error_or_reads(write: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -53,6 +53,7 @@ def _normal(mean: torch.Tensor, logvar: torch.Tensor) -> Normal:
 # MVAE
 
 
+@pytest.mark.promise(101)
 def test_mvae_joint_is_the_product_of_the_densities_and_the_prior_on_a_grid() -> None:
     model = Mvae(LABELS, config=TINY)
     z = torch.linspace(-12, 12, 48_001, dtype=torch.float64)
@@ -186,6 +187,7 @@ def test_mopoe_precisions_survive_the_bound_of_the_encoders() -> None:
         torch.testing.assert_close(logvar[:, -1], torch.full_like(logvar[:, -1], bound - math.log(shrunk[0, -1].sum())))
 
 
+@pytest.mark.promise(101)
 def test_mopoe_objective_term_by_term(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mopoe, "sample", _mean_instead_of_sample)
     chosen = torch.tensor([0, 1, 12, 0, 1, 12])
@@ -299,6 +301,7 @@ def _drawn_with_leaves(
     return mean, kept["drawn"], terms
 
 
+@pytest.mark.promise(101)
 @pytest.mark.parametrize("m", [0, 7])
 def test_mmvae_plus_cross_reconstruction_never_uses_the_targets_own_private_latent(
     monkeypatch: pytest.MonkeyPatch, m: int

@@ -63,6 +63,7 @@ def test_the_registry_holds_the_rows_of_the_table() -> None:
     assert tuple(BASELINES) == NAMES
 
 
+@pytest.mark.promise(101)
 @every
 def test_each_answers_the_calls_of_the_training_loops(name: str) -> None:
     model = build_baseline(name, THREE)
@@ -128,6 +129,7 @@ def test_logits_for_each_lead_set_are_finite_and_differ(name: str) -> None:
         assert (logits[k] - logits[k + 1]).abs().max() > 1e-6
 
 
+@pytest.mark.promise(101)
 @every
 def test_an_absent_lead_cannot_touch_logits_or_losses(name: str) -> None:
     x, some = _x(), _present(*LIMB_LEADS, "V1")

@@ -28,6 +28,7 @@ def _present(*leads: str, n: int = 3) -> torch.Tensor:
     return torch.tensor([lead in leads for lead in LEADS]).repeat(n, 1)
 
 
+@pytest.mark.promise(69)
 def test_product_is_the_precision_weighted_mean_with_the_prior_as_one_expert() -> None:
     mean, logvar = _posteriors()
     got_mean, got_logvar = product_of_experts(mean[:, :3], logvar[:, :3], torch.zeros(3, 3), prior=True)
@@ -37,6 +38,7 @@ def test_product_is_the_precision_weighted_mean_with_the_prior_as_one_expert() -
     torch.testing.assert_close(got_mean, (precision * mean[:, :3]).sum(1) / total)
 
 
+@pytest.mark.promise(69)
 def test_an_empty_set_of_experts_is_the_prior() -> None:
     mean, logvar = _posteriors()
     for prior in (True, False):
@@ -45,6 +47,7 @@ def test_an_empty_set_of_experts_is_the_prior() -> None:
         assert (got[1] == 0).all()
 
 
+@pytest.mark.promise(69, 98)
 def test_moments_are_those_of_samples_from_the_mixture() -> None:
     g = torch.Generator().manual_seed(1)
     mean, logvar = torch.tensor([[[-1.0], [2.0], [0.5]]]), torch.tensor([[[-1.0], [0.3], [0.0]]])
@@ -56,6 +59,7 @@ def test_moments_are_those_of_samples_from_the_mixture() -> None:
     assert got_logvar.exp().item() == pytest.approx(draws.var().item(), rel=0.01)
 
 
+@pytest.mark.promise(70)
 def test_defect_dropped_experts_every_lead_changes_the_result_for_every_lead_set() -> None:
     for leads in (LEADS, LIMB_LEADS, ("I", "II")):
         mean, logvar = _posteriors()
@@ -67,6 +71,7 @@ def test_defect_dropped_experts_every_lead_changes_the_result_for_every_lead_set
             assert (FUSION(moved, logvar, present)[0] - base[0]).abs().max() > 1e-4, (leads, lead)
 
 
+@pytest.mark.promise(69)
 def test_defect_dropped_prior_the_prior_pulls_towards_zero() -> None:
     mean, logvar = _posteriors()
     without = HierarchicalFusion(dataclasses.replace(LsEmvaeConfig(latent=4), prior=False))
@@ -75,6 +80,7 @@ def test_defect_dropped_prior_the_prior_pulls_towards_zero() -> None:
     torch.testing.assert_close(dropped, logvar[:, 0])
 
 
+@pytest.mark.promise(70)
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(list(LIMB_LEADS)))
 def test_permuting_leads_inside_a_group_changes_nothing(order: list[str]) -> None:
@@ -94,6 +100,7 @@ def test_exchanging_leads_of_two_groups_changes_the_result() -> None:
     assert (FUSION(mean, logvar, present)[0] - FUSION(mean[:, index], logvar[:, index], present)[0]).abs().max() > 1e-3
 
 
+@pytest.mark.promise(70)
 def test_a_missing_lead_is_left_out_exactly() -> None:
     mean, logvar = _posteriors()
     garbage_mean, garbage_logvar = mean.clone(), logvar.clone()
@@ -104,6 +111,7 @@ def test_a_missing_lead_is_left_out_exactly() -> None:
     assert torch.equal(a[1], b[1])
 
 
+@pytest.mark.promise(71)
 def test_six_limb_leads_count_as_two_channels_not_six() -> None:
     mean, logvar = torch.zeros(1, 12, 4, 1), torch.zeros(1, 12, 4, 1)
     two = FUSION(mean, logvar, _present("I", "II", n=1))[1]
@@ -166,6 +174,7 @@ def _density(grid: torch.Tensor, mean: torch.Tensor, logvar: torch.Tensor) -> to
     return Normal(mean.double(), (0.5 * logvar.double()).exp()).log_prob(grid)
 
 
+@pytest.mark.promise(98)
 @pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), (1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3), (0.4, 1.0)])
 def test_product_is_the_normalized_product_of_densities_on_a_grid(weights: tuple[float, ...], *, prior: bool) -> None:
@@ -248,6 +257,7 @@ def test_limb_rank_six_is_six_independent_experts() -> None:
     torch.testing.assert_close((-got).exp(), 1 + (-logvar[:, :6]).exp().sum(1))
 
 
+@pytest.mark.promise(99)
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(3)))
 def test_the_order_of_groups_changes_nothing(order: list[int]) -> None:

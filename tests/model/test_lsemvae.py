@@ -33,6 +33,7 @@ def _all(n: int = 2) -> torch.Tensor:
     return torch.ones(n, 12, dtype=torch.bool)
 
 
+@pytest.mark.promise(70)
 @torch.no_grad()
 def test_every_lead_changes_the_logits() -> None:
     model, x = _model(), _x()
@@ -43,6 +44,7 @@ def test_every_lead_changes_the_logits() -> None:
         assert (model(moved, _all()) - base).abs().max() > 1e-6, lead
 
 
+@pytest.mark.promise(70)
 @torch.no_grad()
 def test_an_absent_lead_cannot_touch_the_result() -> None:
     model, x, present = _model(), _x(), _all()
@@ -61,6 +63,7 @@ def test_absence_is_decided_per_recording() -> None:
     torch.testing.assert_close(both[1], model(x[1:], present[1:])[0])
 
 
+@pytest.mark.promise(72)
 @torch.no_grad()
 def test_defect_lead_blind_decoder_leads_are_drawn_differently() -> None:
     model = _model()
@@ -69,6 +72,7 @@ def test_defect_lead_blind_decoder_leads_are_drawn_differently() -> None:
     assert (drawn[0, 0] - drawn[0, 3]).abs().max() > 1e-4
 
 
+@pytest.mark.promise(72)
 def test_one_latent_can_draw_opposite_leads() -> None:
     """What a lead-blind decoder cannot learn: aVR as the mirror image of II."""
     torch.manual_seed(0)
@@ -110,6 +114,7 @@ def test_likelihood_matches_torch_and_counts_only_target_leads() -> None:
     torch.testing.assert_close(gaussian_nll(x, drawn, sd.view(1, 3, 1), target), each[target].mean())
 
 
+@pytest.mark.promise(73)
 def test_a_missing_statement_is_not_a_negative() -> None:
     logits = torch.tensor([[3.0, -2.0]], requires_grad=True)
     masked_bce(logits, torch.tensor([[float("nan"), 1.0]])).backward()
@@ -165,6 +170,7 @@ def test_student_gives_logits_and_one_uncertainty() -> None:
     assert sum(p.numel() for p in student.parameters()) < 300_000
 
 
+@pytest.mark.promise(97)
 def test_a_value_nobody_measured_has_no_gradient_and_the_scale_ignores_it() -> None:
     head = MeasureHead(3, 2)
     nan = float("nan")
@@ -191,6 +197,7 @@ def _stratified(**changes: object) -> LsEmvae:
     return LsEmvae(replace(TINY, mixture="stratified", group_weights="uniform", **changes)).eval()
 
 
+@pytest.mark.promise(98)
 @torch.no_grad()
 def test_stratified_likelihood_is_that_of_the_mixture_by_monte_carlo() -> None:
     """One sample a group, weighted, against samples whose group is drawn: the same expectation, with less spread."""
@@ -252,6 +259,7 @@ def test_stratified_weights_are_one_a_group_and_get_a_gradient() -> None:
     assert model.fusion.group_logits.grad.abs().min() > 0  # type: ignore[union-attr]
 
 
+@pytest.mark.promise(98)
 def test_gaussian_divergence_is_the_monte_carlo_average_of_the_log_ratio() -> None:
     g = torch.Generator().manual_seed(0)
     mean_q, logvar_q, mean_p, logvar_p = (torch.tensor(v) for v in (0.7, -1.0, -0.4, 0.5))
@@ -261,6 +269,7 @@ def test_gaussian_divergence_is_the_monte_carlo_average_of_the_log_ratio() -> No
     assert float(gaussian_kl(mean_q, logvar_q, mean_p, logvar_p)) == pytest.approx(float(ratio.mean()), abs=0.01)
 
 
+@pytest.mark.promise(99)
 @pytest.mark.parametrize(
     "changes",
     [{}, {"hierarchy": "poe"}, {"hierarchy": "moe"}, {"mixture": "stratified"}, {"mixture": "parameter_average"}],
@@ -282,6 +291,7 @@ def test_measured_experts_train_no_derived_limb_lead() -> None:
     assert trained == ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
 
 
+@pytest.mark.promise(99)
 @torch.no_grad()
 def test_exchanging_avl_and_avf_changes_the_answer() -> None:
     model, x = _model(), _x()

@@ -54,6 +54,7 @@ def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.promise(100)
 def test_parameters_are_as_many_as_published() -> None:
     with torch.device("meta"):
         model = LsEmvaePaper(PaperConfig(labels=("A", "B")))
@@ -68,6 +69,7 @@ def test_parameters_are_as_many_as_published() -> None:
     assert found == PUBLISHED
 
 
+@pytest.mark.promise(100)
 def test_shapes_are_as_published() -> None:
     with torch.device("meta"):
         model = LsEmvaePaper(PaperConfig(labels=("A", "B")))
@@ -125,6 +127,7 @@ def _plain_terms(model: LsEmvaePaper, x: Tensor, noise: Tensor, *, prior: bool, 
     return {"reconstruction": reconstruction, "kl": kl, "alignment": alignment}
 
 
+@pytest.mark.promise(100)
 @pytest.mark.parametrize(("prior", "mean_kl"), [(True, False), (False, True)])
 def test_fast_form_equals_a_plain_loop_over_leads_in_values_and_gradients(*, prior: bool, mean_kl: bool) -> None:
     config = dataclasses.replace(TINY, prior=prior, kl_of_unsampled_mean=mean_kl)
@@ -144,6 +147,7 @@ def test_fast_form_equals_a_plain_loop_over_leads_in_values_and_gradients(*, pri
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.promise(100)
 def test_the_reference_is_every_switch_at_once() -> None:
     """Positional groups on twelve leads cut the prior off: the same as by name without it."""
     names = ("dropped_prior", "kl_of_unsampled_mean", "positional_groups")

@@ -73,6 +73,7 @@ def restarted_at(result: SessionResult) -> int:
     return position
 
 
+@pytest.mark.promise(138)
 @pytest.mark.parametrize(
     "faults",
     [{"drop": 0.08}, {"corrupt": 0.08}, {"swap": 0.1}, {"duplicate": 0.1}, {"delay": 0.08}, {"garbage": 0.15}, MIXED],
@@ -93,6 +94,7 @@ def test_a_radio_with_faults_ends_contiguous_after_retransmission(
         assert result.statistics.missing_before_repair > 0
 
 
+@pytest.mark.promise(138)
 @pytest.mark.parametrize("mtu", [100, 247])
 def test_a_bad_radio_of_any_packet_size_ends_contiguous(radio, device_key, equals_source, run_unstalled, mtu):
     running = radio("--mtu", str(mtu), *WITH_KEY, device_key.to_text(), *options_of(MIXED))
@@ -118,6 +120,7 @@ def test_a_device_whose_core_is_the_python_mirror_gives_the_same(radio, device_k
     assert refused_in(result) == corrupt_in(running.report()["faults"]) > 0
 
 
+@pytest.mark.promise(138)
 def test_a_power_cycle_in_the_middle_leaves_one_declared_gap(radio, device_key, equals_source, run_unstalled):
     running = radio(*WITH_KEY, device_key.to_text(), *options_of({"drop": 0.03, "corrupt": 0.03}))
     watch = once_at(4, lambda: running.tell("power_cycle 0.2"))
@@ -134,6 +137,7 @@ def test_a_power_cycle_in_the_middle_leaves_one_declared_gap(radio, device_key, 
     assert refused_in(result) == corrupt_in(running.report()["faults"])
 
 
+@pytest.mark.promise(138)
 def test_a_simulator_killed_and_started_again_at_its_address_is_recorded_on(
     radio, device_key, equals_source, run_unstalled, tmp_path
 ):
@@ -170,6 +174,7 @@ def test_a_simulator_killed_and_started_again_at_its_address_is_recorded_on(
     equals_source(result.record, starts=[(0, 0), (gap.stop, stream["source_index"])])
 
 
+@pytest.mark.promise(138)
 def test_a_battery_that_dies_is_told_before_and_leaves_what_was_received(
     radio, device_key, equals_source, run_unstalled
 ):
@@ -199,6 +204,7 @@ def test_a_battery_that_dies_is_told_before_and_leaves_what_was_received(
     equals_source(result.record)
 
 
+@pytest.mark.promise(137)
 def test_what_has_left_the_ring_is_read_from_the_devices_own_recording(radio, device_key, equals_source, run_unstalled):
     """Out of reach for longer than the 30 s of the ring; bulk frames get lost and damaged like any other.
 
@@ -249,6 +255,7 @@ def test_an_encrypted_link_with_faults_is_paired_and_ends_contiguous(radio, devi
     equals_source(result.record)
 
 
+@pytest.mark.promise(138)
 def test_a_bluetooth_service_that_dies_and_comes_back_is_survived(radio, device_key, equals_source, run_unstalled):
     running = radio("--speed", "5", "--key", device_key.to_text())
 
@@ -270,6 +277,7 @@ def test_a_bluetooth_service_that_dies_and_comes_back_is_survived(radio, device_
     equals_source(result.record)
 
 
+@pytest.mark.promise(137)
 def test_every_damaged_bulk_frame_is_refused_and_asked_for_again(radio, run_unstalled):
     """A recording of 10 s read back: its CRC-32 covers every byte that is used."""
     running = radio("--speed", "20", *options_of({"drop": 0.03, "corrupt": 0.05}))

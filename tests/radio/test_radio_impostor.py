@@ -24,6 +24,7 @@ def streams(running) -> list[dict]:
     return [event for event in running.events if event["event"] == "stream"]
 
 
+@pytest.mark.promise(134)
 @pytest.mark.parametrize(
     ("options", "advice"),
     [(("--key", OTHER.to_text()), "Do not use this device"), ((), "a code on its case")],
@@ -60,6 +61,7 @@ def test_a_device_without_proof_is_recorded_where_that_is_allowed_and_marked(rad
     equals_source(result.record)
 
 
+@pytest.mark.promise(135)
 @pytest.mark.parametrize(
     ("kind", "allowed"), [("on", False), ("nokey", False), ("nokey", True)],
     ids=["another key", "no key", "no key, unauthenticated allowed"],

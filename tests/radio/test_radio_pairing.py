@@ -34,6 +34,7 @@ async def connected(transport: BleTransport) -> bytes:
         await transport.disconnect()
 
 
+@pytest.mark.promise(140)
 def test_a_device_that_wants_encryption_is_paired_bonded_and_trusted_on_connecting():
     async def scenario():
         async with laboratory() as lab:
@@ -65,6 +66,7 @@ def test_a_bonded_device_is_connected_again_without_pairing():
     assert run(scenario()) == (True, 1)
 
 
+@pytest.mark.promise(140)
 def test_without_pairing_a_device_that_wants_encryption_is_an_error_with_advice_and_not_a_hang(monkeypatch):
     monkeypatch.setattr(ble, "_STEP_S", 0.5)
 
@@ -127,6 +129,7 @@ def test_a_device_that_answered_before_and_falls_silent_is_no_matter_of_pairing(
     assert run(scenario(), seconds=20) == "E_LINK"
 
 
+@pytest.mark.promise(140)
 def test_a_device_that_refuses_to_pair_is_an_error_with_advice():
     async def scenario():
         async with laboratory() as lab:
@@ -143,6 +146,7 @@ def test_a_device_that_refuses_to_pair_is_an_error_with_advice():
     assert bonds == {}
 
 
+@pytest.mark.promise(140)
 def test_a_device_that_never_answers_the_pairing_is_an_error_and_not_a_hang(monkeypatch):
     async def silent(_device: BlueZDevice) -> None:
         await asyncio.sleep(3600)
@@ -159,6 +163,7 @@ def test_a_device_that_never_answers_the_pairing_is_an_error_and_not_a_hang(monk
     run(scenario(), seconds=20)
 
 
+@pytest.mark.promise(140)
 def test_a_device_that_has_lost_the_bond_is_paired_again():
     async def scenario():
         async with laboratory() as lab:
@@ -214,6 +219,7 @@ def test_a_device_that_asks_for_pairing_by_itself_is_answered_by_the_agent():
     assert (len(descriptor), pairings, bonds) == (40, 0, {FIRST: True})
 
 
+@pytest.mark.promise(140)
 def test_the_agent_agrees_to_its_device_only():
     async def scenario():
         async with laboratory() as lab:

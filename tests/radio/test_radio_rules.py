@@ -81,6 +81,7 @@ async def stream_lose_reconnect(*, close_first: bool) -> tuple[int, int]:
 LOSES_LINK = ("--speed", "10", "--faults", json.dumps({"disconnect_at": 20}))
 
 
+@pytest.mark.promise(45)
 def test_rule_1_a_client_that_does_not_close_its_bus_after_a_lost_link_gets_every_notification_twice(radio):
     """The fault itself: if this fails, bleak or the test radio has changed and the next test proves nothing."""
     radio(*LOSES_LINK)
@@ -94,6 +95,7 @@ def test_rule_1_closing_the_client_before_reconnecting_gives_every_notification_
     assert delivered == different
 
 
+@pytest.mark.promise(45)
 def test_rule_1_the_transport_closes_its_client_so_a_session_sees_no_duplicates(radio):
     running = radio(*LOSES_LINK)
     result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=8, allow_unauthenticated=True))
@@ -103,6 +105,7 @@ def test_rule_1_the_transport_closes_its_client_so_a_session_sees_no_duplicates(
     assert counts["delivered"] == counts["notified"]
 
 
+@pytest.mark.promise(46)
 def test_rule_2_start_notify_is_used_and_never_acquire_notify(radio):
     running = radio("--speed", "10")
     asyncio.run(record_session(BleTransport(scan_s=5), seconds=2, allow_unauthenticated=True))
@@ -153,6 +156,7 @@ def test_rule_3_no_notification_is_empty(radio):
     assert min(length for seen in lengths.values() for length in seen) > 0
 
 
+@pytest.mark.promise(46)
 def test_rule_3_the_device_streams_on_start_and_not_on_subscription(radio):
     radio("--speed", "10")
     frames = []
@@ -199,6 +203,7 @@ def test_rule_4_the_live_characteristic_cannot_be_read(radio):
     assert value in echoes
 
 
+@pytest.mark.promise(46)
 @pytest.mark.parametrize("mtu", [100, 247, 517])
 def test_rule_5_the_mtu_is_the_negotiated_one(radio, mtu):
     radio("--mtu", str(mtu))
@@ -248,6 +253,7 @@ asyncio.run(connect_and_die())
 """
 
 
+@pytest.mark.promise(45)
 def test_rule_6_a_connection_left_by_a_crashed_application_is_closed(radio):
     """BlueZ keeps it, and a connected device does not advertise: without closing it no scan finds the device again."""
     running = radio("--speed", "10")
@@ -293,6 +299,7 @@ def test_rule_8_a_disturbed_radio_loses_a_fifth_of_the_notifications_and_the_rec
     equals_source(result.record)
 
 
+@pytest.mark.promise(46)
 def test_rule_9_the_scanner_is_stopped_before_connecting(radio):
     running = radio("--speed", "10", "--faults", json.dumps({"disconnect_at": 30}))
     result = asyncio.run(record_session(BleTransport(scan_s=5), seconds=4, allow_unauthenticated=True))
@@ -335,6 +342,7 @@ def test_rule_10_whoever_may_not_use_bluetooth_is_told_the_group_and_nothing_is_
     assert "usermod -aG bluetooth" in error.advice
 
 
+@pytest.mark.promise(47)
 def test_rule_10_no_bluetooth_service_is_a_link_error_that_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-such-bus")
     with pytest.raises(LinkError) as caught:

@@ -82,6 +82,7 @@ def test_a_scan_has_a_length(seconds):
         asyncio.run(scan(seconds))
 
 
+@pytest.mark.promise(141)
 @pytest.mark.parametrize("name", [None, "E6L-0001"], ids=["by service", "by name"])
 def test_two_devices_with_one_name_are_an_error_that_lists_both_addresses(name):
     async def scenario():
@@ -190,6 +191,7 @@ def test_a_service_that_never_answers_a_connect_is_an_error_and_the_next_one_wor
 # -- the computer's side -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(141)
 @BOTH
 def test_an_adapter_that_is_off_is_an_error_with_advice_and_one_switched_on_again_works(use):
     async def scenario():
@@ -208,6 +210,7 @@ def test_an_adapter_that_is_off_is_an_error_with_advice_and_one_switched_on_agai
     assert afterwards
 
 
+@pytest.mark.promise(141)
 @BOTH
 def test_an_absent_adapter_is_an_error_whose_advice_names_the_service_too(use):
     async def scenario():
@@ -221,6 +224,7 @@ def test_an_absent_adapter_is_an_error_whose_advice_names_the_service_too(use):
     assert "systemctl start bluetooth" in error.advice
 
 
+@pytest.mark.promise(141)
 @BOTH
 def test_a_user_without_permission_is_told_which_group_is_missing(use):
     async def scenario():

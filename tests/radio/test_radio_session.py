@@ -37,6 +37,7 @@ def test_ten_seconds_at_ten_times_speed_equal_the_source_at_every_sample(radio, 
     equals_source(result.record)
 
 
+@pytest.mark.promise(40)
 def test_a_bad_radio_ends_contiguous_after_retransmission(radio, equals_source, run_unstalled):
     running = radio("--speed", "10", *faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02))
     result = run_unstalled(record(BleTransport(scan_s=5), seconds=10))
@@ -46,6 +47,7 @@ def test_a_bad_radio_ends_contiguous_after_retransmission(radio, equals_source, 
     assert result.statistics.assembly.corrupt == injected["corrupt"] > 0
 
 
+@pytest.mark.promise(41)
 def test_a_link_lost_in_the_middle_is_reconnected_and_the_hole_filled(radio, equals_source, run_unstalled):
     running = radio("--speed", "10", *faults(disconnect_at=60))
     result = run_unstalled(record(BleTransport(scan_s=5), seconds=10))
@@ -56,6 +58,7 @@ def test_a_link_lost_in_the_middle_is_reconnected_and_the_hole_filled(radio, equ
     assert running.report()["daemon"]["Connect"] == 2
 
 
+@pytest.mark.promise(42)
 def test_a_device_killed_in_the_middle_leaves_what_was_received(radio, equals_source, run_unstalled, tmp_path):
     radio("--speed", "10", *faults(power_off_at=100))
     path = tmp_path / "killed.spool"
@@ -70,6 +73,7 @@ def test_a_device_killed_in_the_middle_leaves_what_was_received(radio, equals_so
     assert (recover_spool(path).record.samples == result.record.samples).all()
 
 
+@pytest.mark.promise(43)
 def test_a_device_killed_and_switched_on_again_continues_after_a_declared_gap(radio, equals_source, run_unstalled):
     running = radio("--speed", "10", *faults(power_off_at=60))
 
@@ -93,6 +97,7 @@ def test_a_device_killed_and_switched_on_again_continues_after_a_declared_gap(ra
     equals_source(result.record.slice(0, 1500))
 
 
+@pytest.mark.promise(42)
 def test_a_hanging_device_is_noticed_by_the_watchdog(radio, equals_source, run_unstalled):
     radio("--speed", "10", *faults(hang_at=100))
     session = record(BleTransport(scan_s=2), seconds=10, watchdog_s=0.7, reconnect_for_s=0.7)
@@ -124,6 +129,7 @@ def test_a_device_that_is_not_there_is_a_link_error_with_advice(radio):
     assert "Switch the device on" in caught.value.advice
 
 
+@pytest.mark.promise(47)
 @pytest.mark.parametrize(
     ("options", "command", "words"),
     [((), "adapter_off", "Switch Bluetooth on"), (("--no-adapter",), "", "Plug in a Bluetooth adapter")],

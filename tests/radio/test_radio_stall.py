@@ -34,6 +34,7 @@ async def sleeps_in_a_thread():
     await asyncio.to_thread(time.sleep, 0.15)
 
 
+@pytest.mark.promise(139)
 @pytest.mark.parametrize("work", [sleeps_in_the_loop, computes_in_the_loop])
 def test_a_blocked_loop_is_seen(work):
     assert stalled(work) > LIMIT_S

@@ -8,6 +8,7 @@ from tests.evidence.radio_throughput import BAD_RADIO, measure
 from tests.radio.stall import LIMIT_S
 
 
+@pytest.mark.promise(139)
 def test_thirty_seconds_at_ten_times_arrive_without_loss_and_equal_the_source(needs_dbus):
     found = measure(seconds=30, speed=10, faults={})
     assert found["samples"] == 15_000
@@ -19,6 +20,7 @@ def test_thirty_seconds_at_ten_times_arrive_without_loss_and_equal_the_source(ne
     assert found["longest_stall_ms"] <= 1000 * LIMIT_S
 
 
+@pytest.mark.promise(139)
 @pytest.mark.parametrize("faults", [BAD_RADIO], ids=["5/3/3/2 %"])
 def test_the_bad_radio_at_ten_times_ends_contiguous_with_every_damaged_frame_refused(needs_dbus, faults):
     found = measure(seconds=15, speed=10, faults=faults)

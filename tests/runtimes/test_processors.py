@@ -90,12 +90,14 @@ def allowed(bundle: Bundle) -> Difference:
     return TOLERANCES[str(bundle.manifest.provenance["recipe"])][Kinship.SAME_KERNELS]
 
 
+@pytest.mark.promise(129)
 def test_litert_computes_the_same_without_vnni(
     emulated: Arrays, python_answers: Answers, bundle: Bundle, allowed: Difference
 ) -> None:
     assert apart(emulated["litert"], python_answers, matrix.REFERENCE, bundle).beyond(allowed) == {}
 
 
+@pytest.mark.promise(129)
 def test_onnxruntime_computes_the_same_without_vnni_where_it_is_told_to_be_precise(
     emulated: Arrays, python_answers: Answers, bundle: Bundle, allowed: Difference
 ) -> None:

@@ -38,12 +38,14 @@ def compare(pair: Pair, outputs_of: OutputsOf, bundle: Bundle, part: slice) -> s
     return set(difference(*found, manifest=bundle.manifest).beyond(pair.tolerance(bundle.manifest)))
 
 
+@pytest.mark.promise(127)
 @each_pair
 def test_golden_signals(pair: Pair, outputs_of: OutputsOf, asked: Questions, bundle: Bundle) -> None:
     """A mean over eight signals is another figure than one over all recordings, so it has no tolerance here."""
     assert compare(pair, outputs_of, bundle, asked.golden) <= {"mean_dp"}
 
 
+@pytest.mark.promise(127)
 @pytest.mark.needs_data
 @each_pair
 def test_real_recordings(
@@ -92,6 +94,7 @@ def test_a_scale_that_is_ten_percent_off_is_noticed_on_golden_signals(
         assert found.beyond(pair.tolerance(bundle.manifest)), f"{name}: {found}"
 
 
+@pytest.mark.promise(127)
 @pytest.mark.needs_data
 @each_pair
 def test_a_scale_that_is_ten_percent_off_is_beyond_every_tolerance(
@@ -102,6 +105,7 @@ def test_a_scale_that_is_ten_percent_off_is_beyond_every_tolerance(
         assert set(found.beyond(pair.tolerance(bundle.manifest))) >= moved, f"{name}: {found}"
 
 
+@pytest.mark.promise(127)
 def test_the_browser_runs_the_very_files_of_the_bundle(
     browser_run: BrowserRun, bundle: Bundle, asked: Questions
 ) -> None:

@@ -89,6 +89,7 @@ def test_an_untouched_zip_opens_like_the_directory(builder: Any, tmp_path: Path)
     assert dict(opened.files) == builder.signed()
 
 
+@pytest.mark.promise(27)
 @pytest.mark.parametrize("name", FILES)
 def test_one_flipped_bit_anywhere_is_refused_before_any_parser(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError], name: str
@@ -109,6 +110,7 @@ def test_one_flipped_bit_anywhere_is_refused_before_any_parser(
     assert set(spy.parsed) == allowed
 
 
+@pytest.mark.promise(28)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "change", [lambda c: c[:-1], lambda c: b"", lambda c: c + b"\0"], ids=["cut", "empty", "longer"]
@@ -123,6 +125,7 @@ def test_truncation_and_extension_are_refused(
     assert not set(spy.parsed) & {"manifest", "arrays", "model"}
 
 
+@pytest.mark.promise(28)
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_refused(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError], name: str
@@ -164,6 +167,7 @@ DIRECTORY_CHANGES: dict[str, tuple[Callable[[Path], Any], type[BundleError], str
 }
 
 
+@pytest.mark.promise(28)
 @pytest.mark.parametrize("change", DIRECTORY_CHANGES, ids=str)
 def test_a_directory_with_something_foreign_is_refused(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError], change: str
@@ -179,6 +183,7 @@ def test_a_directory_with_something_foreign_is_refused(
     assert not set(spy.parsed) & {"manifest", "arrays", "model"}
 
 
+@pytest.mark.promise(28)
 @pytest.mark.parametrize(
     "name",
     [
@@ -213,6 +218,7 @@ def test_zip_slip_and_odd_names_are_refused_and_nothing_is_written(
     assert spy.parsed == []
 
 
+@pytest.mark.promise(28)
 def test_doubled_names_in_a_zip_are_refused(
     builder: Any, tmp_path: Path, spy: Spy, try_open: Callable[[Path], BundleError]
 ) -> None:
@@ -225,12 +231,14 @@ def test_doubled_names_in_a_zip_are_refused(
     assert spy.parsed == []
 
 
+@pytest.mark.promise(28)
 def test_case_clash_in_a_zip_is_refused(builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(_zip([*builder.signed().items(), ("CARD.md", b"other")]))
     assert type(try_open(path)) is BundlePathError
 
 
+@pytest.mark.promise(28)
 def test_a_symbolic_link_in_a_zip_is_refused(
     builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]
 ) -> None:
@@ -245,6 +253,7 @@ def test_a_symbolic_link_in_a_zip_is_refused(
     assert "symbolic link" in str(try_open(tmp_path / "b.zip"))
 
 
+@pytest.mark.promise(28)
 def test_a_zip_bomb_is_refused_by_its_stated_size(
     builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]
 ) -> None:
@@ -254,6 +263,7 @@ def test_a_zip_bomb_is_refused_by_its_stated_size(
     assert type(try_open(tmp_path / "b.zip")) is BundleSizeError
 
 
+@pytest.mark.promise(28)
 def test_a_zip_bomb_that_lies_about_its_size_is_refused(
     builder: Any, tmp_path: Path, try_open: Callable[[Path], BundleError]
 ) -> None:
@@ -290,6 +300,7 @@ def test_a_zip_larger_than_any_bundle_is_refused_unread(
     assert type(try_open(path)) is BundleSizeError
 
 
+@pytest.mark.promise(27)
 def test_a_flipped_bit_in_a_zip_changes_nothing_or_is_refused(
     builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +339,7 @@ def test_no_bundle_at_the_path(tmp_path: Path, try_open: Callable[[Path], Bundle
     assert "found: nothing" in str(try_open(tmp_path / "empty"))
 
 
+@pytest.mark.promise(34)
 def test_each_file_is_read_once_and_the_checked_bytes_are_used(builder: Any, tmp_path: Path) -> None:
     """A file that is exchanged after the check does not reach the runtime."""
     folder = builder.write(tmp_path / "b")
@@ -336,6 +348,7 @@ def test_each_file_is_read_once_and_the_checked_bytes_are_used(builder: Any, tmp
     assert opened.files["model.tflite"] == builder.files["model.tflite"]
 
 
+@pytest.mark.promise(34)
 def test_a_link_put_in_place_of_a_file_between_look_and_read_is_refused(
     builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

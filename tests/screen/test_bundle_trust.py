@@ -32,18 +32,21 @@ def _public(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
 
 
+@pytest.mark.promise(30)
 def test_another_key_is_refused(builder: Any, tmp_path: Path) -> None:
     other = _public(Ed25519PrivateKey.generate())
     with pytest.raises(BundleSignatureError, match="none of the trusted keys"):
         open_bundle(builder.write(tmp_path / "b"), trusted_keys=[other], host=HOST)
 
 
+@pytest.mark.promise(30)
 def test_any_of_several_trusted_keys_will_do(builder: Any, tmp_path: Path) -> None:
     other = _public(Ed25519PrivateKey.generate())
     bundle = open_bundle(builder.write(tmp_path / "b"), trusted_keys=[other, builder.public_key], host=HOST)
     assert bundle.key_id == key_id(builder.public_key)
 
 
+@pytest.mark.promise(30)
 def test_no_trusted_key_means_no_bundle(builder: Any, tmp_path: Path) -> None:
     with pytest.raises(BundleSignatureError, match="No public key"):
         open_bundle(builder.write(tmp_path / "b"), trusted_keys=[], host=HOST)
@@ -67,6 +70,7 @@ def test_a_signature_without_the_context_is_refused(builder: Any, tmp_path: Path
         open_bundle(folder, trusted_keys=[builder.public_key], host=HOST)
 
 
+@pytest.mark.promise(30)
 @pytest.mark.parametrize("content", ["", "zz" * 32, "00" * 31, "00" * 33, "\u00e9" * 32])
 def test_a_damaged_key_file_is_never_skipped(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.pub").write_text(content, encoding="utf-8")
@@ -80,6 +84,7 @@ def test_key_files_are_hexadecimal(builder: Any, tmp_path: Path) -> None:
     assert load_trusted_keys(tmp_path) == (builder.public_key,)
 
 
+@pytest.mark.promise(32)
 @pytest.mark.parametrize(
     ("min_host", "host", "accepted"),
     [
@@ -109,6 +114,7 @@ def test_a_host_that_is_not_installed_cannot_open_a_bundle(monkeypatch: pytest.M
         host_version()
 
 
+@pytest.mark.promise(31)
 def test_an_older_version_is_refused_after_a_newer_one(builder: Any, tmp_path: Path) -> None:
     ratchet = VersionRatchet(tmp_path / "data")
     new = builder.open(tmp_path / "new", ratchet=ratchet)
@@ -121,6 +127,7 @@ def test_an_older_version_is_refused_after_a_newer_one(builder: Any, tmp_path: P
         assert builder.open(tmp_path / version, ratchet=ratchet).manifest.version == version
 
 
+@pytest.mark.promise(31)
 def test_versions_count_per_model_and_per_key(tmp_path: Path) -> None:
     ratchet = VersionRatchet(tmp_path)
     ratchet.advance("a", "9.0.0", key_id="k1")
@@ -130,6 +137,7 @@ def test_versions_count_per_model_and_per_key(tmp_path: Path) -> None:
     assert ratchet.highest("a", key_id="k2") is None
 
 
+@pytest.mark.promise(31)
 def test_advance_never_turns_back(tmp_path: Path) -> None:
     ratchet = VersionRatchet(tmp_path)
     ratchet.advance("a", "2.0.0", key_id="k")
@@ -156,6 +164,7 @@ def test_advance_to_the_same_version_writes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / RATCHET_FILE).stat().st_ino == before
 
 
+@pytest.mark.promise(31)
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"k/a": 1}', b'{"k/a": "x"}', b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_memory_refuses_instead_of_forgetting(tmp_path: Path, content: bytes) -> None:
     (tmp_path / RATCHET_FILE).write_bytes(content)
@@ -181,6 +190,7 @@ def test_a_memory_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
     assert [p.name for p in tmp_path.iterdir()] == [RATCHET_FILE]
 
 
+@pytest.mark.promise(33)
 def test_a_bundle_that_fails_its_self_test_does_not_turn_the_ratchet(
     builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +205,7 @@ def test_a_bundle_that_fails_its_self_test_does_not_turn_the_ratchet(
     assert ratchet.highest("test-model", key_id=key_id(builder.public_key)) == "1.2.0"
 
 
+@pytest.mark.promise(29)
 def test_the_order_of_the_checks(builder: Any, tmp_path: Path) -> None:
     """A bundle with every fault at once: mending the faults one by one shows the order in which they are found."""
     ratchet = VersionRatchet(tmp_path / "data")
@@ -237,6 +248,7 @@ def test_the_order_of_the_checks(builder: Any, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.promise(35)
 @pytest.mark.parametrize(
     "content",
     [
@@ -269,6 +281,7 @@ def test_a_signed_manifest_with_a_field_of_another_kind_is_refused(
         builder.open(tmp_path / "b")
 
 
+@pytest.mark.promise(35)
 def test_a_manifest_that_is_not_canonical_is_refused(builder: Any, tmp_path: Path) -> None:
     folder = tmp_path / "b"
     builder.write(folder)

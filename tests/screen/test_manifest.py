@@ -177,6 +177,7 @@ def test_manifest_larger_than_the_cap_is_refused_unparsed() -> None:
 # unknown things ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(35)
 def test_unknown_fields_of_the_top_level_are_kept() -> None:
     data = edited(lambda v: v.update(zz_future={"a": [1, 2.5, None]}, a_future="x"))
     again = Manifest.from_bytes(data)
@@ -184,6 +185,7 @@ def test_unknown_fields_of_the_top_level_are_kept() -> None:
     assert again.to_bytes() == data
 
 
+@pytest.mark.promise(35)
 @pytest.mark.parametrize("schema", ["lsemvae-bundle/2", "lsemvae-bundle/10", "other/1", "", None, 1])
 def test_another_major_schema_is_refused(schema: Any) -> None:
     with pytest.raises(ManifestError, match=f"expected '{SCHEMA}'") as caught:

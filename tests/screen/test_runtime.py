@@ -219,6 +219,7 @@ def test_tflite_runtime_serves_where_litert_is_absent(bundle: Bundle, monkeypatc
     assert runtime.run(np.zeros((1, 2, 2500), dtype=np.float32)).uncertainty == pytest.approx(-1.5)
 
 
+@pytest.mark.promise(10)
 @pytest.mark.parametrize("prefer", ["tflite", "onnx"])
 def test_the_self_test_passes_and_reports(bundle: Bundle, prefer: Any) -> None:
     report = self_test(bundle, load_runtime(bundle, prefer=prefer))
@@ -230,6 +231,7 @@ def test_the_self_test_passes_and_reports(bundle: Bundle, prefer: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.promise(33)
 @pytest.mark.parametrize(
     ("answers", "match"),
     [
@@ -255,6 +257,7 @@ def _rewrite_golden(builder: Any, **changes: Any) -> None:
     builder.files["golden.npz"] = stream.getvalue()
 
 
+@pytest.mark.promise(10)
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

@@ -64,6 +64,7 @@ def test_abstain_by_uncertainty(screener_with: Screeners, make_record: Records, 
     assert decision.reasons == ("UNCERTAIN",)
 
 
+@pytest.mark.promise(22)
 def test_whatever_fails_is_an_error_and_its_text_is_kept_out_of_the_result(
     screener_with: Screeners, make_record: Records, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -74,6 +75,7 @@ def test_whatever_fails_is_an_error_and_its_text_is_kept_out_of_the_result(
     assert "Jane" not in describe(result) + json.dumps(result.to_dict()) + caplog.text
 
 
+@pytest.mark.promise(19)
 @pytest.mark.parametrize(
     "answers",
     [
@@ -123,6 +125,7 @@ def _bad(make_record: Records) -> dict[str, tuple[EcgRecord, str]]:
     }
 
 
+@pytest.mark.promise(15)
 @pytest.mark.parametrize(
     "name",
     [
@@ -193,6 +196,7 @@ def test_the_result_is_json_and_holds_no_samples(tflite_screener: Screener, make
     }  # fmt: skip
 
 
+@pytest.mark.promise(22)
 def test_a_file_that_cannot_be_read_is_an_error_result(screener_with: Screeners) -> None:
     result = screener_with().error(UnitError("found no unit"))
     assert result.decision.outcome is Outcome.ERROR
@@ -210,6 +214,7 @@ def test_quality_table_names_each_lead(tflite_screener: Screener, make_record: R
     assert describe_quality(bad).splitlines()[0] == "Recording quality: not acceptable"
 
 
+@pytest.mark.promise(20)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(logits=st.tuples(*[st.floats(width=32)] * 3), uncertainty=st.floats(), scale=st.sampled_from([0.0, 1.0, 8.0]))
 def test_only_finite_answers_on_acceptable_recordings_give_a_verdict(

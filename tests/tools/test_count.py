@@ -32,6 +32,7 @@ def ecg() -> np.ndarray:
         return golden["ecg"]
 
 
+@pytest.mark.promise(123)
 @pytest.mark.usefixtures("needs_qemu")
 @pytest.mark.needs_qemu
 @pytest.mark.slow

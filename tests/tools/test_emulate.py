@@ -169,6 +169,7 @@ def test_equal_answers_pass_and_nothing_of_it_is_a_time(staged):
     assert not [key for key in seen.to_dict() if key.endswith(("_ms", "_s"))]
 
 
+@pytest.mark.promise(123)
 def test_one_int8_step_of_difference_fails(staged):
     with pytest.raises(EmulationError, match=r"found 1 of 2 INT8 results.*up to 1 steps.*expected the same bytes"):
         staged(**{"border/0": np.array([[3, -8]], np.int8)})
@@ -189,6 +190,7 @@ def test_nan_under_the_emulator_fails(staged):
         staged(**{"out/uncertainty": np.array([[np.nan]], np.float32)})
 
 
+@pytest.mark.promise(123)
 def test_an_instruction_that_the_board_lacks_fails(staged):
     aes = WindowCount(MappingProxyType({0x4E284820: 2, 0xD503201F: 1}), 3, 0)
     with pytest.raises(EmulationError, match="found 2 crypto instructions, expected none"):
@@ -252,6 +254,7 @@ def test_the_guest_sees_nothing_of_this_machines_packages():
     assert "No module named 'pytest'" in done.stderr
 
 
+@pytest.mark.promise(123)
 @needs_qemu
 @pytest.mark.needs_qemu
 @pytest.mark.slow

@@ -61,6 +61,7 @@ def count(window: list[int], folder: Path, *, cpu: str = "cortex-a72") -> Window
 END_MARK = 5  # the instructions of the second mark lie inside the window, up to its call
 
 
+@pytest.mark.promise(123)
 @pytest.mark.parametrize("times", [1, 7, 1000])
 def test_a_loop_is_counted_to_the_instruction(times, tmp_path):
     counted = count([movz(2, times), SUBS_X2_1, BNE_BACK_ONE], tmp_path)

@@ -137,6 +137,7 @@ def test_every_teacher_must_have_left_the_same_folds_out(store: RecordStore, tmp
         distill(store, teachers, tmp_path / "s", rows, student=_student(store), train=_few(DISTILL, 1), left_out=(1,))
 
 
+@pytest.mark.promise(110)
 def test_the_teacher_answers_on_the_very_view_that_the_student_sees(store: RecordStore, tmp_path: Path) -> None:
     objective = _objective(store, _teacher(store, tmp_path / "f"), AUGMENTED, FEATURE)
     rows = LABELLED[:4]
@@ -252,6 +253,7 @@ def test_unlabelled_recordings_are_those_of_the_listed_split_that_carry_signal(s
     assert "without unlabelled" in caught.value.advice
 
 
+@pytest.mark.promise(110)
 def test_only_the_teacher_speaks_of_unlabelled_recordings(store: RecordStore, tmp_path: Path) -> None:
     teacher = _teacher(store, tmp_path / "f")
     options = DistillOptions(unlabelled=True)
@@ -285,6 +287,7 @@ def test_a_batch_without_any_label_moves_the_student_by_what_the_teacher_says(
     assert float(moved.abs().max()) > 0
 
 
+@pytest.mark.promise(110)
 def test_defect_leak_rows_of_the_external_test_are_never_distilled(store: RecordStore, tmp_path: Path) -> None:
     teacher = _teacher(store, tmp_path / "f")
     with pytest.raises(FormatError, match=r"found 1 patients in two splits \(for one, p7\)"):
@@ -294,6 +297,7 @@ def test_defect_leak_rows_of_the_external_test_are_never_distilled(store: Record
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.promise(110)
 def test_defect_leak_rows_of_left_out_folds_are_refused(store: RecordStore, tmp_path: Path) -> None:
     teacher = _teacher(store, tmp_path / "f", left_out=[2])
     with pytest.raises(FormatError, match="patients in two splits"):

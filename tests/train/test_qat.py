@@ -157,6 +157,7 @@ def test_equalizing_mends_channels_that_are_powers_of_ten_apart() -> None:
     assert after < 0.2 * before
 
 
+@pytest.mark.promise(111)
 @pytest.mark.parametrize(("spoil", "seed", "at_most", "gain"), [(3.0, 1, 0.05, 0.75), (0.0, 0, 0.9, 0.9)])
 def test_fine_tuning_brings_int8_closer_to_the_float_student(
     store: RecordStore, spoil: float, seed: int, at_most: float, gain: float
@@ -260,6 +261,7 @@ def _compared(candidate: str, *pairs: AurocPair, reference: str = "torch_fp32") 
     )  # fmt: skip
 
 
+@pytest.mark.promise(111)
 def test_only_what_static_int8_loses_by_more_than_the_bar_asks_for_it() -> None:
     lost, kept, few = AurocPair("RHS", 30, 0.9, 0.8965), AurocPair("MI", 99, 0.9, 0.8975), AurocPair("RAE", 4, 0.9, 0.5)
     gained, other = AurocPair("LVH", 50, 0.8, 0.85), AurocPair("AFIB", 50, 0.97, 0.90)

@@ -64,6 +64,7 @@ def _stop_after(n: int):  # type: ignore[no-untyped-def]
     return report
 
 
+@pytest.mark.promise(74)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp_path: Path) -> None:
     config = _few(PRETRAIN, 3)
     pretrain(store, tmp_path / "whole", _rows(store), model=MODEL, train=config)
@@ -80,6 +81,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp
     assert not list((tmp_path / "broken").glob("resume-*"))
 
 
+@pytest.mark.promise(75)
 def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(9,))
     finetune(store, tmp_path / "p", tmp_path / "f", _rows(store), train=_few(FINETUNE, 1), left_out=(9,))
@@ -113,6 +115,7 @@ def test_a_run_knows_its_store_wherever_both_are_moved_together(store: RecordSto
     assert "--data" in caught.value.advice
 
 
+@pytest.mark.promise(89)
 def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(1,))
     with pytest.raises(FormatError, match=r"left out folds \[1\], expected \[2\]"):
@@ -121,6 +124,7 @@ def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: Reco
         pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(2,))
 
 
+@pytest.mark.promise(89)
 def test_defect_leak_folds_of_other_data_are_not_the_folds_that_were_left_out(
     store: RecordStore, tmp_path: Path
 ) -> None:
@@ -144,6 +148,7 @@ def test_defect_other_labels_are_other_data(store: RecordStore, tmp_path: Path) 
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
 
 
+@pytest.mark.promise(90)
 def test_defect_a_store_of_another_front_end_is_never_trained_on(store: RecordStore, tmp_path: Path) -> None:
     other = dataclasses.replace(store, index={**store.index, "frontend_sha256": "f" * 64})
     with pytest.raises(FormatError, match="found a store of front-end ffffffffffffffff, expected") as caught:
@@ -249,6 +254,7 @@ def test_averaged_weights_and_batch_norm_statistics_follow_the_model(tmp_path: P
     assert int(net.num_batches_tracked) == 5  # type: ignore[arg-type]
 
 
+@pytest.mark.promise(74)
 def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
     with pytest.raises(FormatError, match="found a run with other train"):
@@ -270,6 +276,7 @@ def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore,
     assert not any(torch.equal(before, after) for before, after in pairwise(seen))
 
 
+@pytest.mark.promise(77)
 def test_a_loss_that_is_not_finite_stops_training(store: RecordStore, tmp_path: Path) -> None:
     net = torch.nn.Linear(1, 1)
     (tmp_path / "x").mkdir()
@@ -287,6 +294,7 @@ def pretrained(store: RecordStore, tmp_path_factory: pytest.TempPathFactory) -> 
     return run
 
 
+@pytest.mark.promise(26, 77)
 @pytest.mark.parametrize("damage", ["nan", "missing", "extra", "shape", "garbage"])
 def test_damaged_weights_are_refused(pretrained: Path, tmp_path: Path, damage: str) -> None:
     run = tmp_path / "run"
@@ -309,6 +317,7 @@ def test_damaged_weights_are_refused(pretrained: Path, tmp_path: Path, damage: s
         load_lsemvae(run)
 
 
+@pytest.mark.promise(77)
 def test_a_teacher_is_no_student(pretrained: Path) -> None:
     with pytest.raises(FormatError, match="found a run of kind 'lsemvae', expected 'student'"):
         load_student(pretrained)
@@ -334,6 +343,7 @@ def test_the_lead_sets_of_use_are_all_drawn() -> None:
     )
 
 
+@pytest.mark.promise(76)
 def test_fold_plans_cover_every_fold_once_and_share_no_patient(store: RecordStore) -> None:
     plans = fold_plans(store, 2)
     tested = np.concatenate([plan.test for plan in plans])

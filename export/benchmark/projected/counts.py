@@ -164,7 +164,7 @@ def counted(graph: Graph) -> Entry:
     else:
         lacking = ", ".join([*absent, *([] if _COUNTER.is_file() else ["tools/arm64 of a checkout"])])
         advice = (
-            f"Counting needs x86-64 Linux, a checkout of the project and four programs (docs/aarch64.md); missing here: "
+            f"Counting needs x86-64 Linux, a checkout of the project and four programs (docs/explanation/aarch64.md); missing here: "
             f"{lacking}. {measure}"
         )
     raise UncountedGraphError(

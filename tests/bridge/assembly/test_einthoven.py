@@ -128,12 +128,14 @@ WRONG = {
 }
 
 
+@pytest.mark.promise(133)
 def test_the_same_device_telling_the_truth_is_screened(limb_uv, screener):
     """The control: without a lie the outcome is one of the two that a model gives."""
     outcome = screener.screen(claim(limb_uv, CLAIMED).to_record()).decision.outcome
     assert outcome in (Outcome.DETECTED, Outcome.NOT_DETECTED)
 
 
+@pytest.mark.promise(133)
 @pytest.mark.parametrize("lie", WRONG)
 def test_a_device_that_breaks_einthovens_law_never_ends_as_not_detected(limb_uv, screener, lie):
     recording = claim(limb_uv, CLAIMED, **WRONG[lie](limb_uv))

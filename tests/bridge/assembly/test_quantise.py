@@ -25,6 +25,7 @@ def timeline(codes: np.ndarray, *, received: np.ndarray | None = None, contact: 
     )
 
 
+@pytest.mark.promise(7)
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -51,6 +52,7 @@ def test_a_heartbeat_of_one_millivolt_keeps_the_device_s_own_step():
     assert build_record(timeline(codes), descriptor=DESCRIPTOR).lsb_uv == pytest.approx(0.0481)
 
 
+@pytest.mark.promise(7)
 def test_codes_at_the_rail_are_declared_saturated_and_do_not_coarsen_the_rest():
     codes = np.zeros((2, 100))
     codes[0, 40:50] = (1 << 23) - 1

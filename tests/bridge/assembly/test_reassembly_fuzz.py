@@ -16,6 +16,7 @@ from firmware_bridge.protocol.profile import SampleCodec
 from tests.evidence import reassembly_fuzz as fuzz
 
 
+@pytest.mark.promise(131)
 @pytest.mark.parametrize("guarded", [True, False], ids=["host time given", "without host time"])
 def test_six_thousand_hostile_frames_break_nothing(guarded):
     outcome = fuzz.run(6_000, seed=11, guarded=guarded)

@@ -80,6 +80,7 @@ def test_defect_what_a_replaced_stream_refused_stays_counted():
     assert recording.statistics.corrupt == 1
 
 
+@pytest.mark.promise(43)
 @pytest.mark.parametrize("change", [{"leads": ("II", "I")}, {"fs_mhz": 250_000}, {"lsb_pv": 96_200}])
 def test_a_device_with_another_signal_cannot_continue(change):
     recording = two_streams()

@@ -65,6 +65,7 @@ def checks_of(output: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+@pytest.mark.promise(130)
 @pytest.mark.parametrize("target", ["test", "test-any"])
 def test_vectors_and_device_pass_under_address_and_undefined_sanitizers(needs_c, build, target):
     done, failed = checks_of(make(target, build))
@@ -72,12 +73,14 @@ def test_vectors_and_device_pass_under_address_and_undefined_sanitizers(needs_c,
     assert failed == 0
 
 
+@pytest.mark.promise(130)
 def test_the_same_tests_pass_on_an_emulated_cortex_m4(needs_m4, build):
     done, failed = checks_of(make("m4", build))
     assert done > 4000
     assert failed == 0
 
 
+@pytest.mark.promise(130)
 def test_a_firmware_pays_at_most_4_kib_of_text_and_no_heap(needs_m4, build):
     output = make("size", build)
     found = re.search(r"^text (\d+) bytes, data 0$", output, flags=re.MULTILINE)

@@ -74,6 +74,7 @@ def outcome(decode, data: bytes, **options: Any) -> Any:
     )
 
 
+@pytest.mark.promise(130)
 @given(frame=frames())
 def test_frames_are_encoded_to_the_same_bytes_and_decoded_to_the_same_values(frame):
     raw = codec.encode_frame(frame)
@@ -83,6 +84,7 @@ def test_frames_are_encoded_to_the_same_bytes_and_decoded_to_the_same_values(fra
     np.testing.assert_array_equal(core_codec.decode_frame(raw, n_leads=n_leads).samples, frame.samples)
 
 
+@pytest.mark.promise(130)
 @given(value=DESCRIPTORS)
 def test_descriptors_are_the_same_in_both(value):
     raw = descriptor.encode_descriptor(value)

@@ -226,6 +226,7 @@ def port_test(program, tmp_path_factory) -> Path:
     return folder / "port-test"
 
 
+@pytest.mark.promise(146)
 def test_the_sources_are_c_without_a_warning_against_the_stub_headers(port_test):
     assert (port_test.parent / "status").read_text() == "0", (port_test.parent / "output").read_text()
 
@@ -235,6 +236,7 @@ def test_the_scenarios_are_all_named_here(port_test):
     assert tuple(done.stdout.split()) == SCENARIOS
 
 
+@pytest.mark.promise(146)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_on_a_board_that_is_only_a_program(port_test, name):
     done = subprocess.run([port_test, name], capture_output=True, text=True, timeout=60, check=False)
@@ -249,6 +251,7 @@ def _log_of(port_test: Path, name: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.promise(146)
 def test_the_host_makes_a_record_of_what_the_port_sent(port_test):
     record = record_of_log(_log_of(port_test, "stream"))
     assert record.leads == ("I", "II")

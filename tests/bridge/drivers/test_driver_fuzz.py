@@ -8,6 +8,7 @@ from firmware_bridge.drivers import catalogue, viatom_frames
 from tests.evidence import driver_fuzz
 
 
+@pytest.mark.promise(131)
 @pytest.mark.parametrize("name", catalogue)
 def test_no_crash_no_unchecked_sample_bounded_memory(name: str):
     outcome = driver_fuzz.fuzz(name, 3000, seed=1)
@@ -16,6 +17,7 @@ def test_no_crash_no_unchecked_sample_bounded_memory(name: str):
     assert outcome.corrupt + outcome.malformed > 0 or name.startswith("protocentral")
 
 
+@pytest.mark.promise(131)
 def test_a_driver_that_ignores_the_check_sum_is_noticed(monkeypatch: pytest.MonkeyPatch):
     class Anything(int):
         def __eq__(self, other: object) -> bool:

@@ -126,6 +126,7 @@ UNKNOWN = [
 ]
 
 
+@pytest.mark.promise(132)
 @pytest.mark.parametrize(
     ("name", "options", "feed", "expected"), UNKNOWN, ids=lambda v: str(v) if isinstance(v, str | dict) else ""
 )
@@ -141,6 +142,7 @@ def test_what_is_not_known_makes_the_screen_abstain(
     assert record.source.gap_detectable is (Reason.GAPS_UNKNOWN not in expected)
 
 
+@pytest.mark.promise(132)
 @pytest.mark.parametrize(("name", "feed"), [("e6l", feed_e6l), ("viatom-er3", feed_er3)])
 def test_the_same_heart_from_a_device_that_knows_all_is_not_held_back(
     screener: Screener, heart_uv: np.ndarray, name: str, feed: Feed

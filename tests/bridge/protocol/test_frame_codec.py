@@ -33,6 +33,7 @@ def frames(codec: SampleCodec, value: st.SearchStrategy[int]) -> st.SearchStrate
     return st.tuples(st.integers(1, 4), st.integers(1, 38)).flatmap(lambda shape: build(*shape))
 
 
+@pytest.mark.promise(39)
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(frames(SampleCodec.RAW24, I24), frames(SampleCodec.RAW16, I16)))
 def test_round_trip(frame):
@@ -43,6 +44,7 @@ def test_round_trip(frame):
     )  # fmt: skip
 
 
+@pytest.mark.promise(38)
 def test_any_single_bit_corruption_is_refused():
     samples = np.random.default_rng(0).integers(-20_000, 20_000, (2, 25)).astype(np.int32)
     raw = encode_frame(LiveFrame(samples=samples, t0=100, seq=4))
@@ -53,6 +55,7 @@ def test_any_single_bit_corruption_is_refused():
             decode_frame(changed)
 
 
+@pytest.mark.promise(38)
 @settings(max_examples=300, deadline=None)
 @given(bits=st.sets(st.integers(0, 162 * 8 - 1), min_size=2, max_size=2), seed=st.integers(0, 2**32 - 1))
 def test_any_double_bit_corruption_is_refused(bits, seed):
@@ -64,6 +67,7 @@ def test_any_double_bit_corruption_is_refused(bits, seed):
         decode_frame(changed)
 
 
+@pytest.mark.promise(38)
 @settings(max_examples=300, deadline=None)
 @given(raw=st.binary(max_size=300), n_leads=st.integers(1, 4))
 def test_random_bytes_raise_only_protocol_errors(raw, n_leads):
@@ -71,6 +75,7 @@ def test_random_bytes_raise_only_protocol_errors(raw, n_leads):
         decode_frame(raw, n_leads=n_leads)
 
 
+@pytest.mark.promise(38)
 @settings(max_examples=300, deadline=None)
 @given(raw=st.binary(min_size=10, max_size=300), n_leads=st.integers(1, 4))
 def test_random_bytes_with_a_valid_check_sum_raise_only_protocol_errors(raw, n_leads):

@@ -59,6 +59,7 @@ def test_crc16_vector(case):
     assert crc16(bytes.fromhex(case["hex"])) == case["crc"]
 
 
+@pytest.mark.promise(39)
 @pytest.mark.parametrize("case", load("live_frame"))
 def test_live_frame_vector_both_ways(case):
     frame = LiveFrame(
@@ -86,6 +87,7 @@ def test_live_frame_vector_refused(case):
     assert "expected" in str(caught.value)
 
 
+@pytest.mark.promise(39)
 @pytest.mark.parametrize("case", load("descriptor"))
 def test_descriptor_vector_both_ways(case):
     fields = {key: value for key, value in case.items() if key not in ("name", "hex")}
@@ -101,6 +103,7 @@ def test_descriptor_vector_refused(case):
         decode_descriptor(bytes.fromhex(case["hex"]))
 
 
+@pytest.mark.promise(39)
 @pytest.mark.parametrize("case", load("status"))
 def test_status_vector_both_ways(case):
     fields = {key: value for key, value in case.items() if key not in ("name", "hex")}
@@ -180,6 +183,7 @@ def _reply_data(case: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     return raw, _fields(decode(raw))
 
 
+@pytest.mark.promise(39)
 @pytest.mark.parametrize("case", load("control"))
 def test_control_vector_both_ways(case):
     raw = bytes.fromhex(case["hex"])

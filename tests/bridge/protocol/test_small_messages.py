@@ -78,6 +78,7 @@ def test_calibrate_and_self_test_round_trip(seconds, faults, battery_mv):
     assert control.decode_self_test_reply(found.to_bytes()) == found
 
 
+@pytest.mark.promise(38)
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 def test_random_bytes_raise_only_protocol_errors_everywhere(raw):

@@ -234,6 +234,7 @@ def test_the_noisy_source_has_what_the_machine_is_meant_to_meet():
     assert int(source.contact.max()) < int(Contact.SATURATED_1)
 
 
+@pytest.mark.promise(130)
 def test_the_pulse_of_a_stream_that_ended_is_not_in_a_later_recording():
     source = noisy_source(seed=1, n=900, fs_hz=500.0, loop=True)
     device = CoreDevice(source, ring_s=RING_S)

@@ -71,6 +71,7 @@ def invoke(bundle_dir: Path, trust_dir: Path, home: Path, monkeypatch: pytest.Mo
     return call
 
 
+@pytest.mark.promise(63)
 def test_detected_is_exit_code_0(invoke: Invoke, answers: Answers, clean_csv: Path, home: Path) -> None:
     result = invoke("screen", clean_csv)
     assert result.exit_code == 0, result.output
@@ -81,6 +82,7 @@ def test_detected_is_exit_code_0(invoke: Invoke, answers: Answers, clean_csv: Pa
     assert "test-model 1.2.0 on fake 1" in result.stdout
 
 
+@pytest.mark.promise(63)
 def test_not_detected_is_exit_code_0(invoke: Invoke, answers: Answers, clean_csv: Path) -> None:
     answers.logits = (-2.0, 0.0, 0.0)
     result = invoke("screen", clean_csv)
@@ -88,6 +90,7 @@ def test_not_detected_is_exit_code_0(invoke: Invoke, answers: Answers, clean_csv
     assert "NOT DETECTED: the ECG does not show" in result.stdout
 
 
+@pytest.mark.promise(63)
 def test_abstain_is_exit_code_3(invoke: Invoke, answers: Answers, clean_csv: Path) -> None:
     answers.uncertainty = 5.0
     result = invoke("screen", clean_csv)
@@ -96,6 +99,7 @@ def test_abstain_is_exit_code_3(invoke: Invoke, answers: Answers, clean_csv: Pat
     assert "Why and what to do (UNCERTAIN)" in result.stdout
 
 
+@pytest.mark.promise(63)
 def test_error_of_the_model_is_exit_code_1(invoke: Invoke, answers: Answers, clean_csv: Path) -> None:
     answers.logits = (float("nan"), 0.0, 0.0)
     result = invoke("screen", clean_csv)
@@ -104,6 +108,7 @@ def test_error_of_the_model_is_exit_code_1(invoke: Invoke, answers: Answers, cle
     assert "E_INFERENCE" in result.stdout
 
 
+@pytest.mark.promise(63)
 def test_a_bad_file_is_exit_code_1_with_code_sentence_and_advice(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("# fs_hz=500\nI,II\n1,2\n", encoding="ascii")
@@ -141,6 +146,7 @@ def _flip(bundle_dir: Path) -> None:
     (bundle_dir / "model.tflite").write_bytes(content)
 
 
+@pytest.mark.promise(63)
 @pytest.mark.parametrize("command", ["screen", "demo", "run", "doctor"])
 def test_a_tampered_bundle_is_exit_code_4(
     invoke: Invoke, bundle_dir: Path, clean_csv: Path, home: Path, command: str
@@ -164,6 +170,7 @@ def test_a_bundle_of_a_stranger_is_exit_code_4(
     assert "E_BUNDLE_SIGNATURE" in result.stderr
 
 
+@pytest.mark.promise(31)
 def test_an_older_bundle_is_exit_code_4_on_the_next_run(
     invoke: Invoke, answers: Answers, builder: Any, bundle_dir: Path, clean_csv: Path
 ) -> None:
@@ -202,6 +209,7 @@ def test_no_store_keeps_nothing(invoke: Invoke, answers: Answers, clean_csv: Pat
     assert not (home / STORE_FILE).exists()
 
 
+@pytest.mark.promise(55)
 def test_the_name_of_the_file_is_not_stored(invoke: Invoke, answers: Answers, clean_csv: Path, home: Path) -> None:
     named = clean_csv.with_name("DOE_JANE_19700101.csv")
     clean_csv.rename(named)
@@ -249,6 +257,7 @@ def test_records_list_show_verify_export(
     assert "E_STORE" in invoke("records", "show", "nothing").stderr
 
 
+@pytest.mark.promise(49)
 def test_records_verify_fails_on_a_changed_row(invoke: Invoke, answers: Answers, clean_csv: Path, home: Path) -> None:
     invoke("screen", clean_csv)
     with RecordStore(home / STORE_FILE) as store:

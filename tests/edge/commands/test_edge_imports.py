@@ -75,6 +75,7 @@ def options(bundle_dir: Path, trust_dir: Path, tmp_path: Path) -> list[str]:
     return ["--bundle", str(bundle_dir), "--trust", str(trust_dir), "--data-dir", str(tmp_path / "home")]
 
 
+@pytest.mark.promise(58)
 @pytest.mark.parametrize(
     "words", [["--help"], ["--version"], ["screen", "--help"], ["run", "--help"], ["records", "-h"]]
 )
@@ -95,6 +96,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert _loaded(report, *heavy, *FORBIDDEN) == []
 
 
+@pytest.mark.promise(57, 60)
 def test_screening_a_file_loads_no_laboratory_and_no_radio(options: list[str], clean_csv: Path) -> None:
     process, report = _run(["screen", str(clean_csv), *options])
     assert process.returncode in (0, 3), process.stderr
@@ -103,18 +105,21 @@ def test_screening_a_file_loads_no_laboratory_and_no_radio(options: list[str], c
     assert report["rss_kib"] / 1024 <= MAX_RSS_MIB
 
 
+@pytest.mark.promise(57)
 def test_the_demonstration_loads_no_laboratory(options: list[str]) -> None:
     process, report = _run(["demo", "--speed", "20", *options])
     assert process.returncode in (0, 3), process.stderr
     assert _loaded(report, *FORBIDDEN, "bleak", "bumble") == []
 
 
+@pytest.mark.promise(59)
 def test_screening_uses_no_network(options: list[str], clean_csv: Path) -> None:
     process, _ = _run(["screen", str(clean_csv), *options], prelude=DENY)
     assert process.returncode in (0, 3), process.stderr
     assert "DENIED" not in process.stderr
 
 
+@pytest.mark.promise(59)
 def test_the_denial_is_real() -> None:
     """The spy of the test above sees a connection, a look-up and a datagram."""
     for use in (

@@ -81,6 +81,7 @@ def device(monkeypatch: pytest.MonkeyPatch, make_record: Records, home: Path) ->
     DeviceKeys(home).add(KEY)
 
 
+@pytest.mark.promise(37)
 def test_demo_goes_the_whole_way(invoke: Callable[..., Any], home: Path) -> None:
     result = invoke("demo", "--speed", SPEED)
     assert result.exit_code in (0, 3), result.output
@@ -92,6 +93,7 @@ def test_demo_goes_the_whole_way(invoke: Callable[..., Any], home: Path) -> None
     assert list((home / "demo" / SPOOL_DIR).iterdir()) == []
 
 
+@pytest.mark.promise(6)
 def test_demo_json_accounts_for_every_sample(invoke: Callable[..., Any], home: Path) -> None:
     values = json.loads(invoke("demo", "--speed", SPEED, "--json").stdout)
     session = values["session"]
@@ -177,6 +179,7 @@ def test_a_device_that_is_not_there_is_an_error_with_advice(
     assert list((home / SPOOL_DIR).iterdir()) == []
 
 
+@pytest.mark.promise(51)
 @pytest.mark.usefixtures("device")
 def test_a_store_that_refuses_still_shows_the_outcome_and_keeps_the_recording(
     invoke: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,6 +244,7 @@ def _until(process: subprocess.Popen[str], seconds: float) -> None:
     raise AssertionError("the recording ended early")
 
 
+@pytest.mark.promise(44)
 def test_a_killed_app_loses_nothing_that_it_had_received(invoke: Callable[..., Any], home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD, str(home)], stdout=subprocess.PIPE, text=True) as process:
         _until(process, 4.0)
@@ -267,6 +271,7 @@ def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
     assert 2.0 <= leftover.recovered.record.duration_s < 10.0
 
 
+@pytest.mark.promise(44)
 def test_a_crash_between_store_and_safety_copy_stores_nothing_twice(home: Path, make_record: Records) -> None:
     transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
     recording = record(transport, BENCH, data_dir=home)

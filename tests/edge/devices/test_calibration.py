@@ -51,6 +51,7 @@ def test_a_right_gain_passes(source):
     assert result.authenticated is False
 
 
+@pytest.mark.promise(143)
 @pytest.mark.parametrize(
     ("factor", "ok"), [(0.9, False), (0.94, False), (0.96, True), (1.04, True), (1.06, False), (2, False)]
 )
@@ -150,6 +151,7 @@ def test_slow_edges_are_still_a_pulse_and_their_plateaus_count():
     assert size == pytest.approx(20_000, rel=1e-3)
 
 
+@pytest.mark.promise(143)
 @pytest.mark.parametrize(
     "codes",
     [
@@ -183,6 +185,7 @@ def test_the_tolerance_is_that_of_the_protocol():
     assert GAIN_TOLERANCE == 0.05
 
 
+@pytest.mark.promise(143)
 def test_a_pulse_is_never_recorded_as_an_ecg(source, equals_source):
     """Somebody switches the pulse on in the middle of a recording: that time is a gap, asked for and filled by nobody."""
     transport = InProcessTransport(

@@ -63,6 +63,7 @@ def test_a_device_is_trusted_by_its_code(invoke: Invoke, home: Path) -> None:
     assert stat.S_IMODE((home / KEYS_FILE).stat().st_mode) == 0o600
 
 
+@pytest.mark.promise(136)
 def test_no_command_shows_a_key(invoke: Invoke) -> None:
     shown = invoke("trust", input=KEY.to_text() + "\n").output
     shown += invoke("keys").output + invoke("keys", "--json").output + invoke("forget", "E6L-0042", "--json").output
@@ -104,6 +105,7 @@ def test_without_keys_the_list_says_what_to_do(invoke: Invoke) -> None:
 # -- replay --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(145)
 def test_a_log_is_replayed_stored_and_written(
     invoke: Invoke, log: tuple[Path, EcgRecord], home: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_damaged_key_is_made_anew() -> None:
     assert simulated_key("E6L-SIM") != key
 
 
+@pytest.mark.promise(145)
 def test_a_running_simulation_is_used_and_said(listening: socket.socket) -> None:
     way = way_to()
     assert way.simulated
@@ -90,6 +91,7 @@ def test_a_running_simulation_is_used_and_said(listening: socket.socket) -> None
     assert "no real device" in way.note
 
 
+@pytest.mark.promise(145)
 def test_real_never_takes_the_simulation(listening: socket.socket) -> None:
     way = way_to(simulated=False)
     assert not way.simulated
@@ -105,6 +107,7 @@ def test_without_a_simulation_the_machines_radio() -> None:
     assert "edge_app devices simulate" in caught.value.advice
 
 
+@pytest.mark.promise(145)
 def test_what_was_played_is_kept_apart(tmp_path: Path) -> None:
     home = tmp_path / "home"
     ways = [Way(None, ""), Way(None, "", simulated=True), Way(None, "", replayed=True)]  # type: ignore[arg-type]

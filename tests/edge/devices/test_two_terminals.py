@@ -48,6 +48,7 @@ def _stored(values: dict[str, Any], environment: dict[str, str]) -> EcgRecord:
         return store.get_record(values["stored"]["record_id"])
 
 
+@pytest.mark.promise(144)
 def test_a_real_ecg_is_stored_equal_to_its_source(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_real_ecg_is_stored_equal_to_its_source(
     assert largest_difference_lsb(record, ecg[0], [(0, SECONDS * FS_HZ, 0)]) <= 1.0
 
 
+@pytest.mark.promise(144)
 def test_a_bad_radio_changes_nothing(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_bad_radio_changes_nothing(
     assert values["session"]["corrupt_frames"] == faults["corrupt"] > 0
 
 
+@pytest.mark.promise(144)
 def test_a_simulator_killed_and_started_again_leaves_one_declared_gap(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:

@@ -26,6 +26,7 @@ ATT = BleakGATTProtocolErrorCode
 DBUS = "org.freedesktop.DBus.Error"
 
 
+@pytest.mark.promise(47)
 @pytest.mark.parametrize(
     ("raised", "code", "words"),
     [
@@ -133,6 +134,7 @@ def test_a_bond_is_doubted_only_when_the_link_itself_failed(raised, expected):
     assert is_of_the_link(raised) is expected
 
 
+@pytest.mark.promise(141)
 def test_the_codes_of_the_radio_are_different_and_each_has_advice_and_says_whether_it_lasts():
     kinds = RadioError.__subclasses__()
     codes = [kind.code for kind in kinds]

@@ -29,6 +29,7 @@ def test_sessions_spool_and_the_in_process_link_load_no_radio(statement):
     assert loaded.isdisjoint({"bleak", "dbus_fast", "bumble", "bleak_retry_connector", "scipy", "torch"})
 
 
+@pytest.mark.promise(56)
 def test_the_session_does_not_know_the_simulator():
     assert not [name for name in modules_after("import edge_app.session") if name.startswith("firmware_bridge.sim")]
 
@@ -39,6 +40,7 @@ def test_the_bluetooth_link_loads_bleak_but_not_the_simulator():
     assert not [name for name in loaded if name.startswith(("firmware_bridge.sim", "bumble"))]
 
 
+@pytest.mark.promise(56)
 def test_the_bridge_loads_no_event_loop_no_socket_and_no_simulator():
     protocol = ("codec", "control", "descriptor", "profile", "status")
     assembly = ("reassembly", "recording", "quantise")

@@ -64,6 +64,7 @@ def test_a_key_is_removed_by_name(keys: DeviceKeys) -> None:
         keys.remove(KEY.name)
 
 
+@pytest.mark.promise(136)
 def test_nobody_else_may_read_them(keys: DeviceKeys) -> None:
     keys.add(KEY)
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
@@ -77,6 +78,7 @@ def test_a_file_that_others_could_read_is_made_private_again(keys: DeviceKeys) -
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
 
 
+@pytest.mark.promise(136)
 @pytest.mark.parametrize(
     "content",
     [
@@ -104,6 +106,7 @@ def test_one_name_twice_is_a_damaged_file(keys: DeviceKeys) -> None:
         keys.list()
 
 
+@pytest.mark.promise(136)
 def test_no_error_shows_a_secret(keys: DeviceKeys) -> None:
     keys.add(KEY)
     secrets = (KEY.secret.hex(), SAME_NAME.secret.hex(), KEY.secret.hex()[:-2])

@@ -52,6 +52,7 @@ def test_a_clean_link_gives_the_source_sample_by_sample(source, equals_source):
     check_account(result)
 
 
+@pytest.mark.promise(40)
 def test_drop_corrupt_swap_duplicate_delay_end_contiguous_after_retransmission(source, equals_source):
     result = record(InProcessTransport(source, speed=SPEED, faults=NOISE))
     assert result.complete
@@ -64,6 +65,7 @@ def test_drop_corrupt_swap_duplicate_delay_end_contiguous_after_retransmission(s
     check_account(result)
 
 
+@pytest.mark.promise(41)
 def test_a_lost_link_is_reconnected_and_the_hole_filled_from_the_ring(source, equals_source):
     transport = AwayTransport(source, speed=SPEED, faults=Faults(disconnect_at=60), attempts=1)
     result = record(transport)
@@ -99,6 +101,7 @@ def test_defect_a_stream_that_another_program_began_meanwhile_is_not_spliced_in(
     equals_source(result.record)
 
 
+@pytest.mark.promise(42)
 def test_a_device_that_never_comes_back_leaves_what_was_received(source, equals_source):
     faults = Faults(power_off_at=100)
     result = record(InProcessTransport(source, speed=SPEED, faults=faults), reconnect_for_s=0.3, watchdog_s=0.3)
@@ -109,6 +112,7 @@ def test_a_device_that_never_comes_back_leaves_what_was_received(source, equals_
     check_account(result)
 
 
+@pytest.mark.promise(6)
 def test_losses_before_the_device_died_are_declared_as_gaps(source, equals_source):
     faults = Faults(drop=0.2, power_off_at=100)
     result = record(InProcessTransport(source, speed=SPEED, faults=faults), reconnect_for_s=0.3, watchdog_s=0.3)
@@ -147,6 +151,7 @@ def test_a_device_switched_off_and_on_continues_after_a_declared_gap(source, sig
         assert np.abs(shifted - expected).max() <= 2 * result.record.lsb_uv
 
 
+@pytest.mark.promise(41)
 def test_what_left_the_ring_stays_a_declared_gap(signal_uv, equals_source):
     def forgetful(source):
         return VirtualDevice(source, ring_s=1, features=DEFAULT_FEATURES & ~Feature.RECORD)
@@ -240,6 +245,7 @@ def test_the_caller_can_stop_early(source, equals_source):
     equals_source(result.record)
 
 
+@pytest.mark.promise(43)
 def test_another_device_cannot_continue_the_recording(source, signal_uv, equals_source):
     def swap(transport):
         other = VirtualDevice(source_from_uv(signal_uv, fs_hz=250.0), boot_id=99)
@@ -471,6 +477,7 @@ class OtherWeightTransport(InProcessTransport):
         await super().send(Notification(notification.channel, data))
 
 
+@pytest.mark.promise(94)
 def test_defect_a_stream_at_another_weight_than_described_is_not_recorded(source):
     with pytest.raises(ProtocolError, match=r"found a stream of \d+ pV per code, expected \d+") as caught:
         record(OtherWeightTransport(source, speed=SPEED), seconds=4)

@@ -76,6 +76,7 @@ def test_a_device_that_proves_a_known_key_is_recorded_and_the_record_says_so(sou
     equals_source(result.record)
 
 
+@pytest.mark.promise(134)
 def test_a_device_with_another_key_is_refused(source):
     error = refused(InProcessTransport(source, device=TRUSTED), "none of 1 known keys gives", keys=(OTHER,))
     assert "another one may be answering" in error.advice
@@ -86,11 +87,13 @@ def test_a_device_is_refused_where_no_key_is_known_with_the_way_to_trust_it(sour
     assert "edge_app devices trust" in error.advice
 
 
+@pytest.mark.promise(134)
 def test_a_device_without_a_key_is_refused(source):
     error = refused(InProcessTransport(source), "found a device without a key", keys=(KEY,))
     assert "--allow-unauthenticated" in error.advice
 
 
+@pytest.mark.promise(134)
 @pytest.mark.parametrize(("device", "keys"), [(VirtualDevice, (KEY,)), (TRUSTED, ()), (TRUSTED, (OTHER,))])
 def test_what_is_allowed_without_a_proof_is_marked(source, equals_source, device, keys):
     transport = InProcessTransport(source, speed=SPEED, device=device)
@@ -146,6 +149,7 @@ def test_a_changed_bit_in_nonce_or_tag_is_no_proof(source, position):
     refused(AnswersTransport(source, change=flip), "none of 1 known keys gives", keys=(KEY,))
 
 
+@pytest.mark.promise(134)
 def test_an_answer_that_was_recorded_earlier_is_no_proof(source):
     heard: list[bytes] = []
 
@@ -175,6 +179,7 @@ def test_packets_too_small_for_an_answer_are_named_as_that(source):
     assert "adapter" in caught.value.advice
 
 
+@pytest.mark.promise(134)
 def test_a_device_that_comes_back_proves_its_key_again(source, equals_source):
     asked: list[bytes] = []
 
@@ -205,6 +210,7 @@ def impostor(signal_uv: np.ndarray, *, key: DeviceKey | None, boot_id: int):
     return take_over
 
 
+@pytest.mark.promise(135)
 @pytest.mark.parametrize("key", [OTHER, None], ids=["other key", "no key"])
 @pytest.mark.parametrize("boot_id", [1, 99])
 @pytest.mark.parametrize("allowed", [False, True])
@@ -241,6 +247,7 @@ def test_a_second_trusted_device_cannot_continue_the_recording_of_the_first(sour
     equals_source(result.record)
 
 
+@pytest.mark.promise(134)
 def test_frames_that_come_before_the_proof_are_not_samples(source, signal_uv, equals_source):
     """An impostor may push valid frames with the right indices as soon as somebody listens."""
     codes = np.full((2, 25), 777_777, dtype=np.int32)

@@ -235,6 +235,7 @@ def test_a_device_that_cannot_tell_the_time_is_resumed_by_its_status(source, equ
 # -- the host's clock --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(142)
 def test_samples_that_cannot_exist_yet_are_refused(source, equals_source):
     """A frame with a valid check sum claims to come from 20 s ahead."""
 
@@ -317,6 +318,7 @@ def record_in_real_time(transport: InProcessTransport, *, seconds: float, **opti
         loop.close()
 
 
+@pytest.mark.promise(142)
 @pytest.mark.parametrize(("ppm", "flagged"), [(0, False), (-40, False), (200, True), (-350, True)])
 def test_the_drift_of_a_device_s_clock_is_told_and_flagged_beyond_100_ppm(source, equals_source, ppm, flagged):
     transport = ClaimsPace(source, speed=1.0 + ppm * 1e-6, says=1.0)
@@ -335,6 +337,7 @@ def test_a_recording_that_is_too_short_to_tell_drift_from_a_radio_s_mood_has_the
     assert messages(result, EventKind.DRIFT) == []
 
 
+@pytest.mark.promise(142)
 @pytest.mark.parametrize("ppm", [7_000, -7_000])
 def test_a_clock_that_is_off_by_more_than_5000_ppm_is_an_error_in_real_time(source, tmp_path, ppm):
     transport = ClaimsPace(source, speed=1.0 + ppm * 1e-6, says=1.0)

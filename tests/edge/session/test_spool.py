@@ -53,6 +53,7 @@ def test_a_spool_gives_the_same_record_as_the_session(tmp_path, source):
     assert_same(recovered.record, result.record)
 
 
+@pytest.mark.promise(44)
 def test_a_process_that_is_killed_loses_nothing_that_it_received(tmp_path):
     """The child is killed by the kernel in the middle of a stream; it had printed how far it was."""
     path = tmp_path / "killed.spool"
@@ -101,6 +102,7 @@ def recover_bytes(tmp_path: Path, data: bytes):
     return recover_spool(path)
 
 
+@pytest.mark.promise(44)
 def test_a_torn_tail_costs_only_the_torn_entry(tmp_path, spooled):
     data, record = spooled
     lengths = set()
@@ -113,6 +115,7 @@ def test_a_torn_tail_costs_only_the_torn_entry(tmp_path, spooled):
     assert len(lengths) > 1
 
 
+@pytest.mark.promise(44)
 def test_a_damaged_byte_costs_only_its_entry(tmp_path, spooled):
     data, record = spooled
     rng = np.random.default_rng(0)
@@ -195,6 +198,7 @@ class FullDisk:
             raise StoreError("spool: found an input/output error, expected a healthy disk")
 
 
+@pytest.mark.promise(51)
 @pytest.mark.parametrize("sink", [FullDisk(room=50), FullDisk(room=10_000, fails_on_sync=True)], ids=["full", "broken"])
 def test_a_failing_sink_is_told_and_the_recording_goes_on(source, equals_source, sink):
     transport = InProcessTransport(source, speed=5)

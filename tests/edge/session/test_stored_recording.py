@@ -66,6 +66,7 @@ def messages(result: SessionResult, kind: EventKind) -> list[str]:
     return [event.message for event in result.events if event.kind is kind]
 
 
+@pytest.mark.promise(137)
 def test_what_left_the_ring_is_read_from_the_device_s_own_recording(source, equals_source):
     transport = away(source)
     result = record(transport)
@@ -208,6 +209,7 @@ class Elsewhere(RecordingMemory):
         super().keep(codes + 5_000)
 
 
+@pytest.mark.promise(137)
 def test_a_recording_that_disagrees_with_the_stream_is_not_used(source, equals_source):
     def faulty(source) -> VirtualDevice:
         device = VirtualDevice(source, ring_s=1)
@@ -221,6 +223,7 @@ def test_a_recording_that_disagrees_with_the_stream_is_not_used(source, equals_s
     equals_source(result.record)
 
 
+@pytest.mark.promise(137)
 def test_a_recording_whose_check_sum_is_wrong_is_not_used(source, equals_source):
     class WrongSum(WatchedTransport):
         async def send(self, notification):

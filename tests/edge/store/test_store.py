@@ -75,6 +75,7 @@ def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Reco
     assert back.record_id == id_
 
 
+@pytest.mark.promise(53)
 def test_a_result_names_model_operator_device_time_and_its_source(
     store: RecordStore, make_record: Records, screener_with: Any
 ) -> None:
@@ -107,6 +108,7 @@ def test_every_outcome_can_be_stored(
     assert store.list_records()[0].outcome == result.decision.outcome.value
 
 
+@pytest.mark.promise(48)
 @pytest.mark.parametrize("table", ["records", "results"])
 @pytest.mark.parametrize(
     "statement",
@@ -145,6 +147,7 @@ def test_the_same_recording_twice_is_one_row(store: RecordStore, make_record: Re
     assert len(store.list_records()) == 1
 
 
+@pytest.mark.promise(48)
 def test_another_recording_under_the_same_id_is_refused(store: RecordStore, make_record: Records) -> None:
     id_ = new_id()
     store.save_record(make_record(record_id=id_))
@@ -176,6 +179,7 @@ def test_list_is_newest_first_and_limited(store: RecordStore, make_record: Recor
     assert [summary.id for summary in store.list_records(limit=3)] == ids[:1:-1]
 
 
+@pytest.mark.promise(54)
 def test_files_are_private(store: RecordStore, path: Path, make_record: Records) -> None:
     store.save_record(make_record())
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -184,12 +188,14 @@ def test_files_are_private(store: RecordStore, path: Path, make_record: Records)
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
+@pytest.mark.promise(54)
 def test_a_folder_that_was_open_is_made_private_again(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o755)
     RecordStore(tmp_path / "data" / STORE_FILE).close()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.promise(50)
 def test_durability_settings(store: RecordStore) -> None:
     def pragma(name: str) -> Any:
         return store._connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -238,6 +244,7 @@ def _child(path: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.promise(50)
 def test_a_kill_at_any_statement_leaves_both_rows_or_none(
     path: Path, make_record: Records, result: ScreenResult
 ) -> None:
@@ -258,6 +265,7 @@ def test_a_kill_at_any_statement_leaves_both_rows_or_none(
             assert len(summaries) == 2
 
 
+@pytest.mark.promise(50)
 def test_a_commit_that_returned_survives_a_kill(path: Path) -> None:
     code = CHILD + "\nos.kill(os.getpid(), signal.SIGKILL)"
     killed = subprocess.run([sys.executable, "-c", code, str(path), "0"], check=False, timeout=60, capture_output=True)
@@ -297,6 +305,7 @@ def test_the_tables_take_no_result_that_contradicts_itself(
         store.save(make_record(), result)
 
 
+@pytest.mark.promise(51)
 def test_a_full_disk_is_said_and_nothing_is_lost(
     store: RecordStore, make_record: Records, result: ScreenResult
 ) -> None:
@@ -313,6 +322,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(
     assert store.integrity_check() == []
 
 
+@pytest.mark.promise(51)
 def test_a_read_only_store_is_said(store: RecordStore, make_record: Records) -> None:
     store._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="readonly") as caught:
@@ -341,6 +351,7 @@ def _as_ordinary_user() -> Iterator[None]:
         os.seteuid(0)
 
 
+@pytest.mark.promise(51)
 def test_a_read_only_file_and_a_read_only_folder_are_said() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -357,6 +368,7 @@ def test_a_read_only_file_and_a_read_only_folder_are_said() -> None:
                 RecordStore(folder / "locked" / "data" / STORE_FILE)
 
 
+@pytest.mark.promise(52)
 def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
     RecordStore(path).close()
     with sqlite3.connect(path) as connection:
@@ -371,6 +383,7 @@ def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.promise(52)
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / STORE_FILE
     with sqlite3.connect(path) as connection:
@@ -430,6 +443,7 @@ def test_a_large_file_is_checked_at_open_only_after_a_crash(
     assert len(checks) == 2, "the open store's write-ahead log looks like that of a crash"
 
 
+@pytest.mark.promise(49)
 @pytest.mark.parametrize(
     ("table", "column", "value"),
     [
@@ -451,6 +465,7 @@ def test_verify_names_a_row_that_was_changed_behind_the_triggers(
             store.get_record(record_id)
 
 
+@pytest.mark.promise(49)
 def test_verify_names_a_result_without_its_record(
     store: RecordStore, make_record: Records, result: ScreenResult
 ) -> None:
