@@ -1,4 +1,4 @@
-"""Make the tables of `docs/explanation/benchmark.md` again from the figures, so that they cannot go stale: `python -m tools.benchmark_page`."""
+"""Make the tables of `docs/explanation/benchmark.md` again from the figures: `python -m tools.benchmark_page`."""
 
 from __future__ import annotations
 

@@ -31,12 +31,10 @@ from lsemvae.ecg.errors import (
 from lsemvae.ecg.frontend import (
     BASE,
     FrontendSpec,
-    Window,
     apply,
     apply_array,
     apply_window,
     bandpass,
-    choose_window,
     coefficients,
 )
 from lsemvae.ecg.leads import (
@@ -56,6 +54,7 @@ from lsemvae.ecg.reasons import Reason, advice
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime, record_from_physical
 from lsemvae.ecg.rule import Calibration, DecisionRule
 from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.ecg.window import Window, choose_window
 
 __all__ = [
     "ADVICE",

@@ -1,6 +1,6 @@
 """The quality gate: may this recording be judged at all?
 
-The gate judges the window that the model sees (:func:`lsemvae.ecg.frontend.choose_window`): its raw counts (limits, flat
+The gate judges the window that the model sees (:func:`lsemvae.ecg.window.choose_window`): its raw counts (limits, flat
 lines), the millivolts (drift, noise, Einthoven) and the band-passed signal (amplitude, beats). Where no window is long
 enough for the model, the longest is judged, so that the operator learns more than "too short". It never raises because
 of what a signal holds.
@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lsemvae.ecg import measures
-from lsemvae.ecg.frontend import BASE, Window, bandpass, choose_window, free_runs
+from lsemvae.ecg.frontend import BASE, bandpass
 from lsemvae.ecg.leads import LIMB_LEADS, derive_limb_leads, estimate_i_ii
 from lsemvae.ecg.reasons import Reason
 from lsemvae.ecg.resample import MAX_RATE_HZ, MIN_RATE_HZ, output_length, resample
 from lsemvae.ecg.thresholds import QualityThresholds
+from lsemvae.ecg.window import Window, choose_window, free_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +91,7 @@ def assess(
     record
         The recording; judged by its counts, so before any filter.
     window
-        What the model will see of it, from :func:`lsemvae.ecg.frontend.choose_window`; exactly this is judged. None
+        What the model will see of it, from :func:`lsemvae.ecg.window.choose_window`; exactly this is judged. None
         takes the window of a model for the six limb leads. Leads that the record does not hold are passed over, since
         what is derived from two limb leads says nothing new.
     thresholds

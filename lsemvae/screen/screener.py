@@ -18,6 +18,7 @@ from lsemvae.ecg.decision import Decision, decide, error_decision
 from lsemvae.ecg.errors import EcgError, InferenceError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.source import missing_knowledge
+from lsemvae.ecg.window import choose_window
 from lsemvae.screen.bundle import Bundle, open_bundle
 from lsemvae.screen.runtime.contract import Runtime
 from lsemvae.screen.runtime.load import Format, load_runtime
@@ -111,7 +112,7 @@ class Screener:
         report: quality.QualityReport | None = None
         try:
             with _timed(timings, "quality"):
-                window = frontend.choose_window(record, manifest.frontend, leads=manifest.input.leads)
+                window = choose_window(record, leads=manifest.input.leads, duration_s=manifest.frontend.duration_s)
                 report = quality.assess(record, window, thresholds=manifest.quality)
                 unknown = missing_knowledge(record.source)
                 if unknown:  # a recording that may lack samples or millivolts is not judged

@@ -110,6 +110,7 @@ def test_no_module_is_longer_than_800_lines(repo_root: Path) -> None:
     assert [name for name, length in lengths.items() if length > 800] == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise(62)
 def test_no_module_is_in_a_circle(repo_root: Path) -> None:
     assert house.circles(house.imports(repo_root)) == []

@@ -62,6 +62,7 @@ def test_two_files_are_compared_and_the_absent_ones_are_listed() -> None:
     assert "time_over_fp32" not in found
 
 
+@pytest.mark.slow
 def test_the_published_path_is_far_slower_than_our_file(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -119,6 +120,7 @@ def test_bursts_are_long_enough_and_bounded(monkeypatch: pytest.MonkeyPatch, eac
     assert timed["A"].burst_ms.shape == (2, expected)
 
 
+@pytest.mark.slow
 def test_a_torch_peer_alone_says_import_and_memory_but_no_load_of_random_weights() -> None:
     figures = {f.name: f for f in peers._alone(Peer(name=REFERENCE, kind="torch", factory="reference"), GOLDEN)}
     assert {"import", "first_inference", "memory_peak_over_numpy"} <= set(figures)

@@ -292,6 +292,7 @@ def test_an_answer_that_is_no_answer(fake: FakeBoard) -> None:
     assert str(error).isprintable()
 
 
+@pytest.mark.slow
 def test_a_board_that_does_not_answer_in_time(fake: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.program("mkdir", '#!/bin/sh\n/bin/mkdir "$@"\nexec sleep 20\n')
     monkeypatch.setattr(ssh, "_STEP_S", 2.5)

@@ -78,6 +78,7 @@ def test_unknown_rows_are_refused_with_the_known_ones() -> None:
         chosen_rows(["nonsense"])
 
 
+@pytest.mark.slow
 @pytest.mark.promise(102)
 def test_a_row_is_scored_on_what_its_models_have_not_seen_and_never_run_twice(
     job: TableJob, monkeypatch: pytest.MonkeyPatch
@@ -164,6 +165,7 @@ def test_the_floor_learns_from_measured_recordings_and_has_no_column_for_one_lea
     assert logits[1, positive, k].min() > logits[1, ~positive, k].max()
 
 
+@pytest.mark.slow
 def test_extras_score_held_out_recordings(job: TableJob) -> None:
     run_row(job, _row("chain"))
     root = job.out / "cv"

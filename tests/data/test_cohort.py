@@ -178,6 +178,7 @@ def test_a_store_without_a_task_set_has_the_built_in_one_or_none(store: RecordSt
         _ = dataclasses.replace(store, index=swapped).tasks
 
 
+@pytest.mark.slow
 @pytest.mark.promise(96)
 def test_a_cohort_trains_from_conversion_to_logits(store: RecordStore, tmp_path: Path) -> None:
     """No code between the table and the model: pre-train and fine-tune for one tiny epoch on the converted store."""

@@ -117,6 +117,7 @@ def test_the_real_folder_reads_as_its_own_reader_reads_it(ecg_data_dir: Path) ->
     assert (record.fs_hz, record.n_samples) == (500.0, 5000)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_data
 def test_defect_crossed_avl_avf_of_cinc_2011_is_put_right_and_others_are_left_alone(ecg_data_dir: Path) -> None:
     folder = EcgFolder(ecg_data_dir)

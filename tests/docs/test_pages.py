@@ -53,6 +53,7 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert [name_of(page) for page in PAGES if page not in reached and page.parent != ROOT] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_generated_page_is_what_the_code_says(name: str) -> None:
     """Where this fails: `python -m tools.pages` writes the pages anew."""

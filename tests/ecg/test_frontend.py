@@ -33,7 +33,7 @@ from lsemvae.ecg import (
     coefficients,
     derive_limb_leads,
 )
-from lsemvae.ecg.frontend import free_runs
+from lsemvae.ecg.window import free_runs
 
 RATES = [100.0, 128.0, 257.3, 300.0, 333.33, 360.0, 500.0, 512.0, 1000.0]
 HALF = coefficients().size // 2

@@ -91,10 +91,13 @@ def test_window_is_as_long_as_the_front_end_says(make_record: Make) -> None:
     samples = record.samples.copy()
     samples[:, 4100:] = samples[:, 4099:4100]  # flat behind 8.2 s
     record = record.with_(samples=samples)
-    assert (choose_window(record, SHORT).start, choose_window(record, SHORT).stop) == (0, 4000)
+    assert (
+        choose_window(record, duration_s=SHORT.duration_s).start,
+        choose_window(record, duration_s=SHORT.duration_s).stop,
+    ) == (0, 4000)
     limits = QualityThresholds(min_duration_s=7.9)
-    assert Reason.FLAT in assess(record, choose_window(record, BASE), thresholds=limits).reasons
-    assert assess(record, choose_window(record, SHORT), thresholds=limits).acceptable
+    assert Reason.FLAT in assess(record, choose_window(record, duration_s=BASE.duration_s), thresholds=limits).reasons
+    assert assess(record, choose_window(record, duration_s=SHORT.duration_s), thresholds=limits).acceptable
 
 
 def test_lead_off_of_a_lead_that_the_model_does_not_take_is_no_reason(make_record: Make) -> None:

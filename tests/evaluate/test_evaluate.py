@@ -106,6 +106,7 @@ def test_auroc_and_auprc_are_those_of_scikit_learn_also_with_ties() -> None:
     assert math.isnan(auroc(np.ones(5), np.arange(5.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(78)
 def test_interval_holds_the_truth_about_95_times_in_100() -> None:
     truth = 0.7602  # Phi(1 / sqrt 2): two normal distributions one standard deviation apart

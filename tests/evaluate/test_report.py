@@ -121,6 +121,7 @@ def page(written: Path) -> _Page:
     return _Page((written / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_first_line_of_the_page_says_what_the_labels_are(page: _Page) -> None:
     assert page.text[1] == LABEL_STATEMENT, "the first text after the title of the window"
     assert page.open == []

@@ -142,6 +142,7 @@ def test_one_mini_batch_of_two_makes_no_step() -> None:
     assert all(torch.equal(p, q) for p, q in zip(start.parameters(), _trained([_x()]).parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_loop_learns_the_mean_waveform() -> None:
     torch.manual_seed(0)
     model = ref.ReferenceModel(replace(TINY, accumulation=1, lr=1e-2))

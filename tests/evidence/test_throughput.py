@@ -66,6 +66,7 @@ def _run(tmp_path: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads(out.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ideas.IDEAS if name != "precision"])
 def test_variants_of_an_idea_compute_the_same(name: str) -> None:
     torch.manual_seed(0)

@@ -46,12 +46,14 @@ def _run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_packaged_student_embeds_two_leads(recording: Path) -> None:
     done = _run(recording, "--leads", "I,II")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"2 leads \(I, II\): embedding \(1, 32\), begins \[.*\]\n", done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_lsemvae_embeds_twelve_six_and_two_leads(recording: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     write_json(tmp_path / "config.json", {"kind": "lsemvae", "stage": "pretrain", "model": to_json(TINY)})

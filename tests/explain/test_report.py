@@ -89,6 +89,7 @@ def test_a_cohort_says_what_its_own_labels_are() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_set_is_summarised_and_checked(student_run: Path, store: RecordStore, tmp_path: Path) -> None:
     code, text = call(
         student_run, "--data", store.root, "--out", tmp_path, "--label", "MI", "--summary", 6, "--steps", 256, "--json"
@@ -104,6 +105,7 @@ def test_a_set_is_summarised_and_checked(student_run: Path, store: RecordStore, 
     assert (tmp_path / "summary-MI.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_an_lsemvae_is_shown_on_what_was_measured(store: RecordStore, tmp_path: Path) -> None:
     run = _run(tmp_path / "f", tiny_lsemvae(), kind="lsemvae", stage="finetune")
     words = ("--data", store.root, "--out", tmp_path, "--label", "OTHER", "--uid", "r1", "--steps", 64, "--json")

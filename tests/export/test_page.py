@@ -194,6 +194,7 @@ def test_it_says_what_the_report_says(facts: PageFacts, page: str) -> None:
     assert "MEASURED" in words
 
 
+@pytest.mark.slow
 def test_without_noise_no_recording_crosses_and_with_noise_the_page_counts_them() -> None:
     noisy = make_facts(noise=0.3)
     p = noisy.p_files["tflite_int8"]
@@ -302,6 +303,7 @@ def test_figures_of_two_bases_share_no_table() -> None:
     assert [latency.count(f">{basis}.") for basis in ("MEASURED", "PROJECTED")] == [1, 1]
 
 
+@pytest.mark.slow
 def test_scattered_probabilities_make_coarser_panels_not_a_larger_page() -> None:
     labels = tuple(f"output_{k}" for k in range(20))
     rng = np.random.default_rng(0)
@@ -314,6 +316,7 @@ def test_scattered_probabilities_make_coarser_panels_not_a_larger_page() -> None
     assert page.count(b"<image ") == 2 * 16
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_small_is_refused() -> None:
     labels = tuple(f"{k:0200d}" for k in range(300))
     p = np.full((2, 300), 0.5)
@@ -419,6 +422,7 @@ def test_marks_are_open_where_no_bar_holds() -> None:
     assert marks[1.0] == "none"
 
 
+@pytest.mark.slow
 def test_numbers_in_the_words_of_a_picture_are_whole() -> None:
     page = page_bytes(make_facts()).decode()
     for words in ("0.0001", "0.001", "p99 above 0.05: refused", "+0.003", "0.100 ms", "0.400 ms"):

@@ -73,6 +73,7 @@ def asked(run_dir: Path, data, out: Path, monkeypatch: pytest.MonkeyPatch, *, qa
     return export_run(run_dir, target="onnx", out=out, data=data, gates=GATES, qat=qat)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(116)
 def test_an_output_that_loses_is_fine_tuned_and_held_against_the_student_as_trained(
     run_copy: Path, export_data, tmp_path: Path, lossy, tuned, monkeypatch: pytest.MonkeyPatch
@@ -88,6 +89,7 @@ def test_an_output_that_loses_is_fine_tuned_and_held_against_the_student_as_trai
     assert manifest["provenance"]["qat"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.promise(116)
 def test_nothing_is_fine_tuned_unasked(
     run_copy: Path, export_data, tmp_path: Path, lossy, tuned, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +98,7 @@ def test_nothing_is_fine_tuned_unasked(
     assert (lossy, tuned) == (["run"], [])
 
 
+@pytest.mark.slow
 @pytest.mark.promise(116)
 def test_asked_for_and_not_needed_it_is_not_done(
     run_copy: Path, export_data, tmp_path: Path, tuned, monkeypatch: pytest.MonkeyPatch

@@ -114,6 +114,7 @@ def test_an_abstain_band_that_the_run_chose_is_kept_and_so_is_the_interval(truth
     assert moved.abstain_band == (moved.thresholds["RHS"],) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.promise(112)
 def test_an_export_with_held_out_recordings_ships_the_refitted_rule(
     run_copy: Path, export_data, tmp_path: Path

@@ -25,6 +25,7 @@ def test_sizes_up_to_the_bar_pass_and_larger_ones_are_stopped(tmp_path: Path) ->
         require_bundle_size(11, most=10)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(117)
 @pytest.mark.parametrize("bar", [{"max_int8_bytes": 100}, {"max_bundle_bytes": 100}])
 def test_a_model_or_bundle_that_is_too_large_leaves_no_bundle(

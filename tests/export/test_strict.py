@@ -73,6 +73,7 @@ def test_feedback_never_drifts_more_than_half_a_step_from_the_ecg() -> None:
     assert np.abs(np.cumsum(dequantize(quantize_nearest(ecg, IO), IO) - ecg, axis=2)).max() > 2 * IO.scale
 
 
+@pytest.mark.slow
 def test_feedback_lowers_the_rounding_noise_below_40_hz(export_data) -> None:
     """The band of the front-end, at 250 Hz: a third of the spectrum, and far less of the noise."""
     ecg = export_data.validation[:8]

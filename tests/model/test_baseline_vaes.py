@@ -356,6 +356,7 @@ def test_mmvae_plus_a_hidden_lead_is_drawn_from_its_prior_even_where_it_would_be
     assert torch.isfinite(terms["loss"])
 
 
+@pytest.mark.slow
 def test_mmvae_plus_kl_is_that_of_mixture_and_private_part(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, x = MmvaePlus(LABELS, config=TINY).eval(), _x(2)

@@ -129,6 +129,7 @@ def test_logits_for_each_lead_set_are_finite_and_differ(name: str) -> None:
         assert (logits[k] - logits[k + 1]).abs().max() > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.promise(101)
 @every
 def test_an_absent_lead_cannot_touch_logits_or_losses(name: str) -> None:
@@ -161,6 +162,7 @@ def test_the_encoder_does_not_see_a_target_that_is_not_present(name: str) -> Non
     assert (before["nll"] - after["nll"]).abs() > 1e-3
 
 
+@pytest.mark.slow
 @every
 def test_logits_of_a_recording_do_not_depend_on_its_neighbours(name: str) -> None:
     model, x, present = _model(name).eval(), _x(2), _present(*LEADS, n=2)
@@ -171,6 +173,7 @@ def test_logits_of_a_recording_do_not_depend_on_its_neighbours(name: str) -> Non
             torch.testing.assert_close(both[k : k + 1], model(x[k : k + 1], present[k : k + 1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @every
 def test_fine_tuning_reaches_every_parameter_it_should_and_no_other(name: str) -> None:
     model = _settle(_model(name)).train()
@@ -320,6 +323,7 @@ def _descend(model: nn.Module, loss: Callable[[int], torch.Tensor], steps: int, 
     return values
 
 
+@pytest.mark.slow
 @every
 def test_the_supervised_loss_decreases(name: str) -> None:
     model, (x, labels) = _model(name).train(), _beats(N)
@@ -330,6 +334,7 @@ def test_the_supervised_loss_decreases(name: str) -> None:
     assert sum(values[-3:]) / 3 < 0.6 * values[0], values
 
 
+@pytest.mark.slow
 @variational
 def test_the_bound_improves_and_so_does_the_drawing(name: str) -> None:
     model, (x, _) = _model(name).train(), _beats(N)

@@ -72,6 +72,7 @@ def test_defect_lead_blind_decoder_leads_are_drawn_differently() -> None:
     assert (drawn[0, 0] - drawn[0, 3]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.promise(72)
 def test_one_latent_can_draw_opposite_leads() -> None:
     """What a lead-blind decoder cannot learn: aVR as the mirror image of II."""
@@ -197,6 +198,7 @@ def _stratified(**changes: object) -> LsEmvae:
     return LsEmvae(replace(TINY, mixture="stratified", group_weights="uniform", **changes)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.promise(98)
 @torch.no_grad()
 def test_stratified_likelihood_is_that_of_the_mixture_by_monte_carlo() -> None:
@@ -284,6 +286,7 @@ def test_gradients_reach_the_encoder_of_every_lead(changes: dict[str, str]) -> N
             assert parameter.grad.abs().sum() > 0, (lead, name)
 
 
+@pytest.mark.slow
 def test_measured_experts_train_no_derived_limb_lead() -> None:
     model = LsEmvae(replace(TINY, limb_experts="measured"))
     model.pretrain_terms(_x(), _all(), _all(), progress=1.0)["loss"].backward()
@@ -299,6 +302,7 @@ def test_exchanging_avl_and_avf_changes_the_answer() -> None:
     assert (model(x, _all()) - model(exchanged, _all())).abs().max() > 1e-6
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_latent_matching_is_the_divergence_of_the_subset_from_all_leads() -> None:
     torch.manual_seed(0)

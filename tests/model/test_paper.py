@@ -127,6 +127,7 @@ def _plain_terms(model: LsEmvaePaper, x: Tensor, noise: Tensor, *, prior: bool, 
     return {"reconstruction": reconstruction, "kl": kl, "alignment": alignment}
 
 
+@pytest.mark.slow
 @pytest.mark.promise(100)
 @pytest.mark.parametrize(("prior", "mean_kl"), [(True, False), (False, True)])
 def test_fast_form_equals_a_plain_loop_over_leads_in_values_and_gradients(*, prior: bool, mean_kl: bool) -> None:
@@ -317,6 +318,7 @@ def test_a_configuration_that_fits_nothing_is_refused(wrong: dict[str, object]) 
         PaperConfig(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_objective() -> None:
     torch.manual_seed(0)
     model = LsEmvaePaper(TINY)

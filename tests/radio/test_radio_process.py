@@ -38,21 +38,22 @@ def gone(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_server_leaves_no_dbus_daemon_and_no_folder(needs_dbus, source_record, tmp_path, number):
+def test_a_killed_server_leaves_no_dbus_daemon_and_no_folder(needs_dbus, source_record, tmp_path_factory, number):
+    folder = tmp_path_factory.mktemp("b")  # short: the path of a socket has at most 108 bytes
     command = [sys.executable, "-m", "firmware_bridge.sim.server", "--record", str(source_record[1])]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(folder)},
     ) as server:
         assert server.stdout is not None
         assert json.loads(server.stdout.readline())["event"] == "ready"
-        assert any(tmp_path.iterdir())
+        assert any(folder.iterdir())
         server.send_signal(number)
         assert server.wait(timeout=_PATIENCE_S) == (0 if number is signal.SIGTERM else -number)
-    assert gone(tmp_path)
+    assert gone(folder)
 
 
 def test_a_daemon_that_cannot_start_is_said_and_leaves_no_folder(monkeypatch, tmp_path):

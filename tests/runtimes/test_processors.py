@@ -90,6 +90,7 @@ def allowed(bundle: Bundle) -> Difference:
     return TOLERANCES[str(bundle.manifest.provenance["recipe"])][Kinship.SAME_KERNELS]
 
 
+@pytest.mark.slow
 @pytest.mark.promise(129)
 def test_litert_computes_the_same_without_vnni(
     emulated: Arrays, python_answers: Answers, bundle: Bundle, allowed: Difference

@@ -38,6 +38,7 @@ def compare(pair: Pair, outputs_of: OutputsOf, bundle: Bundle, part: slice) -> s
     return set(difference(*found, manifest=bundle.manifest).beyond(pair.tolerance(bundle.manifest)))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(127)
 @each_pair
 def test_golden_signals(pair: Pair, outputs_of: OutputsOf, asked: Questions, bundle: Bundle) -> None:

@@ -131,6 +131,7 @@ def test_a_bundle_that_is_none_is_refused_before_anything_is_fetched(
     assert capsys.readouterr().err.startswith("E_BUNDLE")
 
 
+@pytest.mark.slow
 def test_its_help_says_what_it_needs() -> None:
     command = [sys.executable, "-m", "tools.arm64.count", "-h"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

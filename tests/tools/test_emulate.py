@@ -226,6 +226,7 @@ def test_a_model_that_does_not_run_here_is_told_with_the_runtimes_words(bundle):
         emulate.emulate(bundle / "model.tflite", runtime="litert", device=PI4, root=root, ecg=FLAT[:, :, :100])
 
 
+@pytest.mark.slow
 @needs_qemu
 @pytest.mark.needs_qemu
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ def test_views_are_taken_in_turn_by_epoch(store: RecordStore, tmp_path: Path, st
     assert asked == [step // steps_per_epoch % 3 for step in range(n_steps)]
 
 
+@pytest.mark.slow
 def test_a_run_with_views_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp_path: Path) -> None:
     teacher = _teacher(store, tmp_path / "f")
     options = dataclasses.replace(AUGMENTED, views=2)
@@ -213,6 +214,7 @@ def test_a_run_with_views_that_was_stopped_ends_as_one_that_was_not(store: Recor
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_student_learns_the_map_of_its_teacher_and_is_whole_without_the_projection(
     store: RecordStore, tmp_path: Path
 ) -> None:

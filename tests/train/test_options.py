@@ -66,6 +66,7 @@ def chain(store: RecordStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["p", "f"])
 def test_the_default_path_on_the_cpu_gives_the_recorded_losses(chain: Path, stage: str) -> None:
     """Equal to the bit on the machine that recorded them; other kernels round otherwise, so a small tolerance."""
@@ -74,6 +75,7 @@ def test_the_default_path_on_the_cpu_gives_the_recorded_losses(chain: Path, stag
         assert found[name] == pytest.approx(value, rel=2e-3), name
 
 
+@pytest.mark.slow
 def test_a_run_folder_from_before_the_new_fields_loads_resumes_and_is_fine_tuned(
     store: RecordStore, chain: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +219,7 @@ def test_a_batch_moves_as_a_whole(store: RecordStore) -> None:
     assert moved.measures.shape == batch.measures.shape
 
 
+@pytest.mark.slow
 def test_the_paper_goes_through_the_same_two_stages(store: RecordStore, tmp_path: Path) -> None:
     model = preset("paper", labels=store.label_names, size=0.05)
     pretrain(store, tmp_path / "p", np.arange(16), model=model, train=_few(PAPER_PRETRAIN, 2))
@@ -242,6 +245,7 @@ def test_a_student_is_no_model_to_fine_tune(store: RecordStore, chain: Path, tmp
         finetune(store, run, tmp_path / "f", np.arange(16), train=_few(FINETUNE, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

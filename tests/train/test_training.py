@@ -64,6 +64,7 @@ def _stop_after(n: int):  # type: ignore[no-untyped-def]
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.promise(74)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp_path: Path) -> None:
     config = _few(PRETRAIN, 3)
@@ -81,6 +82,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(store: RecordStore, tmp
     assert not list((tmp_path / "broken").glob("resume-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(75)
 def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(9,))
@@ -115,6 +117,7 @@ def test_a_run_knows_its_store_wherever_both_are_moved_together(store: RecordSto
     assert "--data" in caught.value.advice
 
 
+@pytest.mark.slow
 @pytest.mark.promise(89)
 def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(1,))
@@ -173,6 +176,7 @@ def test_defect_a_model_that_learned_no_label_is_no_teacher(store: RecordStore, 
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_defect_an_epoch_that_was_noted_but_not_saved_is_noted_once(store: RecordStore, tmp_path: Path) -> None:
     config = _few(PRETRAIN, 3)
     with pytest.raises(_StopError):
@@ -199,6 +203,7 @@ def test_defect_a_term_of_some_steps_is_averaged_over_those_steps(store: RecordS
     assert rows[0]["matching"] == 6.0
 
 
+@pytest.mark.slow
 def test_defect_chest_leads_alone_train_the_teacher_and_are_left_out_for_the_student(
     store: RecordStore, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def checks_of(output: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.promise(130)
 @pytest.mark.parametrize("target", ["test", "test-any"])
 def test_vectors_and_device_pass_under_address_and_undefined_sanitizers(needs_c, build, target):
@@ -89,6 +90,7 @@ def test_a_firmware_pays_at_most_4_kib_of_text_and_no_heap(needs_m4, build):
     assert re.search(r"^needs( mem(cpy|move|set))+$", output, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_damaged_bytes_never_crash_the_core_and_never_pass_a_wrong_check_sum(needs_c, build):
     output = make("fuzz", build, "N=20000", "SEED=11")
     found = json.loads(next(line for line in output.splitlines() if line.startswith("{")))

@@ -226,6 +226,7 @@ def port_test(program, tmp_path_factory) -> Path:
     return folder / "port-test"
 
 
+@pytest.mark.slow
 @pytest.mark.promise(146)
 def test_the_sources_are_c_without_a_warning_against_the_stub_headers(port_test):
     assert (port_test.parent / "status").read_text() == "0", (port_test.parent / "output").read_text()

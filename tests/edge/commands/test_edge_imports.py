@@ -105,6 +105,7 @@ def test_screening_a_file_loads_no_laboratory_and_no_radio(options: list[str], c
     assert report["rss_kib"] / 1024 <= MAX_RSS_MIB
 
 
+@pytest.mark.slow
 @pytest.mark.promise(57)
 def test_the_demonstration_loads_no_laboratory(options: list[str]) -> None:
     process, report = _run(["demo", "--speed", "20", *options])

@@ -244,6 +244,7 @@ def _until(process: subprocess.Popen[str], seconds: float) -> None:
     raise AssertionError("the recording ended early")
 
 
+@pytest.mark.slow
 @pytest.mark.promise(44)
 def test_a_killed_app_loses_nothing_that_it_had_received(invoke: Callable[..., Any], home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD, str(home)], stdout=subprocess.PIPE, text=True) as process:

@@ -181,6 +181,7 @@ def test_nothing_is_said_of_electrodes_that_nobody_asked_after() -> None:
     assert "battery" not in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_drawing_never_keeps_the_event_loop_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session of ten seconds, drawn on a terminal of 120 x 40 characters."""
     rng = np.random.default_rng(2)

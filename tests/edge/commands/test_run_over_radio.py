@@ -77,6 +77,7 @@ def _result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(stdout)
 
 
+@pytest.mark.slow
 def test_a_named_device_is_recorded_screened_and_stored(start: Callable[..., Any], tmp_path: Path) -> None:
     process = start("--device", NAME, "--seconds", "10")
     values = _result(process)
@@ -90,6 +91,7 @@ def test_a_named_device_is_recorded_screened_and_stored(start: Callable[..., Any
     assert record.received_samples == values["session"]["received_samples"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise(42)
 def test_a_device_that_loses_its_battery_ends_as_abstain_with_what_was_received(
     start: Callable[..., Any], radio: Radio, tmp_path: Path

@@ -55,6 +55,7 @@ def port(ecg: tuple[EcgRecord, Path]) -> Iterator[str]:
         device.communicate(timeout=20)
 
 
+@pytest.mark.slow
 def test_a_device_on_a_wire_is_recorded_like_one_on_the_air(
     invoke: Invoke, port: str, ecg: tuple[EcgRecord, Path], environment: dict[str, str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_device_on_a_wire_is_recorded_like_one_on_the_air(
     assert largest_difference_lsb(record, ecg[0], [(0, 3 * FS_HZ, 0)]) <= 1.0
 
 
+@pytest.mark.slow
 def test_a_device_on_a_wire_describes_itself(invoke: Invoke, port: str) -> None:
     values = json.loads(invoke("info", "--serial", port, "--json").stdout)
     assert (values["leads"], values["link"], values["simulated"]) == (["I", "II"], "serial", False)
@@ -96,6 +98,7 @@ def board() -> Iterator[str]:
     loop.close()
 
 
+@pytest.mark.slow
 def test_another_makers_board_is_recorded_and_asks_for_its_scale(invoke: Invoke, board: str, tmp_path: Path) -> None:
     out = tmp_path / "board.ecg.npz"
     result = invoke("record", "--driver", "protocentral-ads1293", "--serial", board, "--seconds", 2, "--out", out)
@@ -107,6 +110,7 @@ def test_another_makers_board_is_recorded_and_asks_for_its_scale(invoke: Invoke,
     assert not record.source.gap_detectable
 
 
+@pytest.mark.slow
 def test_a_stated_scale_is_taken_and_nothing_is_asked(invoke: Invoke, board: str, tmp_path: Path) -> None:
     out = tmp_path / "board.ecg.npz"
     driver = ("--driver", "protocentral-ads1293", "--serial", board, "--lsb-uv", "0.1")

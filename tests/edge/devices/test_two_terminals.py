@@ -48,6 +48,7 @@ def _stored(values: dict[str, Any], environment: dict[str, str]) -> EcgRecord:
         return store.get_record(values["stored"]["record_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.promise(144)
 def test_a_real_ecg_is_stored_equal_to_its_source(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
@@ -64,6 +65,7 @@ def test_a_real_ecg_is_stored_equal_to_its_source(
     assert largest_difference_lsb(record, ecg[0], [(0, SECONDS * FS_HZ, 0)]) <= 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.promise(144)
 def test_a_bad_radio_changes_nothing(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
@@ -91,6 +93,7 @@ def test_a_bad_radio_changes_nothing(
     assert values["session"]["corrupt_frames"] == faults["corrupt"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.promise(144)
 def test_a_simulator_killed_and_started_again_leaves_one_declared_gap(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
@@ -112,6 +115,7 @@ def test_a_simulator_killed_and_started_again_leaves_one_declared_gap(
     assert largest_difference_lsb(record, ecg[0], spans) <= 1.0
 
 
+@pytest.mark.slow
 def test_a_device_without_power_for_a_moment_leaves_one_declared_gap(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
@@ -128,6 +132,7 @@ def test_a_device_without_power_for_a_moment_leaves_one_declared_gap(
     assert largest_difference_lsb(record, ecg[0], spans) <= 1.0
 
 
+@pytest.mark.slow
 def test_scan_info_and_stream_find_it_too(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
@@ -144,6 +149,7 @@ def test_scan_info_and_stream_find_it_too(
     assert not (Path(environment["LSEMVAE_HOME"]) / "simulated").exists(), "nothing is kept"
 
 
+@pytest.mark.slow
 def test_a_device_without_a_key_is_refused_unless_allowed(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path]
 ) -> None:
@@ -155,6 +161,7 @@ def test_a_device_without_a_key_is_refused_unless_allowed(
     assert _stored(values, environment).source.authenticated is False
 
 
+@pytest.mark.slow
 def test_a_log_of_the_bug_replays_to_the_same_samples(
     simulate: Start, devices: Devices, environment: dict[str, str], ecg: tuple[EcgRecord, Path], tmp_path: Path
 ) -> None:
@@ -166,6 +173,7 @@ def test_a_log_of_the_bug_replays_to_the_same_samples(
     np.testing.assert_array_equal(read_npz(out).samples, _stored(values, environment).samples)
 
 
+@pytest.mark.slow
 def test_a_second_simulator_is_refused(simulate: Start, devices: Devices, ecg: tuple[EcgRecord, Path]) -> None:
     simulate("--record", str(ecg[1]))
     _, stderr = finished(devices("simulate", "--record", str(ecg[1])), code=1)

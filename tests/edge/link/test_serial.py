@@ -328,6 +328,7 @@ def test_requests_without_a_connection_say_so():
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_the_event_loop_is_not_blocked_by_a_line_that_nobody_reads(source):
     """A device that takes nothing in fills the buffer: the write waits in a thread, for 2 s, and the loop runs on."""
 

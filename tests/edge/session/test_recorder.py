@@ -260,6 +260,7 @@ def start(board: str, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 def test_a_driver_recording_that_is_killed_loses_nothing_it_had_received(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
@@ -284,6 +285,7 @@ def test_a_driver_recording_that_is_killed_loses_nothing_it_had_received(
     assert set(steps[steps > 0].tolist()) == {100}, "every sample of the board's ramp is there, in order"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 def test_a_driver_recording_that_ends_in_order_leaves_no_safety_copy(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path

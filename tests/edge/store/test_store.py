@@ -75,6 +75,7 @@ def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Reco
     assert back.record_id == id_
 
 
+@pytest.mark.slow
 @pytest.mark.promise(53)
 def test_a_result_names_model_operator_device_time_and_its_source(
     store: RecordStore, make_record: Records, screener_with: Any
@@ -244,6 +245,7 @@ def _child(path: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(50)
 def test_a_kill_at_any_statement_leaves_both_rows_or_none(
     path: Path, make_record: Records, result: ScreenResult
