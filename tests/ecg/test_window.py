@@ -136,3 +136,10 @@ def test_apply_is_the_window_of_choose_window(make_record: Make) -> None:
     np.testing.assert_array_equal(
         apply(record, leads=("aVF", "I")), apply_window(record, choose_window(record, leads=("aVF", "I")))
     )
+
+
+def test_of_several_stretches_that_are_long_enough_the_first_is_taken(make_record: Make) -> None:
+    record = with_gap(make_record(leads=I_II, seconds=30.0), 7_000, 7_100)
+    assert (choose_window(record, leads=I_II).start, choose_window(record, leads=I_II).stop) == (0, 5_000)
+    early = with_gap(make_record(leads=I_II, seconds=30.0), 1_000, 1_100)
+    assert choose_window(early, leads=I_II).start == 1_100

@@ -16,6 +16,7 @@ from lsemvae.ecg.errors import ADVICE, InferenceError, UnitError
 from lsemvae.ecg.leads import derive_limb_leads
 from lsemvae.ecg.reasons import Reason, advice
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff
+from lsemvae.ecg.source import SourceInfo
 from lsemvae.screen.screener import Screener
 from lsemvae.terminal.result_view import describe, describe_quality, describe_timings
 
@@ -231,3 +232,18 @@ def test_only_finite_answers_on_acceptable_recordings_give_a_verdict(
     if decision.outcome in (Outcome.DETECTED, Outcome.NOT_DETECTED):
         assert decision.probability is not None
         assert 0.0 <= decision.probability <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (SourceInfo(driver="d", gap_detectable=False), Reason.GAPS_UNKNOWN),
+        (SourceInfo(driver="d", calibrated=False), Reason.UNCALIBRATED),
+    ],
+)
+def test_what_the_source_could_not_know_abstains_however_good_the_samples(
+    screener_with: Screeners, make_record: Records, source: SourceInfo, reason: Reason
+) -> None:
+    assert screener_with().screen(make_record()).decision.outcome is Outcome.DETECTED
+    result = screener_with().screen(make_record().with_(source=source, gain_known=source.calibrated))
+    assert (result.decision.outcome, result.decision.reasons) == (Outcome.ABSTAIN, (reason.value,))

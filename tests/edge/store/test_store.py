@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,11 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.store.clock import ID_LENGTH, is_id, new_id
+from edge_app.store.clock import ID_LENGTH, is_id, new_id, now
 from edge_app.store.records import STORE_FILE, RecordStore
 from edge_app.store.schema import APPLICATION_ID, SCHEMA_VERSION
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime
+from lsemvae.ecg.source import SourceInfo
 from lsemvae.screen.screener import ScreenResult
 
 Records = Callable[..., EcgRecord]
@@ -50,7 +53,7 @@ def _full(make_record: Records) -> EcgRecord:
     samples[:, 100:150] = 0
     return record.with_(
         samples=samples, gaps=(Interval(100, 150),), lead_off=(LeadOff("II", 5, 9),), saturated=(Interval(7, 8),),
-        offset_uv=(12.5, -3.0), gain_known=False,
+        offset_uv=(12.5, -3.0), gain_known=False, source=SourceInfo(driver="hativ", gap_detectable=False, authenticated=False),
     )  # fmt: skip
 
 
@@ -70,6 +73,7 @@ def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Reco
         "saturated",
         "device",
         "gain_known",
+        "source",
     ):
         assert getattr(back, name) == getattr(record, name), name
     assert back.record_id == id_
@@ -93,6 +97,32 @@ def test_a_result_names_model_operator_device_time_and_its_source(
     assert row["time_trusted"] in (0, 1)
     assert row["stored_utc"].endswith("Z")
     assert [lead["lead"] for lead in row["quality"]["leads"]] == ["I", "II"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_each_column_of_a_result_says_what_the_result_says(
+    path: Path, make_record: Records, screener_with: Any, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """Whoever reads the table without our code must find the same as in `content`."""
+    time = replace(now(), trusted=trusted)
+    monkeypatch.setattr("edge_app.store.records.now", lambda: time)
+    result = screener_with().screen(make_record(device="E6L-7"))
+    with RecordStore(path) as store:
+        record_id, result_id = store.save(make_record(device="E6L-7"), result, operator="op 3")
+    with closing(sqlite3.connect(path)) as raw:
+        raw.row_factory = sqlite3.Row
+        row = dict(raw.execute("SELECT * FROM results").fetchone())
+    decision = result.decision
+    assert decision.interval is not None
+    assert decision.interval[0] < decision.interval[1]
+    expected = {
+        "id": result_id, "record_id": record_id, "outcome": decision.outcome.value, "label": decision.label,
+        "probability": decision.probability, "interval_low": decision.interval[0], "interval_high": decision.interval[1],
+        "reasons": json.dumps(list(decision.reasons)), "error_code": None, "operator": "op 3", "device": "E6L-7",
+        "model_id": result.model_id, "model_version": result.model_version, "runtime": result.runtime,
+        "stored_utc": time.utc_iso, "time_trusted": int(trusted), "monotonic_s": time.monotonic_s, "boot_id": time.boot_id,
+    }  # fmt: skip
+    assert {name: row[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
