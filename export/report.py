@@ -19,7 +19,7 @@ from export.gates.parity import REFERENCE, ParityReport, probabilities
 from export.gates.refit import Refit
 from export.job import ExportJob
 from export.judge import Judged
-from export.page.page import PageFacts
+from export.page.facts import PageFacts
 from export.steps import ModelFiles
 
 _RUN_FIELDS: Final = ("git_revision", "data_sha256", "seed", "folds_left_out", "versions")

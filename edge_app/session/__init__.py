@@ -20,7 +20,7 @@ from edge_app.session.run import Session, WeightError
 from edge_app.session.spool import Sink
 from edge_app.session.wish import RECONNECT_FOR_S, WATCHDOG_S, DriverChoice, Wish
 from firmware_bridge.protocol.authenticity import DeviceKey
-from lsemvae.ecg.record import StartTime
+from lsemvae.ecg.runs import StartTime
 
 __all__ = [
     "DeviceNotAuthenticatedError",

@@ -22,7 +22,7 @@ from edge_app.session.spool import EntryKind, Sink, assembly_of, channel_payload
 from edge_app.session.wish import FIRST_SAMPLE_S, WATCHDOG_S, DriverChoice, Wish, at_most, n_samples_of
 from firmware_bridge.drivers.base import Driver
 from lsemvae.ecg.errors import EcgError, LinkError
-from lsemvae.ecg.record import StartTime
+from lsemvae.ecg.runs import StartTime
 
 # Polled protocols ask twice a second, keep-alives come every two: well below both.
 _TICK_S: Final = 0.05

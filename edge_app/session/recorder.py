@@ -23,7 +23,7 @@ from edge_app.session.spool import RecoveredSpool, Spool, recover_spool
 from edge_app.session.wish import Wish
 from edge_app.store.clock import new_id, now
 from lsemvae.ecg.errors import EcgError, LengthError, StoreError
-from lsemvae.ecg.record import StartTime
+from lsemvae.ecg.runs import StartTime
 from lsemvae.screen.datadir import ensure_dir, store_error
 
 if TYPE_CHECKING:

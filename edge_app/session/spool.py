@@ -28,7 +28,8 @@ from firmware_bridge.protocol.bulk import BulkAssembler, decode_recording
 from firmware_bridge.protocol.descriptor import decode_descriptor
 from firmware_bridge.protocol.profile import SampleCodec
 from lsemvae.ecg.errors import EcgError, FormatError, LengthError, StoreError
-from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import StartTime
 from lsemvae.ecg.source import SourceInfo
 
 if TYPE_CHECKING:

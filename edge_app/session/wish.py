@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lsemvae.ecg.errors import FormatError, LengthError, RateError
-from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import StartTime
 
 if TYPE_CHECKING:
     from firmware_bridge.drivers.base import Driver

@@ -20,8 +20,6 @@ from lsemvae.report.blocks import Document, Folded, Plot, Said, Section, TextTab
 from lsemvae.report.html import html_page
 from lsemvae.report.pictures import as_svg
 
-__all__ = ["MAX_PAGE_BYTES", "PageFacts", "page_bytes"]
-
 # The bundle has 1 MiB for everything; the page is read once, the models are loaded every day.
 MAX_PAGE_BYTES: Final = 120 * 1024
 # Cells along a side of a panel: as fine as the size allows.

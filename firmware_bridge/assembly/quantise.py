@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from firmware_bridge.protocol.profile import ELECTRODES_OF_LEAD, Contact
 from lsemvae.ecg.errors import LengthError
-from lsemvae.ecg.record import MAX_LSB_UV, EcgRecord, Interval, LeadOff, StartTime
-from lsemvae.ecg.runs import runs_of
+from lsemvae.ecg.record import MAX_LSB_UV, EcgRecord
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime, runs_of
 from lsemvae.ecg.source import SourceInfo
 
 # Symmetric on purpose: negating a lead (a swapped pair of electrodes) must not overflow.

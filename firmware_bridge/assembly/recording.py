@@ -21,8 +21,8 @@ from firmware_bridge.protocol.control import RetransmitParams
 from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from firmware_bridge.protocol.profile import SampleCodec
 from lsemvae.ecg.errors import LengthError, ProtocolError
-from lsemvae.ecg.record import EcgRecord, StartTime
-from lsemvae.ecg.runs import runs_of
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import StartTime, runs_of
 from lsemvae.ecg.source import SourceInfo
 
 

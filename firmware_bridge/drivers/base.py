@@ -14,7 +14,8 @@ from lsemvae.ecg.record import check_lsb_uv
 from lsemvae.ecg.source import SourceInfo
 
 if TYPE_CHECKING:
-    from lsemvae.ecg.record import EcgRecord, StartTime
+    from lsemvae.ecg.record import EcgRecord
+    from lsemvae.ecg.runs import StartTime
 
 Kind = Literal["ble", "serial"]
 

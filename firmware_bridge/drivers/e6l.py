@@ -29,7 +29,8 @@ from lsemvae.ecg.errors import LengthError, ProtocolError, UnitError
 
 if TYPE_CHECKING:
     from firmware_bridge.protocol.control import RetransmitParams
-    from lsemvae.ecg.record import EcgRecord, StartTime
+    from lsemvae.ecg.record import EcgRecord
+    from lsemvae.ecg.runs import StartTime
 
 # A reply or the samples of a retransmission that take longer are lost; the request is made again.
 _RETRY_US: Final = 1_000_000

@@ -13,7 +13,8 @@ from lsemvae.ecg.errors import LengthError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lsemvae.ecg.record import EcgRecord, StartTime
+    from lsemvae.ecg.record import EcgRecord
+    from lsemvae.ecg.runs import StartTime
 
 # Under 5 s a late packet of half a second changes the rate by a tenth.
 _MIN_RATE_US: Final = 5_000_000

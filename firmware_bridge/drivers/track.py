@@ -16,7 +16,8 @@ from firmware_bridge.drivers.base import ARBITRARY_LSB_UV, DriverInfo
 from lsemvae.ecg.errors import LengthError
 
 if TYPE_CHECKING:
-    from lsemvae.ecg.record import EcgRecord, StartTime
+    from lsemvae.ecg.record import EcgRecord
+    from lsemvae.ecg.runs import StartTime
 
 # A recording takes 10-30 s. An hour at 500 Hz bounds memory (14 MB for two leads), whatever a device sends.
 MAX_SAMPLES: Final = 1_800_000

@@ -51,8 +51,9 @@ from lsemvae.ecg.leads import (
 )
 from lsemvae.ecg.quality import LeadQuality, QualityReport, assess
 from lsemvae.ecg.reasons import Reason, advice
-from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime, record_from_physical
+from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.ecg.rule import Calibration, DecisionRule
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime
 from lsemvae.ecg.thresholds import QualityThresholds
 from lsemvae.ecg.window import Window, choose_window
 

@@ -17,26 +17,11 @@ import numpy.typing as npt
 
 from lsemvae.ecg.errors import FormatError, LeadError, LengthError, RateError, SampleError, UnitError
 from lsemvae.ecg.leads import canonical_leads
-from lsemvae.ecg.runs import Interval, LeadOff, StartTime, TimeSource, checked_lead_off, checked_runs, cut_run, cut_runs
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime, checked_lead_off, checked_runs, cut_run, cut_runs
 from lsemvae.ecg.source import OF_A_FILE, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-__all__ = [
-    "MAX_FS_HZ",
-    "MAX_LSB_UV",
-    "MIN_FS_HZ",
-    "MIN_LSB_UV",
-    "EcgRecord",
-    "Interval",
-    "LeadOff",
-    "StartTime",
-    "TimeSource",
-    "check_fs_hz",
-    "check_lsb_uv",
-    "record_from_physical",
-]
 
 Int16Array = npt.NDArray[np.int16]
 

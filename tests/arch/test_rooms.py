@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -126,3 +127,41 @@ def test_every_contract_that_lists_rooms_lists_all_of_them(repo_root: Path) -> N
     for start in ("The clinic runs", "The bridge knows"):
         contract = next(contract for contract in contracts if contract["name"].startswith(start))
         assert rooms - light <= set(contract["forbidden_modules"])
+
+
+def _own_modules(repo_root: Path) -> dict[str, Path]:
+    found = dict(house.modules(repo_root))
+    for folder in ("tests", "tools"):
+        for path in (repo_root / folder).rglob("*.py"):
+            parts = path.relative_to(repo_root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def test_every_import_of_ours_leads_to_a_module(repo_root: Path) -> None:
+    """The type checker passes over modules it cannot find, for the sake of libraries: ours must be there, also in functions."""
+    known = _own_modules(repo_root)
+    folders = {path.parent for path in known.values()}
+    lost = []
+    for path in {*known.values(), *(repo_root / "examples").glob("*.py")}:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                ours = name.partition(".")[0] in (*house.PACKAGES, "tests", "tools")
+                if ours and name not in known and repo_root.joinpath(*name.split(".")) not in folders:
+                    lost.append(f"{path.relative_to(repo_root)}: {name}")
+    assert lost == []
+
+
+def test_only_packages_say_what_they_hand_on(repo_root: Path) -> None:
+    modules = (path for path in house.modules(repo_root).values() if path.name != "__init__.py")
+    assert [str(path) for path in modules if "\n__all__" in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_figures_of_the_tree_stay_within_their_bars(repo_root: Path) -> None:
+    found = house.figures(repo_root)
+    assert found["circles"] == []
+    assert found["one caller %"] <= 45
+    bars = {"lsemvae": 16, "export": 22, "edge_app": 12, "firmware_bridge": 8}
+    assert {package: count for package, count in found["entries"].items() if count > bars[package]} == {}

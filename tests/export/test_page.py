@@ -15,8 +15,8 @@ from export.errors import ExportError
 from export.gates.gates import GateThresholds
 from export.gates.outputs import Outputs
 from export.gates.parity import compare_all, probabilities
-from export.page.facts import gate_rows
-from export.page.page import MAX_PAGE_BYTES, PageFacts, page_bytes
+from export.page.facts import PageFacts, gate_rows
+from export.page.page import MAX_PAGE_BYTES, page_bytes
 from export.page.plots import DENSITY_FROM, auroc_changes, crossings, density, exceedance, probability_panels
 from lsemvae.ecg.rule import Calibration, DecisionRule
 from lsemvae.report.blocks import Plot

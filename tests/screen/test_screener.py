@@ -15,7 +15,8 @@ from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.errors import ADVICE, InferenceError, UnitError
 from lsemvae.ecg.leads import derive_limb_leads
 from lsemvae.ecg.reasons import Reason, advice
-from lsemvae.ecg.record import EcgRecord, Interval, LeadOff
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import Interval, LeadOff
 from lsemvae.ecg.source import SourceInfo
 from lsemvae.screen.screener import Screener
 from lsemvae.terminal.result_view import describe, describe_quality, describe_timings

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lsemvae.ecg.record import EcgRecord, Interval
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import Interval
 from lsemvae.terminal.console import strip_style
 from lsemvae.terminal.result_view import draw
 from lsemvae.terminal.strip import StripStyle, render_strip

@@ -11,7 +11,7 @@ from firmware_bridge.assembly.quantise import INT16_LIMIT, Timeline, build_recor
 from firmware_bridge.protocol.descriptor import DeviceDescriptor
 from firmware_bridge.protocol.profile import Contact
 from lsemvae.ecg.errors import LengthError
-from lsemvae.ecg.record import StartTime
+from lsemvae.ecg.runs import StartTime
 
 DESCRIPTOR = DeviceDescriptor(leads=("I", "II"), fs_mhz=500_000, lsb_pv=48_100, range_uv=403_000)
 

@@ -16,8 +16,9 @@ from firmware_bridge.protocol.descriptor import DeviceDescriptor, encode_descrip
 from firmware_bridge.protocol.profile import DESCRIPTOR_UUID, LIVE_UUID
 from lsemvae.ecg.decision import Outcome
 from lsemvae.ecg.reasons import Reason
-from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.resample import resample
+from lsemvae.ecg.runs import StartTime
 from lsemvae.screen.bundle import open_bundle
 from lsemvae.screen.runtime.load import load_runtime
 from lsemvae.screen.screener import Screener

@@ -33,7 +33,8 @@ from firmware_bridge.protocol.status import decode_status
 from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV, LSB_PV, source_from_record, source_from_uv
 from lsemvae.ecg.errors import LengthError, SampleError
-from lsemvae.ecg.record import EcgRecord, LeadOff
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import LeadOff
 
 FRAME_US = 50_000
 

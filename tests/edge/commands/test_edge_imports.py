@@ -23,7 +23,7 @@ FORBIDDEN = (
     "export",
 )
 
-#: Bar of the edge process. Read from the kernel's high-water mark, which a new program starts afresh.
+# Bar of the edge process. Read from the kernel's high-water mark, which a new program starts afresh.
 MAX_RSS_MIB = 90
 
 PROBE = """

@@ -22,7 +22,8 @@ from firmware_bridge.drivers.viatom import ViatomDriver
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
 from firmware_bridge.sim.air.serial_device import ProtoCentralBoard, board_codes
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
-from lsemvae.ecg.record import StartTime, record_from_physical
+from lsemvae.ecg.record import record_from_physical
+from lsemvae.ecg.runs import StartTime
 
 needs_pty = pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 

@@ -18,7 +18,8 @@ from firmware_bridge.sim.air.player import DevicePlayer
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
-from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import StartTime
 from tests.edge.session.away import AwayTransport
 
 SPEED = 20.0

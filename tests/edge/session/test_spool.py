@@ -19,7 +19,8 @@ from edge_app.session import EventKind, SessionResult, record_session
 from edge_app.session.spool import MAGIC, EntryKind, Spool, read_entries, recover_spool
 from firmware_bridge.sim.air.faults import Faults
 from lsemvae.ecg.errors import FormatError, LengthError, StoreError
-from lsemvae.ecg.record import EcgRecord, StartTime
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import StartTime
 from lsemvae.ecg.source import SourceInfo
 
 START = StartTime("2026-01-01T00:00:00Z", "host")

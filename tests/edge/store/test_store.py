@@ -22,7 +22,8 @@ from edge_app.store.clock import ID_LENGTH, is_id, new_id, now
 from edge_app.store.records import STORE_FILE, RecordStore
 from edge_app.store.schema import APPLICATION_ID, SCHEMA_VERSION
 from lsemvae.ecg.errors import StoreError
-from lsemvae.ecg.record import EcgRecord, Interval, LeadOff, StartTime
+from lsemvae.ecg.record import EcgRecord
+from lsemvae.ecg.runs import Interval, LeadOff, StartTime
 from lsemvae.ecg.source import SourceInfo
 from lsemvae.screen.screener import ScreenResult
 
