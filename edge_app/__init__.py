@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from edge_app.doctor import examine
     from edge_app.session import record_session
     from edge_app.session.wish import DriverChoice, Wish
-    from edge_app.store.records import RecordStore
+    from edge_app.store.records import ClinicStore
     from edge_app.visit import Kept, VisitResult, bring_back, conclude, interrupted, judge, keep, record
 
 __all__ = [
+    "ClinicStore",
     "DriverChoice",
     "Kept",
-    "RecordStore",
     "VisitResult",
     "Wish",
     "bring_back",
@@ -36,7 +36,7 @@ _HOMES: Final = {
     "edge_app.doctor": ("examine",),
     "edge_app.session": ("record_session",),
     "edge_app.session.wish": ("DriverChoice", "Wish"),
-    "edge_app.store.records": ("RecordStore",),
+    "edge_app.store.records": ("ClinicStore",),
     "edge_app.visit": ("Kept", "VisitResult", "bring_back", "conclude", "interrupted", "judge", "keep", "record"),
 }
 

@@ -142,11 +142,11 @@ def _bundle(machine: _Machine) -> Check:
 @_check("store")
 def _store(machine: _Machine) -> Check:
     """Check the store; where there is none, whether the first recording could create it."""
-    from edge_app.store.records import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, ClinicStore
 
     path = machine.data_dir / STORE_FILE
     if path.exists():
-        with RecordStore(path, create=False) as store:
+        with ClinicStore(path, create=False) as store:
             faults = store.integrity_check()
         if faults:
             advice = "Stop recording, copy the data folder away and ask for help."

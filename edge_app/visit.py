@@ -108,10 +108,10 @@ def keep(record: EcgRecord, result: ScreenResult | None, *, folder: Path | None,
     StoreError
         The store, the disk or the text of a field does not allow it.
     """
-    from edge_app.store.records import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, ClinicStore
 
     try:
-        with RecordStore(data_dir(folder) / STORE_FILE) as store:
+        with ClinicStore(data_dir(folder) / STORE_FILE) as store:
             if result is None:
                 return Kept(path=store.path, record_id=store.save_record(record))
             record_id, result_id = store.save(record, result, operator=operator)

@@ -11,7 +11,7 @@ from lsemvae.terminal.console import ExitCode, reports_errors, say, say_json, st
 from lsemvae.terminal.options import DataDir, Json
 
 if TYPE_CHECKING:
-    from edge_app.store.records import RecordStore
+    from edge_app.store.records import ClinicStore
 
 app = typer.Typer(no_args_is_help=True, help="Look at stored recordings and results.")
 
@@ -20,12 +20,12 @@ RecordId = Annotated[
 ]
 
 
-def open_store(folder: Path | None, *, create: bool = False) -> RecordStore:
+def open_store(folder: Path | None, *, create: bool = False) -> ClinicStore:
     """Open the store of the data folder."""
-    from edge_app.store.records import STORE_FILE, RecordStore
+    from edge_app.store.records import STORE_FILE, ClinicStore
     from lsemvae.screen.datadir import data_dir
 
-    return RecordStore(data_dir(folder) / STORE_FILE, create=create)
+    return ClinicStore(data_dir(folder) / STORE_FILE, create=create)
 
 
 @app.command("list")

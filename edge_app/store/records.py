@@ -60,7 +60,7 @@ class RecordSummary:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-class RecordStore:
+class ClinicStore:
     """Append-only store of recordings and results.
 
     Parameters
@@ -80,7 +80,7 @@ class RecordStore:
         self.path = path
         self._connection = connect(path, create=create)
 
-    def __enter__(self) -> RecordStore:
+    def __enter__(self) -> ClinicStore:
         return self
 
     def __exit__(

@@ -76,7 +76,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class BenchmarkSection:
     """A table of figures of one basis: rows by name, each with the same kinds of figure where they are known.
 
     Attributes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import Figure, Section
+from export.benchmark.basis import BenchmarkSection, Figure
 from export.benchmark.devices import BOARDS, HOST, Device, board
 from export.benchmark.errors import BenchmarkError
 from lsemvae.screen.manifest import Manifest
@@ -84,7 +84,7 @@ class BenchmarkReport:
     title: str
     device: str
     bundle: Mapping[str, Any]
-    sections: Sequence[Section]
+    sections: Sequence[BenchmarkSection]
     refused: Sequence[str] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
 

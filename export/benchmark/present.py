@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from export.benchmark.basis import Basis, Figure, Section, show
+from export.benchmark.basis import Basis, BenchmarkSection, Figure, show
 from export.benchmark.devices import BOARDS
 from export.benchmark.job import NOT_COVERED, BenchmarkReport
 
@@ -87,7 +87,7 @@ def headline(report: BenchmarkReport) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def section_lines(section: Section) -> list[str]:
+def section_lines(section: BenchmarkSection) -> list[str]:
     """Return one table: figures down, candidates across; each flag stands above the figures that it is about."""
     lines = _wrapped(f"{section.title.upper()}   basis: {section.basis.value} - {_MEANING[section.basis]}", indent="")
     for flag in section.flags:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from export.benchmark.basis import Basis, Section
+from export.benchmark.basis import Basis, BenchmarkSection
 from export.benchmark.devices import BOARDS, Device
 from export.benchmark.errors import BenchmarkError, OutsideCalibrationError
 from export.benchmark.job import BenchmarkJob, BenchmarkReport, bundle_dict
@@ -18,7 +18,7 @@ from export.benchmark.measured.ssh import BOARD_WARM_UP_S, measure_board
 from export.errors import ExportError
 
 if TYPE_CHECKING:
-    from export.benchmark.projected.counts import Entry, Graph
+    from export.benchmark.projected.counts import Graph, GraphCount
 
 GOLDEN: Final = "golden.npz"
 _MODEL_FILE: Final = "/proc/device-tree/model"
@@ -78,7 +78,7 @@ def board_here() -> str | None:
     return next((name for name, device in BOARDS.items() if model.startswith(device.model_prefix)), None)
 
 
-def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[Section], dict[str, Any], list[str]]:
+def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[BenchmarkSection], dict[str, Any], list[str]]:
     """Look up what was counted, then project: two tables, because the bases differ."""
     from export.benchmark.projected.counts import counted, read_graph, recorded
 
@@ -107,7 +107,7 @@ def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[Section], di
     differences = [count.record["float_difference_to_host"] for count in counts.values()]
     exact = [name for name, count in counts.items() if count.record["int8_results_equal_to_host"]]
     own = first["model_sha256"] == hashlib.sha256(content).hexdigest()
-    emulated = Section(
+    emulated = BenchmarkSection(
         title=f"what one inference executes on a {device.qemu_cpu}",
         basis=Basis.EMULATED,
         rows=tuple((name, count.figures()) for name, count in counts.items()),
@@ -133,8 +133,8 @@ def _without_board(job: BenchmarkJob, device: Device) -> tuple[list[Section], di
 
 
 def _projected(
-    job: BenchmarkJob, device: Device, graph: Graph, entry: Entry, *, with_energy: bool = True
-) -> tuple[list[Section], dict[str, Any], list[str]]:
+    job: BenchmarkJob, device: Device, graph: Graph, entry: GraphCount, *, with_energy: bool = True
+) -> tuple[list[BenchmarkSection], dict[str, Any], list[str]]:
     """Project one form of the model; outside the calibration it is refused with its reason."""
     from export.benchmark.projected.energy import estimate_energy
     from export.benchmark.projected.project import project
@@ -154,14 +154,16 @@ def _projected(
         if with_energy:
             energy = estimate_energy(found, screening_every_min=job.screening_every_min)
             rows = ((graph.title, energy.figures),)
-            sections.append(Section(title="energy, an estimate", basis=Basis.PROJECTED, rows=rows, notes=energy.notes))
+            sections.append(
+                BenchmarkSection(title="energy, an estimate", basis=Basis.PROJECTED, rows=rows, notes=energy.notes)
+            )
             evidence["energy"] = energy.evidence()
     except OutsideCalibrationError as error:
         return sections, evidence, [f"{graph.title}: {error}"]
     return sections, evidence, []
 
 
-def _peers(job: BenchmarkJob) -> tuple[Section, list[str]]:
+def _peers(job: BenchmarkJob) -> tuple[BenchmarkSection, list[str]]:
     """Measure the peers on this host; with them the student's float forms, converted where they are not there yet."""
     from export.benchmark.measured.peers import compare_peers, default_peers
 

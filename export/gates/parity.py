@@ -44,7 +44,7 @@ class AurocPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ParityComparison:
     """One file against a reference, over `n` validation recordings."""
 
     candidate: str
@@ -93,7 +93,7 @@ class Comparison:
 class ParityReport:
     """All comparisons, the thresholds they were held against, and what failed (empty when the export may go on)."""
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ParityComparison, ...]
     thresholds: GateThresholds
     primary: str
     failures: tuple[str, ...]
@@ -106,7 +106,7 @@ class ParityReport:
         """Return one line for each comparison."""
         return tuple(one.text(min_positives=self.thresholds.min_positives) for one in self.comparisons)
 
-    def comparison(self, candidate: str) -> Comparison:
+    def comparison(self, candidate: str) -> ParityComparison:
         """Return the comparison of a file with the fp32 torch model."""
         return next(c for c in self.comparisons if (c.candidate, c.reference) == (candidate, REFERENCE))
 
@@ -154,10 +154,10 @@ def compare(
     labels: Sequence[str],
     truth: np.ndarray,
     rule: DecisionRule,
-) -> Comparison:
+) -> ParityComparison:
     """Compare one model with a reference on the same recordings."""
     if not (candidate.finite() and reference.finite()):  # every measure is the worst there is
-        return Comparison(
+        return ParityComparison(
             candidate=name,
             reference=reference_name,
             n=len(candidate.logits),
@@ -187,7 +187,7 @@ def compare(
         if positive.any() and not positive.all():
             scores = [auroc(positive, said.logits[known, k]) for said in (reference, candidate)]
             pairs.append(AurocPair(label, int(positive.sum()), *scores))
-    return Comparison(
+    return ParityComparison(
         candidate=name,
         reference=reference_name,
         n=len(dlogit),
@@ -228,7 +228,7 @@ def outcomes(outputs: Outputs, *, labels: Sequence[str], rule: DecisionRule) -> 
     return np.array(decided)
 
 
-def gate_failures(comparison: Comparison, gates: GateThresholds) -> list[str]:
+def gate_failures(comparison: ParityComparison, gates: GateThresholds) -> list[str]:
     """Return every bar that one comparison misses, with what was found and what was expected."""
     who = f"{comparison.candidate} against {comparison.reference}"
     if not comparison.finite:

@@ -47,7 +47,7 @@ ADS1292R_BAUD: Final = 57_600
 _RAIL_16: Final = 32767
 
 
-class PacketReader:
+class ProtocentralReader:
     """Cutter of a byte stream into payloads; anything between packets is skipped and counted in `skipped`."""
 
     def __init__(self, payloads: tuple[int, ...]) -> None:
@@ -123,7 +123,7 @@ class Ads1293Driver(StreamDriver):
                 baud=baud,
             )
         )
-        self._reader = PacketReader((ADS1293_PAYLOAD,))
+        self._reader = ProtocentralReader((ADS1293_PAYLOAD,))
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:
         """Take bytes of the line."""
@@ -177,7 +177,7 @@ class Ads1292rDriver(StreamDriver):
                 baud=baud,
             )
         )
-        self._reader = PacketReader(ADS1292R_PAYLOADS)
+        self._reader = ProtocentralReader(ADS1292R_PAYLOADS)
 
     def feed(self, channel: str, data: bytes, t_us: int) -> None:
         """Take bytes of the line."""

@@ -165,3 +165,12 @@ def test_the_figures_of_the_tree_stay_within_their_bars(repo_root: Path) -> None
     assert found["one caller %"] <= 45
     bars = {"lsemvae": 16, "export": 22, "edge_app": 12, "firmware_bridge": 8}
     assert {package: count for package, count in found["entries"].items() if count > bars[package]} == {}
+
+
+def test_no_public_class_has_the_name_of_another(repo_root: Path) -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in house.modules(repo_root).items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from export.benchmark.basis import Basis, Figure, Section, show
+from export.benchmark.basis import Basis, BenchmarkSection, Figure, show
 from export.benchmark.devices import BOARDS, DEVICES, board
 from export.benchmark.errors import BenchmarkError
 
@@ -19,12 +19,12 @@ def figure(basis: Basis = Basis.MEASURED, value: float = 2.0, **more) -> Figure:
 @pytest.mark.parametrize("foreign", [Basis.PROJECTED, Basis.EMULATED])
 def test_a_table_never_mixes_bases(foreign: Basis) -> None:
     with pytest.raises(BenchmarkError, match="is MEASURED; found figures of another basis: latency"):
-        Section(title="t", basis=Basis.MEASURED, rows=(("a", (figure(), figure(foreign))),))
+        BenchmarkSection(title="t", basis=Basis.MEASURED, rows=(("a", (figure(), figure(foreign))),))
 
 
 @pytest.mark.promise(121)
 def test_every_figure_carries_its_basis_into_json() -> None:
-    said = Section(
+    said = BenchmarkSection(
         title="t", basis=Basis.PROJECTED, rows=(("a", (figure(Basis.PROJECTED, low=1.0, high=3.0),)),)
     ).to_dict()
     assert said["basis"] == "PROJECTED"

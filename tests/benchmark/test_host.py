@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark.basis import Basis, Section
+from export.benchmark.basis import Basis, BenchmarkSection
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured import host
 from export.benchmark.measured.figures import figures_of, start_figures
@@ -20,11 +20,11 @@ LATENCY = [f"latency_1t_{key}" for key in ("p10", "p50", "p90", "p99", "mean")]
 
 
 @pytest.fixture(scope="module")
-def section() -> Section:
+def section() -> BenchmarkSection:
     return measure_host(MODELS, inputs=GOLDEN, plan=QUICK, cold_starts=2)
 
 
-def test_one_row_a_file_with_all_figures_measured(section: Section) -> None:
+def test_one_row_a_file_with_all_figures_measured(section: BenchmarkSection) -> None:
     assert [name for name, _ in section.rows] == ["model.tflite", "model.onnx"]
     assert section.basis is Basis.MEASURED
     for path, (_, figures) in zip(MODELS, section.rows, strict=True):
@@ -35,7 +35,7 @@ def test_one_row_a_file_with_all_figures_measured(section: Section) -> None:
         assert 0 < values["latency_1t_p50"].value < values["cold_start"].value
 
 
-def test_cold_start_is_the_middle_of_fresh_processes(section: Section) -> None:
+def test_cold_start_is_the_middle_of_fresh_processes(section: BenchmarkSection) -> None:
     found = next(figure for figure in section.rows[0][1] if figure.name == "cold_start")
     assert found.low is not None
     assert found.high is not None
@@ -43,11 +43,11 @@ def test_cold_start_is_the_middle_of_fresh_processes(section: Section) -> None:
     assert "2 fresh processes" in found.note
 
 
-def test_thread_counts_above_the_cores_are_said(section: Section) -> None:
+def test_thread_counts_above_the_cores_are_said(section: BenchmarkSection) -> None:
     assert any(note.startswith("4096 threads not measured: this machine has") for note in section.notes)
 
 
-def test_too_few_runs_are_flagged_for_each_file(section: Section) -> None:
+def test_too_few_runs_are_flagged_for_each_file(section: BenchmarkSection) -> None:
     for name in ("model.tflite", "model.onnx"):
         assert f"{name}: only 20 runs with 1 thread, expected at least 300" in section.flags
 
@@ -62,7 +62,7 @@ def test_the_load_that_our_own_processes_make_is_not_held_against_later_files(mo
     ]
 
 
-def test_title_names_the_processor_and_no_file_of_this_machine(section: Section) -> None:
+def test_title_names_the_processor_and_no_file_of_this_machine(section: BenchmarkSection) -> None:
     assert cpu_name() in section.title
     said = " ".join((section.title, *section.notes, *section.flags))
     assert str(BUNDLE) not in said

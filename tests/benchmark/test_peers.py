@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.benchmark.basis import Figure, Section
+from export.benchmark.basis import BenchmarkSection, Figure
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured import peers, torch_peer
 from export.benchmark.measured.peers import REFERENCE, Peer, compare_peers, default_peers
@@ -24,7 +24,7 @@ def one_process_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_ALONE", 1)
 
 
-def row(section: Section, name: str) -> dict[str, Figure]:
+def row(section: BenchmarkSection, name: str) -> dict[str, Figure]:
     return {figure.name: figure for figure in dict(section.rows)[name]}
 
 

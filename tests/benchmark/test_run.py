@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.benchmark import run as room
-from export.benchmark.basis import ANOTHER_MACHINE, Basis, Figure, Section
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, BenchmarkSection, Figure
 from export.benchmark.devices import board
 from export.benchmark.errors import BenchmarkError, BoardError, UncountedGraphError
 from export.benchmark.job import NOT_COVERED, BenchmarkJob, BenchmarkReport
@@ -157,7 +157,7 @@ def test_peers_without_the_students_run_folder_say_so(bundle: Path, monkeypatch:
 
 
 def test_on_the_board_itself_it_is_measured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = Section(title="here", basis=Basis.MEASURED, rows=())
+    measured = BenchmarkSection(title="here", basis=Basis.MEASURED, rows=())
     monkeypatch.setattr(room, "board_here", lambda: "pi4")
     monkeypatch.setattr(room, "measure_host", lambda _models, **asked: replace(measured, measured_on=asked["device"]))
     report = run_benchmark(job(bundle))
@@ -170,7 +170,7 @@ def test_a_machine_over_ssh_that_is_not_the_device_is_measured_but_not_as_the_de
     bundle: Path, monkeypatch: pytest.MonkeyPatch, machine: str, counts_as_measured: bool
 ) -> None:
     rows = (("model.tflite", (latency(0.09, Basis.MEASURED),)),)
-    seen = Section(title="some machine, over ssh", basis=Basis.MEASURED, rows=rows, measured_on=machine)
+    seen = BenchmarkSection(title="some machine, over ssh", basis=Basis.MEASURED, rows=rows, measured_on=machine)
     monkeypatch.setattr(room, "measure_board", lambda *_, **__: seen)
     report = run_benchmark(job(bundle, ssh="user@x86box"))
     assert report.measured_on_device is counts_as_measured
@@ -202,7 +202,7 @@ def test_an_unknown_device_and_no_runs_are_refused(bundle: Path) -> None:
 # How it looks
 
 
-def report_of(*sections: Section) -> BenchmarkReport:
+def report_of(*sections: BenchmarkSection) -> BenchmarkReport:
     return BenchmarkReport(
         title="m 1.0.0 on a board", device="pi4", bundle={"label_statement": "What readers said."}, sections=sections,
         refused=("fp32: no projection",),
@@ -213,11 +213,11 @@ def latency(value: float, basis: Basis, **more) -> Figure:
     return Figure(name="latency_1t_p50", value=value, unit="ms", basis=basis, **more)
 
 
-MEASURED = Section(
+MEASURED = BenchmarkSection(
     title="peers", basis=Basis.MEASURED, flags=("the board throttled",), notes=("a note",),
     rows=(("slow one", (latency(40.0, Basis.MEASURED),)), ("fast one", (latency(0.08, Basis.MEASURED),))),
 )  # fmt: skip
-PROJECTED = Section(
+PROJECTED = BenchmarkSection(
     title="projection", basis=Basis.PROJECTED, rows=(("model", (latency(2.6, Basis.PROJECTED, low=1.2, high=6.9),)),)
 )
 
@@ -289,7 +289,9 @@ def test_a_target_that_is_no_host_is_refused_before_anything_slow(
 
 def test_a_range_stands_below_its_figure() -> None:
     fast = latency(400.0, Basis.MEASURED, low=300.0, high=500.0)
-    section = Section(title="t", basis=Basis.MEASURED, rows=(("a", (fast,)), ("b", (latency(1.0, Basis.MEASURED),))))
+    section = BenchmarkSection(
+        title="t", basis=Basis.MEASURED, rows=(("a", (fast,)), ("b", (latency(1.0, Basis.MEASURED),)))
+    )
     lines = report_lines(report_of(section))
     at = next(k for k, line in enumerate(lines) if "400 ms" in line)
     assert "300 - 500" in lines[at + 1]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, BenchmarkSection
 from export.benchmark.devices import Device, board
 from export.benchmark.errors import BenchmarkError, BoardError
 from export.benchmark.measured import ssh
@@ -93,7 +93,7 @@ class FakeBoard:
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         return path
 
-    def measure(self, bundle: Path = BUNDLE, target: str = "pi@board", **kw: Any) -> Section:
+    def measure(self, bundle: Path = BUNDLE, target: str = "pi@board", **kw: Any) -> BenchmarkSection:
         programs = {name: (sys.executable, str(self.home / f"{name}.py")) for name in ("ssh", "scp")}
         defaults = {"python": sys.executable, "plan": QUICK, "cold_starts": 1, "remote_tmp": str(self.tmp)}
         return measure_board(target, bundle, **{**programs, **defaults, **kw})

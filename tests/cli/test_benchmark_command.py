@@ -127,9 +127,9 @@ def test_nothing_measured_on_the_device_is_exit_code_3_where_that_was_asked_for(
 
 @pytest.mark.promise(124)
 def test_a_pc_over_ssh_is_not_a_raspberry_pi_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
+    from export.benchmark.basis import ANOTHER_MACHINE, Basis, BenchmarkSection
 
-    seen = Section(title="a PC, over ssh", basis=Basis.MEASURED, rows=(), measured_on=ANOTHER_MACHINE)
+    seen = BenchmarkSection(title="a PC, over ssh", basis=Basis.MEASURED, rows=(), measured_on=ANOTHER_MACHINE)
     monkeypatch.setattr("export.benchmark.run.measure_board", lambda *_, **__: seen)
     words = ["benchmark", "--ssh", "x86box", "--device", "pi4"]
     assert RUN.invoke(app, words).exit_code == 0

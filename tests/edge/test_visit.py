@@ -17,7 +17,7 @@ from edge_app.link.inprocess import InProcessTransport
 from edge_app.session.events import EventKind, SessionEvent, Watch
 from edge_app.session.recorder import SPOOL_DIR, Recorded
 from edge_app.session.wish import Wish
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.screen.screener import Screener
@@ -41,7 +41,7 @@ def recorded(tmp_path: Path, make_record: Records) -> Recorded:
 
 
 def stored(folder: Path) -> list[str]:
-    with RecordStore(folder / STORE_FILE) as store:
+    with ClinicStore(folder / STORE_FILE) as store:
         return [summary.id for summary in store.list_records()]
 
 
@@ -63,7 +63,7 @@ def test_a_store_that_refuses_costs_no_outcome_and_the_safety_copy_stays(
     def full(*_: Any, **__: Any) -> None:
         raise StoreError("database or disk is full")
 
-    monkeypatch.setattr(RecordStore, "save", full)
+    monkeypatch.setattr(ClinicStore, "save", full)
     outcome = visit.conclude(recorded, screener, folder=tmp_path)
     assert outcome.result.decision.outcome.value in ("DETECTED", "NOT DETECTED", "ABSTAIN")
     assert outcome.kept is None
@@ -82,7 +82,7 @@ def test_whatever_a_disk_or_a_text_does_the_outcome_is_returned(
     def refuses(*_: Any, **__: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(RecordStore, "save", refuses)
+    monkeypatch.setattr(ClinicStore, "save", refuses)
     outcome = visit.conclude(recorded, screener, folder=tmp_path)
     assert outcome.refusal is not None
     assert outcome.refusal.code == "E_STORE"
@@ -131,7 +131,7 @@ def test_an_interrupted_recording_is_brought_back_as_plain_values(
     assert values["record_id"] == recorded.spool.stem
     assert values["outcome"] == back.outcome
     assert "error" not in values
-    with RecordStore(tmp_path / STORE_FILE) as store:
+    with ClinicStore(tmp_path / STORE_FILE) as store:
         assert store.get_results(recorded.spool.stem)[0]["operator"] == "op 4"
 
 

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import write_npz
@@ -68,7 +68,7 @@ def _record(environment: dict[str, str], seconds: int) -> subprocess.Popen[str]:
 
 
 def _stored(values: dict[str, Any], environment: dict[str, str]) -> EcgRecord:
-    with RecordStore(Path(environment["LSEMVAE_HOME"]) / "simulated" / STORE_FILE, create=False) as store:
+    with ClinicStore(Path(environment["LSEMVAE_HOME"]) / "simulated" / STORE_FILE, create=False) as store:
         return store.get_record(values["stored"]["record_id"])
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from export.gates.gates import GateThresholds
-from export.gates.parity import AurocPair, Comparison, ParityReport
+from export.gates.parity import AurocPair, ParityComparison, ParityReport
 from export.student_run.graph import build_graph
 from lsemvae.data.store import RecordStore, open_store
 from lsemvae.ecg.errors import FormatError, SampleError
@@ -254,8 +254,8 @@ def test_ranges_need_recordings_in_true_millivolts(store: RecordStore) -> None:
     assert len(calibration_ecg(store, np.arange(16), ("I", "II"))) == 16
 
 
-def _compared(candidate: str, *pairs: AurocPair, reference: str = "torch_fp32") -> Comparison:
-    return Comparison(
+def _compared(candidate: str, *pairs: AurocPair, reference: str = "torch_fp32") -> ParityComparison:
+    return ParityComparison(
         candidate=candidate, reference=reference, n=200, finite=True, max_dlogit=0, mean_dlogit=0, p99_dp=0, max_dp=0,
         p99_duncertainty=0, max_duncertainty=0, decision_agreement=1, label_agreement=1, auroc=pairs,
     )  # fmt: skip

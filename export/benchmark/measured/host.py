@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import Basis, Section
+from export.benchmark.basis import Basis, BenchmarkSection
 from export.benchmark.devices import HOST
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured.figures import board_flags, figures_of
@@ -27,7 +27,7 @@ def measure_host(
     cold_starts: int = COLD_STARTS,
     device: str = HOST,
     progress: Progress | None = None,
-) -> Section:
+) -> BenchmarkSection:
     """Measure model files on this host: one row a file.
 
     Parameters
@@ -63,7 +63,7 @@ def measure_host(
         for flag in board_flags(runs[0], judge_load=k == 0)
     ]
     notes = dict.fromkeys((*(machine_note(runs[0]) for runs in measured), *left_out_note(measured[0][0])))
-    return Section(
+    return BenchmarkSection(
         title=f"this host: {cpu_name()}",
         basis=Basis.MEASURED,
         rows=rows,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from export.benchmark.basis import Basis, Figure, Section
+from export.benchmark.basis import Basis, BenchmarkSection, Figure
 from export.benchmark.errors import BenchmarkError
 from export.benchmark.measured.figures import busy_flags, measured, memory_figures, start_figures
 from export.benchmark.measured.host import cpu_name
@@ -110,7 +110,7 @@ class _Timed:
 
 def compare_peers(
     peers: Sequence[Peer], *, inputs: Path, turns: int = TURNS, progress: Callable[[str], None] | None = None
-) -> Section:
+) -> BenchmarkSection:
     """Measure all peers that can be measured here.
 
     Parameters
@@ -122,7 +122,7 @@ def compare_peers(
 
     Returns
     -------
-    Section
+    BenchmarkSection
         One row a peer. `speedup_over_reference` is the published path's time over this peer's.
 
     Raises
@@ -146,7 +146,7 @@ def compare_peers(
     rows = [(peer.name, (*_latency(timed, peer), *alone[peer.name], *sizes[peer.name])) for peer in ready]
     left_out = [f"{name}: not measured: {reason}" for name, reason in reasons.items() if reason]
     notes = (*(_NOTES if REFERENCE in timed else _NOTES[1:]), f"{turns} turns", *left_out)
-    return Section(
+    return BenchmarkSection(
         title=f"{_TITLE} ({cpu_name()})",
         basis=Basis.MEASURED,
         rows=rows,

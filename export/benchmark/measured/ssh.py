@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from export.benchmark.basis import ANOTHER_MACHINE, Basis, Section
+from export.benchmark.basis import ANOTHER_MACHINE, Basis, BenchmarkSection
 from export.benchmark.devices import HOST, Device
 from export.benchmark.errors import BoardError
 from export.benchmark.measured.figures import board_flags, figures_of, is_device
@@ -79,7 +79,7 @@ def measure_board(
     cold_starts: int = 3,
     remote_tmp: str = "/tmp",
     progress: Callable[[str], None] | None = None,
-) -> Section:
+) -> BenchmarkSection:
     """Measure a bundle's model on a board.
 
     Parameters
@@ -132,7 +132,7 @@ def measure_board(
     if None not in (before["temperature_c"], after["temperature_c"]):
         conditions.append(f"{before['temperature_c']:.1f} C before, {after['temperature_c']:.1f} C after")
     title = first["machine"]["board"] or f"board without a name ({first['machine']['architecture']})"
-    return Section(
+    return BenchmarkSection(
         title=f"{title}, over ssh",
         basis=Basis.MEASURED,
         rows=[(files.model_name, figures_of(first, cold=runs[1:]))],

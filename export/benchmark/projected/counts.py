@@ -101,7 +101,7 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class GraphCount:
     """The counts of one graph.
 
     Attributes
@@ -124,14 +124,14 @@ class Entry:
 
 
 @cache
-def recorded() -> Mapping[str, Entry]:
+def recorded() -> Mapping[str, GraphCount]:
     """Return the counted graphs by their keys."""
     content = json.loads(COUNTS_FILE.read_text(encoding="utf-8"))
     if content.get("schema") != COUNTS_SCHEMA:
         raise BenchmarkError(f"found counts of schema {content.get('schema')!r}, expected {COUNTS_SCHEMA!r}")
     return MappingProxyType(
         {
-            key: Entry(
+            key: GraphCount(
                 what=fields["what"],
                 date=fields["date"],
                 command=fields["command"],
@@ -143,7 +143,7 @@ def recorded() -> Mapping[str, Entry]:
     )
 
 
-def counted(graph: Graph) -> Entry:
+def counted(graph: Graph) -> GraphCount:
     """Return the counts of a graph.
 
     Raises

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from export.benchmark.basis import Basis, Figure, Section
+from export.benchmark.basis import Basis, BenchmarkSection, Figure
 from export.benchmark.errors import OutsideCalibrationError
 from export.benchmark.projected.data import calibration, percent, published
 from export.benchmark.projected.fit import PRECISIONS, LatencyFit, fit_latency, held_out
@@ -87,10 +87,10 @@ class Projection:
         """Return a figure by its name, such as `latency_1t_p50`."""
         return next(figure for figure in self.figures if figure.name == name)
 
-    def section(self, row: str) -> Section:
+    def section(self, row: str) -> BenchmarkSection:
         """Return the projection as a table of one row."""
         title = f"Projected for {self.device.title}"
-        return Section(title=title, basis=Basis.PROJECTED, rows=[(row, self.figures)], notes=self.notes)
+        return BenchmarkSection(title=title, basis=Basis.PROJECTED, rows=[(row, self.figures)], notes=self.notes)
 
     def evidence(self) -> dict[str, Any]:
         """Return what the projection rests on, for JSON: inputs, fit, checks, ratios, sources."""

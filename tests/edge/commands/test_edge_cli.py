@@ -17,7 +17,7 @@ from edge_app import visit
 from edge_app.cli import app
 from edge_app.session.keys import KEYS_FILE
 from edge_app.store.clock import is_id
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.ecg.errors import BundleSelfTestError, RuntimeMissingError, StoreError
 from lsemvae.formats.npz import read_npz, write_npz
 from lsemvae.screen import screener as screening
@@ -197,7 +197,7 @@ def test_json_is_one_document_with_everything(invoke: Invoke, answers: Answers, 
     assert values["outcome"] == "DETECTED"
     assert set(values["probabilities"]) == {"p_right_heart_strain", "p_LVH", "p_NORM"}
     assert is_id(values["stored"]["record_id"])
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         (row,) = store.get_results(values["stored"]["record_id"])
     assert row["operator"] == "op 3"
     assert row["id"] == values["stored"]["result_id"]
@@ -250,7 +250,7 @@ def test_records_list_show_verify_export(
     assert json.loads(invoke("records", "verify", "--json").stdout)["sound"] is True
     out = tmp_path / "copy.ecg.npz"
     assert invoke("records", "export", record_id, "--out", out).exit_code == 0
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         assert np.array_equal(read_npz(out).samples, store.get_record(record_id).samples)
     assert "exists already" in invoke("records", "export", record_id, "--out", out).stderr
     assert invoke("records", "export", record_id, "--out", tmp_path / "no" / "x.npz").exit_code == 1
@@ -260,7 +260,7 @@ def test_records_list_show_verify_export(
 @pytest.mark.promise(49)
 def test_records_verify_fails_on_a_changed_row(invoke: Invoke, answers: Answers, clean_csv: Path, home: Path) -> None:
     invoke("screen", clean_csv)
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         store._connection.execute("DROP TRIGGER results_no_update")
         store._connection.execute("UPDATE results SET content = '{}'")
     result = invoke("records", "verify")

@@ -30,7 +30,7 @@ from edge_app.session.keys import DeviceKeys
 from edge_app.session.recorder import SPOOL_DIR, leftovers, record
 from edge_app.session.spool import Spool
 from edge_app.session.wish import Wish
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID, TYPE_OK, ViatomFrame
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.faults import Faults
@@ -100,7 +100,7 @@ def test_demo_json_accounts_for_every_sample(invoke: Callable[..., Any], home: P
     assert session["complete"] is True
     assert session["received_samples"] + session["missing_samples"] == session["elapsed_samples"] == 10_000
     assert values["recording"]["fs_hz"] == 1000.0
-    with RecordStore(home / "demo" / STORE_FILE) as store:
+    with ClinicStore(home / "demo" / STORE_FILE) as store:
         stored = store.get_record(values["stored"]["record_id"])
     original = demo_recording()
     deviation = stored.to_mv()[1] - original.to_mv()[1]
@@ -125,7 +125,7 @@ def test_run_records_screens_and_stores(invoke: Callable[..., Any], home: Path) 
     assert values["recording"]["time_source"] == "host"
     assert "recording" in result.stderr
     assert values["session"]["authenticated"] is True
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         assert store.get_results(values["stored"]["record_id"])[0]["operator"] == "op 3"
         assert store.get_record(values["stored"]["record_id"]).source == SourceInfo(driver="e6l", authenticated=True)
     assert list((home / SPOOL_DIR).iterdir()) == []
@@ -200,7 +200,7 @@ def test_a_store_that_refuses_still_shows_the_outcome_and_keeps_the_recording(
     (report,) = json.loads(recovered.stdout)["recovered"]
     assert report["record_id"] == spool.stem
     assert not spool.exists()
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         assert store.get_record(spool.stem).duration_s == pytest.approx(10.0, abs=0.2)
         assert len(store.get_results(spool.stem)) == 1
 
@@ -254,7 +254,7 @@ def test_a_killed_app_loses_nothing_that_it_had_received(invoke: Callable[..., A
     result = invoke("recover", "--json")
     (report,) = json.loads(result.stdout)["recovered"]
     assert report["outcome"] == "ABSTAIN"
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         assert store.get_record(report["record_id"]).duration_s >= 4.0
     assert json.loads(invoke("recover", "--json").stdout) == {"recovered": []}
 
@@ -276,7 +276,7 @@ def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
 def test_a_crash_between_store_and_safety_copy_stores_nothing_twice(home: Path, make_record: Records) -> None:
     transport = InProcessTransport(make_record(seconds=13.0), speed=SPEED)
     recording = record(transport, BENCH, data_dir=home)
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         first = store.save_record(recording.session.record)
         (leftover,) = leftovers(home)
         assert leftover.recovered is not None
@@ -462,7 +462,7 @@ def test_a_device_on_the_bench_is_recorded_if_asked_and_the_store_says_so(
     DeviceKeys(home).remove(KEY.name)
     values = json.loads(invoke("run", "--yes", "--seconds", "10", "--json", "--allow-unauthenticated").stdout)
     assert values["session"]["authenticated"] is False
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         assert store.get_record(values["stored"]["record_id"]).source.authenticated is False
 
 
@@ -548,7 +548,7 @@ def test_run_screens_through_the_driver_of_another_maker(
     values = json.loads(result.stdout)
     assert values["outcome"] in ("ABSTAIN", "ERROR"), "one lead is no six-lead recording"
     assert values["session"]["received_samples"] == 1250
-    with RecordStore(home / STORE_FILE) as store:
+    with ClinicStore(home / STORE_FILE) as store:
         record = store.get_record(values["stored"]["record_id"])
     assert (record.leads, record.lsb_uv, record.source.driver) == (("I",), 2.0, "viatom")
     assert list((home / SPOOL_DIR).iterdir()) == []

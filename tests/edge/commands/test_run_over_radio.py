@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import write_npz
 
@@ -85,7 +85,7 @@ def test_a_named_device_is_recorded_screened_and_stored(start: Callable[..., Any
     assert values["session"]["complete"] is True
     assert values["recording"]["device"].startswith(NAME)
     assert values["quality"]["acceptable"] is True
-    with RecordStore(tmp_path / "home" / STORE_FILE) as store:
+    with ClinicStore(tmp_path / "home" / STORE_FILE) as store:
         record = store.get_record(values["stored"]["record_id"])
     assert record.leads == ("I", "II")
     assert record.received_samples == values["session"]["received_samples"]
@@ -107,5 +107,5 @@ def test_a_device_that_loses_its_battery_ends_as_abstain_with_what_was_received(
     assert set(values["reasons"]) & {"TOO_SHORT", "GAP"}
     assert values["recording"]["received_samples"] >= 4 * 500
     assert "lost" in {event["kind"] for event in values["session"]["events"]}
-    with RecordStore(tmp_path / "home" / STORE_FILE) as store:
+    with ClinicStore(tmp_path / "home" / STORE_FILE) as store:
         assert store.get_record(values["stored"]["record_id"]).received_samples >= 4 * 500

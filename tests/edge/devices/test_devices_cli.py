@@ -17,7 +17,7 @@ from edge_app.link.log.file import LogWriter
 from edge_app.link.log.writer import LoggingTransport
 from edge_app.session import record_session
 from edge_app.session.keys import KEYS_FILE
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from firmware_bridge.protocol.authenticity import DeviceKey
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.formats.npz import read_npz
@@ -117,7 +117,7 @@ def test_a_log_is_replayed_stored_and_written(
     assert values["session"]["complete"]
     assert values["session"]["missing_samples"] == 0
     np.testing.assert_array_equal(read_npz(out).samples, expected.samples)
-    with RecordStore(home / "replayed" / STORE_FILE, create=False) as store:
+    with ClinicStore(home / "replayed" / STORE_FILE, create=False) as store:
         stored = store.get_record(values["stored"]["record_id"])
     np.testing.assert_array_equal(stored.samples, expected.samples)
     assert stored.source.authenticated is False

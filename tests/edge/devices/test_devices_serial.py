@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.serial_device import ProtoCentralBoard
 from lsemvae.ecg.record import EcgRecord, record_from_physical
@@ -64,7 +64,7 @@ def test_a_device_on_a_wire_is_recorded_like_one_on_the_air(
     assert result.exit_code == 0, result.output
     values = json.loads(result.stdout)
     assert values["session"]["complete"]
-    with RecordStore(Path(environment["LSEMVAE_HOME"]) / STORE_FILE, create=False) as store:
+    with ClinicStore(Path(environment["LSEMVAE_HOME"]) / STORE_FILE, create=False) as store:
         record = store.get_record(values["stored"]["record_id"])
     assert record.source.authenticated is True
     assert largest_difference_lsb(record, ecg[0], [(0, 3 * FS_HZ, 0)]) <= 1.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import read_npz, write_npz
@@ -43,7 +43,7 @@ def ecg(ecg_data_dir: Path, tmp_path: Path) -> tuple[EcgRecord, Path]:
 def _stored(values: dict[str, Any], environment: dict[str, str]) -> EcgRecord:
     path = Path(environment["LSEMVAE_HOME"]) / "simulated" / STORE_FILE
     assert values["stored"]["path"] == str(path)
-    with RecordStore(path, create=False) as store:
+    with ClinicStore(path, create=False) as store:
         assert not store.integrity_check()
         return store.get_record(values["stored"]["record_id"])
 

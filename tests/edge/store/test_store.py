@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edge_app.store.clock import ID_LENGTH, is_id, new_id, now
-from edge_app.store.records import STORE_FILE, RecordStore
+from edge_app.store.records import STORE_FILE, ClinicStore
 from edge_app.store.schema import APPLICATION_ID, SCHEMA_VERSION
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
@@ -38,8 +38,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[RecordStore]:
-    with RecordStore(path) as opened:
+def store(path: Path) -> Iterator[ClinicStore]:
+    with ClinicStore(path) as opened:
         yield opened
 
 
@@ -58,7 +58,7 @@ def _full(make_record: Records) -> EcgRecord:
     )  # fmt: skip
 
 
-def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Records) -> None:
+def test_a_record_comes_back_as_it_went_in(store: ClinicStore, make_record: Records) -> None:
     record = _full(make_record)
     id_ = store.save_record(record)
     back = store.get_record(id_)
@@ -83,7 +83,7 @@ def test_a_record_comes_back_as_it_went_in(store: RecordStore, make_record: Reco
 @pytest.mark.slow
 @pytest.mark.promise(53)
 def test_a_result_names_model_operator_device_time_and_its_source(
-    store: RecordStore, make_record: Records, screener_with: Any
+    store: ClinicStore, make_record: Records, screener_with: Any
 ) -> None:
     record = make_record(device="E6L-7")
     result = screener_with().screen(record)
@@ -108,7 +108,7 @@ def test_each_column_of_a_result_says_what_the_result_says(
     time = replace(now(), trusted=trusted)
     monkeypatch.setattr("edge_app.store.records.now", lambda: time)
     result = screener_with().screen(make_record(device="E6L-7"))
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         record_id, result_id = store.save(make_record(device="E6L-7"), result, operator="op 3")
     with closing(sqlite3.connect(path)) as raw:
         raw.row_factory = sqlite3.Row
@@ -132,7 +132,7 @@ def test_each_column_of_a_result_says_what_the_result_says(
     ids=["no", "abstain", "error"],
 )
 def test_every_outcome_can_be_stored(
-    store: RecordStore, make_record: Records, screener_with: Any, answers: dict[str, Any]
+    store: ClinicStore, make_record: Records, screener_with: Any, answers: dict[str, Any]
 ) -> None:
     result = screener_with(**answers).screen(make_record())
     record_id, _ = store.save(make_record(), result)
@@ -152,7 +152,7 @@ def test_every_outcome_can_be_stored(
     ],
 )
 def test_rows_can_be_neither_changed_nor_deleted_by_any_connection(
-    store: RecordStore, path: Path, make_record: Records, result: ScreenResult, table: str, statement: str
+    store: ClinicStore, path: Path, make_record: Records, result: ScreenResult, table: str, statement: str
 ) -> None:
     store.save(make_record(), result)
     other = sqlite3.connect(path)
@@ -163,7 +163,7 @@ def test_rows_can_be_neither_changed_nor_deleted_by_any_connection(
     assert len(store.list_records()) == 1
 
 
-def test_results_are_appended_in_order(store: RecordStore, make_record: Records, screener_with: Any) -> None:
+def test_results_are_appended_in_order(store: ClinicStore, make_record: Records, screener_with: Any) -> None:
     record = make_record()
     record_id = store.save_record(record)
     for logit in (2.0, -2.0):
@@ -172,7 +172,7 @@ def test_results_are_appended_in_order(store: RecordStore, make_record: Records,
     assert store.list_records()[0].outcome == "NOT DETECTED"
 
 
-def test_the_same_recording_twice_is_one_row(store: RecordStore, make_record: Records, result: ScreenResult) -> None:
+def test_the_same_recording_twice_is_one_row(store: ClinicStore, make_record: Records, result: ScreenResult) -> None:
     record = make_record(record_id=new_id())
     assert store.save_record(record) == store.save_record(record) == record.record_id
     store.save(record, result)
@@ -180,18 +180,18 @@ def test_the_same_recording_twice_is_one_row(store: RecordStore, make_record: Re
 
 
 @pytest.mark.promise(48)
-def test_another_recording_under_the_same_id_is_refused(store: RecordStore, make_record: Records) -> None:
+def test_another_recording_under_the_same_id_is_refused(store: ClinicStore, make_record: Records) -> None:
     id_ = new_id()
     store.save_record(make_record(record_id=id_))
     with pytest.raises(StoreError, match="never replaced"):
         store.save_record(make_record(record_id=id_, amplitude=1.1))
 
 
-def test_a_foreign_id_is_not_used_as_ours(store: RecordStore, make_record: Records) -> None:
+def test_a_foreign_id_is_not_used_as_ours(store: ClinicStore, make_record: Records) -> None:
     assert is_id(store.save_record(make_record(record_id="Jane Doe")))
 
 
-def test_unknown_ids_are_refused(store: RecordStore, result: ScreenResult) -> None:
+def test_unknown_ids_are_refused(store: ClinicStore, result: ScreenResult) -> None:
     for call in (store.get_record, store.get_results, lambda id_: store.save_result(id_, result)):
         with pytest.raises(StoreError, match="no recording with the id 'nothing'"):
             call("nothing")
@@ -204,7 +204,7 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
     assert ids[0][:8] <= ids[-1][:8]
 
 
-def test_list_is_newest_first_and_limited(store: RecordStore, make_record: Records) -> None:
+def test_list_is_newest_first_and_limited(store: ClinicStore, make_record: Records) -> None:
     ids = [f"{k:026d}" for k in range(5)]
     for id_ in ids:
         store.save_record(make_record(record_id=id_))
@@ -212,7 +212,7 @@ def test_list_is_newest_first_and_limited(store: RecordStore, make_record: Recor
 
 
 @pytest.mark.promise(54)
-def test_files_are_private(store: RecordStore, path: Path, make_record: Records) -> None:
+def test_files_are_private(store: ClinicStore, path: Path, make_record: Records) -> None:
     store.save_record(make_record())
     assert path.parent.stat().st_mode & 0o777 == 0o700
     files = list(path.parent.iterdir())
@@ -223,12 +223,12 @@ def test_files_are_private(store: RecordStore, path: Path, make_record: Records)
 @pytest.mark.promise(54)
 def test_a_folder_that_was_open_is_made_private_again(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir(mode=0o755)
-    RecordStore(tmp_path / "data" / STORE_FILE).close()
+    ClinicStore(tmp_path / "data" / STORE_FILE).close()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.promise(50)
-def test_durability_settings(store: RecordStore) -> None:
+def test_durability_settings(store: ClinicStore) -> None:
     def pragma(name: str) -> Any:
         return store._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
@@ -243,7 +243,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from edge_app.store.records import RecordStore
+from edge_app.store.records import ClinicStore
 from lsemvae.screen.screener import ScreenResult
 from lsemvae.ecg.decision import Decision, Outcome
 from lsemvae.ecg.record import EcgRecord
@@ -255,7 +255,7 @@ result = ScreenResult(
     decision=Decision(outcome=Outcome.ERROR, error_code="E_TEST"), quality=None, record=record, model_id="m",
     model_version="1.0.0", runtime="r", label_statement="s", output_description="d",
 )
-store = RecordStore(path)
+store = ClinicStore(path)
 seen = 0
 
 def count(statement):
@@ -281,7 +281,7 @@ def _child(path: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
 def test_a_kill_at_any_statement_leaves_both_rows_or_none(
     path: Path, make_record: Records, result: ScreenResult
 ) -> None:
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         first, _ = store.save(make_record(), result)
     whole = _child(path, 0)
     assert whole.returncode == 0, whole.stderr
@@ -290,7 +290,7 @@ def test_a_kill_at_any_statement_leaves_both_rows_or_none(
     for kill_at in range(1, statements + 1):
         killed = _child(path, kill_at)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        with RecordStore(path) as store:
+        with ClinicStore(path) as store:
             assert store.integrity_check() == []
             summaries = store.list_records()
             assert first in {summary.id for summary in summaries}
@@ -303,13 +303,13 @@ def test_a_commit_that_returned_survives_a_kill(path: Path) -> None:
     code = CHILD + "\nos.kill(os.getpid(), signal.SIGKILL)"
     killed = subprocess.run([sys.executable, "-c", code, str(path), "0"], check=False, timeout=60, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         assert [summary.outcome for summary in store.list_records()] == ["ERROR"]
         assert store.integrity_check() == []
 
 
 def test_a_failed_result_takes_its_record_back(
-    store: RecordStore, make_record: Records, result: ScreenResult, monkeypatch: pytest.MonkeyPatch
+    store: ClinicStore, make_record: Records, result: ScreenResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import edge_app.store.records as module
 
@@ -324,7 +324,7 @@ def test_a_failed_result_takes_its_record_back(
     [{"probability": None}, {"probability": 1.5}, {"outcome": "MAYBE"}, {"outcome": "ERROR", "error_code": None}],
 )
 def test_the_tables_take_no_result_that_contradicts_itself(
-    store: RecordStore,
+    store: ClinicStore,
     make_record: Records,
     result: ScreenResult,
     monkeypatch: pytest.MonkeyPatch,
@@ -340,7 +340,7 @@ def test_the_tables_take_no_result_that_contradicts_itself(
 
 @pytest.mark.promise(51)
 def test_a_full_disk_is_said_and_nothing_is_lost(
-    store: RecordStore, make_record: Records, result: ScreenResult
+    store: ClinicStore, make_record: Records, result: ScreenResult
 ) -> None:
     first, _ = store.save(make_record(), result)
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
@@ -356,7 +356,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(
 
 
 @pytest.mark.promise(51)
-def test_a_read_only_store_is_said(store: RecordStore, make_record: Records) -> None:
+def test_a_read_only_store_is_said(store: ClinicStore, make_record: Records) -> None:
     store._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="readonly") as caught:
         store.save_record(make_record())
@@ -367,7 +367,7 @@ def test_a_folder_that_cannot_be_created_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="ascii")
     for folder in (tmp_path / "file" / "data", Path("/proc/lsemvae-test")):
         with pytest.raises(StoreError, match="Cannot create the data folder") as caught:
-            RecordStore(folder / STORE_FILE)
+            ClinicStore(folder / STORE_FILE)
         assert "--data-dir" in caught.value.advice
 
 
@@ -388,22 +388,22 @@ def _as_ordinary_user() -> Iterator[None]:
 def test_a_read_only_file_and_a_read_only_folder_are_said() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        RecordStore(folder / STORE_FILE).close()
+        ClinicStore(folder / STORE_FILE).close()
         (folder / STORE_FILE).chmod(0o400)
         (folder / "locked").mkdir()
         (folder / "locked").chmod(0o500)
         folder.chmod(0o755)
         with _as_ordinary_user():
             with pytest.raises(StoreError, match="Permission denied") as caught:
-                RecordStore(folder / STORE_FILE)
+                ClinicStore(folder / STORE_FILE)
             assert "writable" in caught.value.advice
             with pytest.raises(StoreError, match="Permission denied"):
-                RecordStore(folder / "locked" / "data" / STORE_FILE)
+                ClinicStore(folder / "locked" / "data" / STORE_FILE)
 
 
 @pytest.mark.promise(52)
 def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
-    RecordStore(path).close()
+    ClinicStore(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
@@ -411,7 +411,7 @@ def test_a_store_of_a_newer_app_is_left_alone(path: Path) -> None:
     with pytest.raises(
         StoreError, match=f"schema version {SCHEMA_VERSION + 1}; this app knows version {SCHEMA_VERSION}"
     ) as caught:
-        RecordStore(path)
+        ClinicStore(path)
     assert "update" in caught.value.advice
     assert path.read_bytes() == before
 
@@ -423,33 +423,33 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE songs (name TEXT)")
     connection.close()
     with pytest.raises(StoreError, match="application id"):
-        RecordStore(path)
+        ClinicStore(path)
 
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / STORE_FILE
     path.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StoreError) as caught:
-        RecordStore(path)
+        ClinicStore(path)
     assert "not a record store" in caught.value.advice
     assert path.read_bytes().startswith(b"this is not")
 
 
 def test_a_missing_store_is_said_where_none_may_be_created(path: Path) -> None:
     with pytest.raises(StoreError, match="no record store"):
-        RecordStore(path, create=False)
+        ClinicStore(path, create=False)
     assert not path.parent.exists()
 
 
 def test_a_damaged_file_is_found_at_open(path: Path, make_record: Records) -> None:
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         for _ in range(5):
             store.save_record(make_record())
     content = bytearray(path.read_bytes())
     content[4096 * 3 : 4096 * 5] = bytes(4096 * 2)
     path.write_bytes(content)
     with pytest.raises(StoreError):
-        RecordStore(path)
+        ClinicStore(path)
 
 
 def test_a_large_file_is_checked_at_open_only_after_a_crash(
@@ -465,14 +465,14 @@ def test_a_large_file_is_checked_at_open_only_after_a_crash(
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", traced)
-    RecordStore(path).close()
+    ClinicStore(path).close()
     assert len(checks) == 1
     monkeypatch.setattr(database, "CHECKED_BYTES", 0)
-    RecordStore(path).close()
+    ClinicStore(path).close()
     assert len(checks) == 1
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         store.save_record(make_record())
-        RecordStore(path).close()
+        ClinicStore(path).close()
     assert len(checks) == 2, "the open store's write-ahead log looks like that of a crash"
 
 
@@ -486,7 +486,7 @@ def test_a_large_file_is_checked_at_open_only_after_a_crash(
     ],
 )
 def test_verify_names_a_row_that_was_changed_behind_the_triggers(
-    store: RecordStore, make_record: Records, result: ScreenResult, table: str, column: str, value: str
+    store: ClinicStore, make_record: Records, result: ScreenResult, table: str, column: str, value: str
 ) -> None:
     record_id, result_id = store.save(make_record(), result)
     store._connection.execute(f"DROP TRIGGER {table}_no_update")
@@ -500,7 +500,7 @@ def test_verify_names_a_row_that_was_changed_behind_the_triggers(
 
 @pytest.mark.promise(49)
 def test_verify_names_a_result_without_its_record(
-    store: RecordStore, make_record: Records, result: ScreenResult
+    store: ClinicStore, make_record: Records, result: ScreenResult
 ) -> None:
     store.save(make_record(), result)
     store._connection.execute("PRAGMA foreign_keys = OFF")
@@ -518,6 +518,6 @@ def test_two_processes_may_store_at_once(path: Path) -> None:
     ]
     errors = [child.communicate(timeout=60)[1] for child in children]
     assert [child.returncode for child in children] == [0, 0, 0], errors
-    with RecordStore(path) as store:
+    with ClinicStore(path) as store:
         assert len(store.list_records()) == 3
         assert store.integrity_check() == []
