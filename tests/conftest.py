@@ -19,10 +19,14 @@ NEEDS = "NEEDS "
 SLOW_FOLDERS = ("tests/radio/", "tests/aarch64/")
 
 
+# A student converted for real, five runtimes with a browser: whichever test comes first pays for them.
+SLOW_FIXTURES = {"exported", "legacy_run", "browser_session"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what lies in a slow folder."""
+    """Mark as slow what lies in a slow folder or shares what is slow to make."""
     for item in items:
-        if item.nodeid.startswith(SLOW_FOLDERS):
+        if item.nodeid.startswith(SLOW_FOLDERS) or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

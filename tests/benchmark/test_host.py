@@ -24,6 +24,7 @@ def section() -> BenchmarkSection:
     return measure_host(MODELS, inputs=GOLDEN, plan=QUICK, cold_starts=2)
 
 
+@pytest.mark.slow
 def test_one_row_a_file_with_all_figures_measured(section: BenchmarkSection) -> None:
     assert [name for name, _ in section.rows] == ["model.tflite", "model.onnx"]
     assert section.basis is Basis.MEASURED
@@ -82,6 +83,7 @@ def test_a_file_that_is_no_model_is_an_error_with_the_runners_words(tmp_path: Pa
         measure_host([broken], inputs=GOLDEN, plan=QUICK)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_or_dies_is_an_error(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text("import time; time.sleep(30)")

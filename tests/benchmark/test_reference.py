@@ -18,6 +18,7 @@ def path() -> ReferencePath:
     return build_reference()
 
 
+@pytest.mark.slow
 @pytest.mark.promise(126)
 def test_parameters_are_the_published_count(path: ReferencePath) -> None:
     parts = [sum(p.numel() for p in encoder.parameters()) for encoder in path.encoders.per_lead]
@@ -63,6 +64,7 @@ def test_input_is_ten_seconds_of_six_leads_at_500_hz() -> None:
     assert torch.equal(ecg, reference_input())
 
 
+@pytest.mark.slow
 def test_building_leaves_the_random_state_of_torch_alone(path: ReferencePath) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)

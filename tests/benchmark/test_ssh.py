@@ -29,6 +29,8 @@ from export.benchmark.measured.process import Plan
 from export.benchmark.measured.ssh import check_target, measure_board
 from lsemvae.ecg.errors import BundleHashError
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 BUNDLE = Path(__file__).resolve().parents[2] / "edge_app" / "bundle"
 TOLERANCE: float = json.loads((BUNDLE / "manifest.json").read_bytes())["parity"]["golden_tolerance"]
 with np.load(BUNDLE / "golden.npz", allow_pickle=False) as archive:
@@ -125,6 +127,7 @@ def fails(fake: FakeBoard, **kw: Any) -> BoardError:
 # ---- it works --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.promise(125)
 def test_a_board_is_measured_and_nothing_stays_there(fake: FakeBoard) -> None:
     said: list[str] = []
@@ -141,6 +144,7 @@ def test_a_board_is_measured_and_nothing_stays_there(fake: FakeBoard) -> None:
     assert len(said) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "measured_on"), [(None, "host"), (board("pi4"), ANOTHER_MACHINE)])
 def test_a_machine_that_is_not_the_board_asked_for_is_not_measured_as_that_board(
     fake: FakeBoard, device: Device | None, measured_on: str
@@ -148,6 +152,7 @@ def test_a_machine_that_is_not_the_board_asked_for_is_not_measured_as_that_board
     assert fake.measure(device=device).measured_on == measured_on
 
 
+@pytest.mark.slow
 def test_the_connection_asks_no_questions_and_ends_the_options_before_the_target(fake: FakeBoard) -> None:
     fake.measure()
     calls = fake.calls()
@@ -158,6 +163,7 @@ def test_the_connection_asks_no_questions_and_ends_the_options_before_the_target
     assert [call["command"] for call in calls].count("copy") == 1
 
 
+@pytest.mark.slow
 def test_a_zipped_bundle_and_its_onnx_model_are_measured_too(fake: FakeBoard, tmp_path: Path) -> None:
     zipped = tmp_path / "bundle.zip"
     with zipfile.ZipFile(zipped, "w") as archive:
@@ -166,6 +172,7 @@ def test_a_zipped_bundle_and_its_onnx_model_are_measured_too(fake: FakeBoard, tm
     assert fake.measure(zipped, model="model.onnx").rows[0][0] == "model.onnx"
 
 
+@pytest.mark.slow
 def test_an_interpreter_below_the_boards_home_with_a_blank_in_its_name(fake: FakeBoard) -> None:
     fake.program("my python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     assert fake.measure(python="~/bin/my python").rows
@@ -214,6 +221,7 @@ def test_the_temporary_folder_of_the_board_cannot_be_written(fake: FakeBoard) ->
     assert "temporary folder" in error.advice
 
 
+@pytest.mark.slow
 def test_the_folder_has_a_name_that_nobody_can_prepare(fake: FakeBoard) -> None:
     fake.measure()
     fake.measure()
@@ -275,11 +283,13 @@ def test_the_runner_is_killed_on_the_board(fake: FakeBoard) -> None:
     assert "status 137" in str(fails(fake, python="dies"))
 
 
+@pytest.mark.slow
 def test_an_answer_followed_by_a_failure_does_not_count(fake: FakeBoard) -> None:
     fake.program("answers", f'#!/bin/sh\n{sys.executable} "$@"\nexit 3\n')
     assert "found status 3" in str(fails(fake, python="answers"))
 
 
+@pytest.mark.slow
 def test_fewer_answers_than_processes_do_not_count(fake: FakeBoard) -> None:
     fake.program("once", f'#!/bin/sh\ncase "$*" in *cold-only*) ;; *) {sys.executable} "$@";; esac\n')
     assert "found 1 answers" in str(fails(fake, python="once", cold_starts=2))
@@ -309,6 +319,7 @@ def test_ssh_is_not_installed(fake: FakeBoard) -> None:
 # ---- what is left ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.promise(125)
 def test_the_run_removes_the_folder_even_if_the_board_is_never_reached_again(fake: FakeBoard) -> None:
     fake.faults(remove={"status": 255, "words": "No route to host"})
@@ -353,6 +364,7 @@ def altered(fake: FakeBoard, change: str) -> Path:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(125)
 @pytest.mark.parametrize(
     ("change", "words"),

@@ -69,6 +69,7 @@ def test_a_board_that_is_not_there_is_projected_without_any_program(bare_path: N
     )
 
 
+@pytest.mark.slow
 def test_a_projection_needs_no_torch(tmp_path: Path) -> None:
     """In a fresh process in which importing torch fails."""
     program = (

@@ -45,6 +45,7 @@ def test_a_fault_of_the_program_is_not_called_a_missing_package(error: Exception
         command()
 
 
+@pytest.mark.slow
 @pytest.mark.promise(95)
 def test_defect_a_command_without_torch_ends_with_advice_not_a_traceback(tmp_path: Path) -> None:
     code = (

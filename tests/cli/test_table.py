@@ -102,6 +102,7 @@ def test_a_row_is_scored_on_what_its_models_have_not_seen_and_never_run_twice(
     assert run_row(job, _row("small")) == path
 
 
+@pytest.mark.slow
 def test_a_change_of_a_row_reaches_the_model_and_the_stage(job: TableJob) -> None:
     run_row(job, _row("changed", model={"prior": False}, train={"subsets": "all_leads"}))
     for stage in ("pretrain", "finetune"):
@@ -110,6 +111,7 @@ def test_a_change_of_a_row_reaches_the_model_and_the_stage(job: TableJob) -> Non
         assert config["train"]["subsets"] == "all_leads"
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_named_and_the_others_are_run(job: TableJob, monkeypatch: pytest.MonkeyPatch) -> None:
     real = table_module.run_row
 

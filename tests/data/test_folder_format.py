@@ -104,6 +104,7 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path: Path) -> None:
         folder.select("nope")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_data
 def test_the_real_folder_reads_as_its_own_reader_reads_it(ecg_data_dir: Path) -> None:
     folder = EcgFolder(ecg_data_dir)

@@ -37,6 +37,7 @@ def ptbxl(ecg_data_dir: Path) -> list[tuple[dict[str, str], EcgRecord]]:
     return load(ecg_data_dir, "ptbxl_00", 200)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(16)
 def test_at_most_five_percent_of_recordings_without_a_note_are_refused(
     ptbxl: list[tuple[dict[str, str], EcgRecord]],
@@ -54,6 +55,7 @@ def test_noise_alone_in_place_of_each_recording_is_refused(ptbxl: list[tuple[dic
         assert Reason.NO_BEATS in assess(noise).reasons
 
 
+@pytest.mark.slow
 def test_flat_recordings_of_the_challenge_are_refused(ecg_data_dir: Path) -> None:
     for row, record in load(ecg_data_dir, "cinc2011_00", 300):
         limb = record.samples[:6]

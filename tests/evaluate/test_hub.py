@@ -144,6 +144,7 @@ def test_a_store_says_how_much_was_seen_and_one_of_other_data_is_refused(tmp_pat
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_run_on_a_cohorts_own_labels_says_what_the_cohort_says(stage: str, tmp_path: Path) -> None:
     pressure = Label(name="PH", quantity=Quantity.of("mpap"), rule=bound(">20"), description="mPAP above 20 mmHg")

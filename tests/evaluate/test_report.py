@@ -148,6 +148,7 @@ def test_every_part_is_there_and_the_row_that_was_not_run_is_named(page: _Page) 
     assert "Not there: nothing." in text
 
 
+@pytest.mark.slow
 @pytest.mark.promise(106)
 def test_the_pdf_has_the_statement_on_every_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pages: list[Figure] = []
@@ -173,6 +174,7 @@ def test_a_table_too_wide_for_a_page_is_cut_and_repeats_its_first_column() -> No
     assert [h for part, _, _ in parts for h in part.headers[1:]] == list(table.headers[1:])
 
 
+@pytest.mark.slow
 def test_the_same_sections_give_the_same_files(tmp_path: Path) -> None:
     plot = Plot("P", lambda figure: figure.subplots().plot([1, 2]), "a line", size_in=(4, 3))
     document = Document("T", LABEL_STATEMENT, (Section("One", ("text",), (TextTable("T", ("a",), (("1",),)), plot)),))
@@ -183,6 +185,7 @@ def test_the_same_sections_give_the_same_files(tmp_path: Path) -> None:
         assert html_page(document, picture=picture) == html_page(document, picture=picture)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(106)
 def test_an_input_that_is_not_there_is_named_and_no_figure_stands_for_it(
     cohort_folder: Path, predictions: Path

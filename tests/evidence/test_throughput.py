@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 
 def _load(name: str) -> ModuleType:
     """A module of this folder, which is no package; its neighbours are found by their plain names."""
@@ -89,6 +91,7 @@ def test_half_precision_computes_the_same_within_its_rounding() -> None:
     assert (full - half).norm() < 0.03 * full.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_candidates_take_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     order: list[str] = []
@@ -145,6 +148,7 @@ def test_published_accumulation_is_two_passes_and_one_step() -> None:
     assert got == {"recordings_read_per_s": 4.0, "recordings_that_reach_a_step_per_s": 2.0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("options", ["bf16", "fp16", "fused", "bf16,fused"])
 def test_options_train_the_model(options: str, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_notebook_is_a_notebook() -> None:
     assert "not trained on pulmonary hypertension" in " ".join(cells("markdown")[0].split())
 
 
+@pytest.mark.slow
 def test_the_notebook_goes_from_recordings_to_a_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_reference_marks_of_two_leads_are_joined_where_they_overlap() -> None:
     assert [(w.onset, w.offset) for w in found] == [(48, 65), (250, 265)]
 
 
+@pytest.mark.slow
 def test_agreement_with_the_cardiologists_of_ludb(ecg_data_dir: Path) -> None:
     agreement = measure(recordings(ecg_data_dir))
     assert agreement.found["QRS"] + agreement.missed["QRS"] == 557

@@ -59,6 +59,7 @@ def chosen(store: RecordStore, **changes) -> ExportData:
     return data_from_store(store, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(76)
 def test_calibration_and_validation_share_no_patient(store: RecordStore) -> None:
     data = chosen(store)

@@ -157,6 +157,7 @@ def read(page: str) -> _Reader:
     return reader
 
 
+@pytest.mark.slow
 @pytest.mark.promise(119)
 def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
     found = read(page)
@@ -175,6 +176,7 @@ def test_it_loads_nothing_and_runs_nothing(page: str) -> None:
     assert "https:" not in page
 
 
+@pytest.mark.slow
 def test_the_same_facts_give_the_same_bytes(page: str) -> None:
     assert page_bytes(make_facts()).decode() == page
 
@@ -216,6 +218,7 @@ def test_the_bars_of_the_page_are_those_that_judge_the_export(noise: float) -> N
     assert bool(missed) == (noise >= 0.1)
 
 
+@pytest.mark.slow
 def test_a_missed_bar_is_the_first_thing_one_reads() -> None:
     bad = make_facts(noise=2.0)
     page = page_bytes(bad).decode()
@@ -239,6 +242,7 @@ def test_every_other_bar_can_be_missed(change: dict[str, Any], group: str) -> No
     assert [row.group for row in gate_rows(report) if row.passed is False] == [group]
 
 
+@pytest.mark.slow
 @pytest.mark.promise(119)
 def test_every_text_is_escaped() -> None:
     evil = '</p><script>alert("x")</script>&'
@@ -261,6 +265,7 @@ def test_every_text_is_escaped() -> None:
     assert "&lt;/p&gt;&lt;script&gt;" in page
 
 
+@pytest.mark.slow
 def test_float_files_have_numbers_but_no_pictures(page: str) -> None:
     base = make_facts()
     with_float = replace(base, p_files={"tflite_fp32": base.p_fp32, **base.p_files})
@@ -293,6 +298,7 @@ def test_a_float_bundle_has_a_page_too() -> None:
     assert "calibration recordings" not in words
 
 
+@pytest.mark.slow
 def test_figures_of_two_bases_share_no_table() -> None:
     rows = [_latency("tflite"), _latency("board", basis="PROJECTED")]
     page = page_bytes(make_facts(report={**make_facts().report, "latency": rows})).decode()

@@ -34,6 +34,8 @@ from export.strict.interface import (
 from lsemvae.ecg.rule import Calibration, DecisionRule
 from tests.export.asking import tflite_run
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 LEADS = ("I", "II")
 LABELS = ("RHS", "RBBB_any", "NORM")
 SHAPE = {"n_leads": 2, "n_samples": 2500, "n_labels": 3}

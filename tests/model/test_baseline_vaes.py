@@ -74,6 +74,7 @@ def test_mvae_joint_is_the_product_of_the_densities_and_the_prior_on_a_grid() ->
         torch.testing.assert_close(got_logvar[0, 0, 0].exp(), expected_var, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mvae_objective_is_the_sum_of_bounds_over_all_leads_single_leads_and_subsets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

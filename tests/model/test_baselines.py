@@ -17,6 +17,8 @@ from lsemvae.model.baselines import BASELINES, TrainableScreen, build_baseline
 from lsemvae.model.config import LsEmvaeConfig
 from lsemvae.model.lsemvae import LsEmvae
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 THREE = ("RHS", "MI", "NORM")
 TINY = LsEmvaeConfig(channels=(4, 6, 8), latent=5, trunk=(8, 8), summary=6)
 NAMES = ("resnet1d", "xresnet1d", "transformer", "multimodal_cnn", "beta_vae", "mvae", "mopoe", "mmvae_plus")
@@ -82,6 +84,7 @@ def test_the_model_they_are_compared_with_answers_the_same_calls() -> None:
         assert list(inspect.signature(getattr(LsEmvae, call)).parameters)[: len(expected)] == expected, call
 
 
+@pytest.mark.slow
 def test_one_dial_sizes_all_of_them() -> None:
     half = LsEmvaeConfig(channels=(8, 12, 16), latent=12, trunk=(32, 48))
     for name in NAMES:
@@ -280,6 +283,7 @@ def test_a_supervised_model_refuses_to_be_counted_as_pretrained(name: str) -> No
         _model(name).pretrain_terms(_x(2), _present(*LEADS, n=2), _present(*LEADS, n=2), progress=0.0)
 
 
+@pytest.mark.slow
 @every
 def test_the_same_generators_give_the_same_losses_and_gradients(name: str) -> None:
     def once(draw: int) -> list[torch.Tensor]:

@@ -33,6 +33,7 @@ def _all(n: int = 2) -> torch.Tensor:
     return torch.ones(n, 12, dtype=torch.bool)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(70)
 @torch.no_grad()
 def test_every_lead_changes_the_logits() -> None:
@@ -218,6 +219,7 @@ def test_stratified_likelihood_is_that_of_the_mixture_by_monte_carlo() -> None:
     assert got.std() < want.std()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_stratified_divergence_bounds_that_of_the_mixture() -> None:
     """sum_g w_g KL(q_g || p) is no less than KL(mixture || p), and no more than that plus the entropy of the weights."""
@@ -271,6 +273,7 @@ def test_gaussian_divergence_is_the_monte_carlo_average_of_the_log_ratio() -> No
     assert float(gaussian_kl(mean_q, logvar_q, mean_p, logvar_p)) == pytest.approx(float(ratio.mean()), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(99)
 @pytest.mark.parametrize(
     "changes",
@@ -346,6 +349,7 @@ def test_absolute_noise_does_not_follow_the_voltage() -> None:
         torch.testing.assert_close(large - small, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast_gives_the_objective_in_float32() -> None:
     model, x = _model(), _x()
     with torch.autocast("cpu", torch.bfloat16):

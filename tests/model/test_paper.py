@@ -205,6 +205,7 @@ def test_an_absent_lead_cannot_touch_the_result() -> None:
         model.posterior(x, torch.zeros_like(six))
 
 
+@pytest.mark.slow
 def test_the_probe_alone_is_fine_tuned_and_reads_means_of_its_leads() -> None:
     model = _model(dataclasses.replace(TINY, probe_leads=LIMB_LEADS))
     labels, x = torch.tensor([[0.0, 1.0], [1.0, float("nan")], [0.0, 0.0]]), _x()
@@ -354,6 +355,7 @@ def test_compiled_parts_give_the_same_numbers_under_the_same_names() -> None:
     torch.testing.assert_close(*terms)
 
 
+@pytest.mark.slow
 def test_on_real_recordings_smoothing_keeps_seven_tenths_of_lead_two(ecg_data_dir: Path) -> None:
     """Measured on other recordings with the published preparation itself: 0.71 in the median, quartiles 0.67 and 0.77."""
     folder = EcgFolder(ecg_data_dir)

@@ -25,6 +25,8 @@ from tests.runtimes.processor_runner import LARGEST_UINT8
 from tests.runtimes.processor_runner import __file__ as runner
 from tests.runtimes.recordings import Questions
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 EMULATORS = ("qemu-x86_64", "qemu-x86_64-static")
 # AVX2 and no VNNI, as in Intel's desktop processors before 2021 and AMD's up to Zen 3.
 PROCESSOR = "Haswell"

@@ -18,6 +18,8 @@ from tests.runtimes.matrix import PAIRS, Difference, Pair, decided, difference
 from tests.runtimes.programs import HERE, WEB
 from tests.runtimes.recordings import Questions
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 SHIPPED = "model"
 NOTHING = Difference(0.0, 0.0, 0.0, 0.0)
 OutputsOf = Callable[[str], Mapping[str, Outputs]]

@@ -300,6 +300,7 @@ def test_a_zip_larger_than_any_bundle_is_refused_unread(
     assert type(try_open(path)) is BundleSizeError
 
 
+@pytest.mark.slow
 @pytest.mark.promise(27)
 def test_a_flipped_bit_in_a_zip_changes_nothing_or_is_refused(
     builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def test_the_tags_end_at_the_releases_glibc():
     assert "--only-binary=:all:" in wanted.arguments
 
 
+@pytest.mark.slow
 def test_without_network_nothing_is_left_of_the_wheels(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))

@@ -105,6 +105,7 @@ def test_defaults_are_noted_as_ever_and_a_finished_run_of_them_is_found_again(
         assert torch.equal(tensor, again.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_several_teachers_average_logits_and_the_first_gives_posterior_and_map(
     store: RecordStore, tmp_path: Path
 ) -> None:
@@ -312,6 +313,7 @@ def _with(**weights: float) -> TrainConfig:
     return dataclasses.replace(DISTILL, extra={**DISTILL.extra, **weights})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("train", "options", "message"),
     [

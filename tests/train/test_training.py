@@ -105,6 +105,7 @@ def test_the_three_stages_leave_complete_run_folders(store: RecordStore, tmp_pat
     assert moved, "fine-tuning moves the encoders"
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_store_wherever_both_are_moved_together(store: RecordStore, tmp_path: Path) -> None:
     shutil.copytree(store.root, tmp_path / "a/store")
     pretrain(open_store(tmp_path / "a/store"), tmp_path / "a/p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
@@ -127,6 +128,7 @@ def test_defect_leak_a_stage_must_leave_out_what_its_parent_left_out(store: Reco
         pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1), left_out=(2,))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(89)
 def test_defect_leak_folds_of_other_data_are_not_the_folds_that_were_left_out(
     store: RecordStore, tmp_path: Path
@@ -160,6 +162,7 @@ def test_defect_a_store_of_another_front_end_is_never_trained_on(store: RecordSt
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow
 def test_defect_labels_in_another_order_are_refused(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
     turned = dataclasses.replace(store, index={**store.index, "labels": store.index["labels"][::-1]})
@@ -226,6 +229,7 @@ def test_a_subset_that_nobody_has_is_seen_whole_and_any_other_exactly() -> None:
     assert torch.equal(seen_through(present, chest), present)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "config.json"])
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"{}", b"\xff"])
 def test_defect_a_damaged_run_folder_is_refused_with_advice(
@@ -259,6 +263,7 @@ def test_averaged_weights_and_batch_norm_statistics_follow_the_model(tmp_path: P
     assert int(net.num_batches_tracked) == 5  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.promise(74)
 def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
@@ -266,6 +271,7 @@ def test_another_configuration_never_resumes_a_run(store: RecordStore, tmp_path:
         pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 2))
 
 
+@pytest.mark.slow
 def test_defect_lost_gradients_every_batch_moves_the_weights(store: RecordStore, tmp_path: Path) -> None:
     pretrain(store, tmp_path / "p", _rows(store), model=MODEL, train=_few(PRETRAIN, 1))
     model, _ = load_lsemvae(tmp_path / "p")

@@ -38,6 +38,7 @@ DELIVERY = st.integers(1, 40).flatmap(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.promise(6)
 @settings(max_examples=150, deadline=None)
 @given(

@@ -16,6 +16,7 @@ from firmware_bridge.protocol.profile import SampleCodec
 from tests.evidence import reassembly_fuzz as fuzz
 
 
+@pytest.mark.slow
 @pytest.mark.promise(131)
 @pytest.mark.parametrize("guarded", [True, False], ids=["host time given", "without host time"])
 def test_six_thousand_hostile_frames_break_nothing(guarded):
@@ -28,6 +29,7 @@ def test_six_thousand_hostile_frames_break_nothing(guarded):
     assert min(outcome.statistics[name] for name in ("malformed", "foreign_codec", "calibration", "implausible")) > 0
 
 
+@pytest.mark.slow
 def test_the_time_line_of_a_guarded_stream_takes_the_memory_of_its_seconds():
     outcome, peak_bytes = fuzz.traced_peak(2_000, seed=5)
     assert outcome.violations == []

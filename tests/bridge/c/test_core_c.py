@@ -74,6 +74,7 @@ def test_vectors_and_device_pass_under_address_and_undefined_sanitizers(needs_c,
     assert failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.promise(130)
 def test_the_same_tests_pass_on_an_emulated_cortex_m4(needs_m4, build):
     done, failed = checks_of(make("m4", build))
@@ -81,6 +82,7 @@ def test_the_same_tests_pass_on_an_emulated_cortex_m4(needs_m4, build):
     assert failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.promise(130)
 def test_a_firmware_pays_at_most_4_kib_of_text_and_no_heap(needs_m4, build):
     output = make("size", build)

@@ -24,6 +24,8 @@ from firmware_bridge.protocol.profile import SERVICE_UUID, Contact, Feature, Fra
 from firmware_bridge.sim.device.core_build import CORE_FOLDER, compiler, declarations, run_compiler
 from tests.conftest import skip_for
 
+pytestmark = pytest.mark.slow  # the whole file: what its tests share takes long to make
+
 PORT = CORE_FOLDER.parents[1] / "examples" / "zephyr"
 MAX_MODULE_LINES = 300
 NOMINAL_MHZ = 500_000
@@ -279,6 +281,7 @@ def test_the_host_measures_the_pulse_of_the_port(port_test):
         assert size * descriptor.lsb_pv / 1000 == pytest.approx(descriptor.calibration_nv, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_port_is_noticed(program, tmp_path, fault):
     name, right, wrong, scenario = FAULTS[fault]

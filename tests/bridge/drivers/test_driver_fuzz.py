@@ -8,6 +8,7 @@ from firmware_bridge.drivers import catalogue, viatom_frames
 from tests.evidence import driver_fuzz
 
 
+@pytest.mark.slow
 @pytest.mark.promise(131)
 @pytest.mark.parametrize("name", catalogue)
 def test_no_crash_no_unchecked_sample_bounded_memory(name: str):

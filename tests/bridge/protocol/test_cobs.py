@@ -49,6 +49,7 @@ def test_the_published_examples(data, encoded):
     assert cobs_decode(bytes.fromhex(encoded)).hex() == data
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=600), st.integers(1, 40))
 def test_round_trip_without_a_zero_and_with_little_overhead(data, repeat):

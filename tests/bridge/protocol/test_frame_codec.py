@@ -33,6 +33,7 @@ def frames(codec: SampleCodec, value: st.SearchStrategy[int]) -> st.SearchStrate
     return st.tuples(st.integers(1, 4), st.integers(1, 38)).flatmap(lambda shape: build(*shape))
 
 
+@pytest.mark.slow
 @pytest.mark.promise(39)
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(frames(SampleCodec.RAW24, I24), frames(SampleCodec.RAW16, I16)))

@@ -72,6 +72,7 @@ def test_without_a_compiler_the_c_core_is_refused_with_advice(no_compiler):
     assert "core=False" in caught.value.advice
 
 
+@pytest.mark.slow
 def test_the_core_is_built_once_and_its_name_follows_the_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     core_build.load_core.cache_clear()

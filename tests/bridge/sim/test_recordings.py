@@ -350,6 +350,7 @@ def test_a_firmware_update_waits_for_stream_recording_read_and_battery():
     assert device.may_update()
 
 
+@pytest.mark.slow
 def test_real_recordings_come_back_from_the_memory_within_half_a_code_of_the_source(ecg_data_dir: Path):
     """The labels of these recordings are of no matter here: only their samples are used."""
     folder = EcgFolder(ecg_data_dir)

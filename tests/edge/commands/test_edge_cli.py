@@ -420,6 +420,7 @@ def test_a_store_that_refuses_a_file_still_shows_its_outcome(
         assert "Not stored." in result.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_standard_output_is_said(clean_csv: Path, bundle_dir: Path, trust_dir: Path) -> None:
     words = ["screen", str(clean_csv), "--no-store", "--bundle", str(bundle_dir), "--trust", str(trust_dir)]
     with Path("/dev/full").open("w", encoding="utf-8") as full:

@@ -96,6 +96,7 @@ def test_help_loads_nothing_heavy(words: list[str]) -> None:
     assert _loaded(report, *heavy, *FORBIDDEN) == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise(57, 60)
 def test_screening_a_file_loads_no_laboratory_and_no_radio(options: list[str], clean_csv: Path) -> None:
     process, report = _run(["screen", str(clean_csv), *options])
@@ -113,6 +114,7 @@ def test_the_demonstration_loads_no_laboratory(options: list[str]) -> None:
     assert _loaded(report, *FORBIDDEN, "bleak", "bumble") == []
 
 
+@pytest.mark.slow
 @pytest.mark.promise(59)
 def test_screening_uses_no_network(options: list[str], clean_csv: Path) -> None:
     process, _ = _run(["screen", str(clean_csv), *options], prelude=DENY)

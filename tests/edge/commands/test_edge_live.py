@@ -259,6 +259,7 @@ def test_a_killed_app_loses_nothing_that_it_had_received(invoke: Callable[..., A
     assert json.loads(invoke("recover", "--json").stdout) == {"recovered": []}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_recording_early_and_in_order(home: Path) -> None:
     code = CHILD + "\nprint('ended in order')"
     with subprocess.Popen([sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, text=True) as process:
@@ -333,6 +334,7 @@ def test_a_safety_copy_without_a_sample_is_cleared_away_and_is_no_failure(
     assert list((home / SPOOL_DIR).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_safety_copy_that_cannot_be_stored_does_not_hold_up_the_next(
     invoke: Callable[..., Any], home: Path, make_record: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,6 +435,7 @@ def test_a_lost_device_is_told_while_it_is_away_and_in_the_end(
     assert "switched off" in next(event["message"] for event in events if event["kind"] == "lost")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_service_that_is_stopped_ends_the_recording_in_order(home: Path, number: signal.Signals) -> None:
     code = CHILD + "\nprint('ended in order')"

@@ -76,6 +76,7 @@ def line_noise(*, share: float, seed: int = 1):
     return corrupt
 
 
+@pytest.mark.slow
 def test_a_session_over_a_serial_line_gives_the_source_sample_by_sample(source, equals_source):
     async def run():
         async with device_on(source) as device:
@@ -89,6 +90,7 @@ def test_a_session_over_a_serial_line_gives_the_source_sample_by_sample(source, 
     equals_source(result.record)
 
 
+@pytest.mark.slow
 def test_drop_corrupt_swap_duplicate_below_the_packets_end_contiguous(source, equals_source):
     async def run():
         faults = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02)
@@ -101,6 +103,7 @@ def test_drop_corrupt_swap_duplicate_below_the_packets_end_contiguous(source, eq
     equals_source(result.record)
 
 
+@pytest.mark.slow
 def test_noise_on_the_line_never_becomes_a_sample(source, equals_source):
     """Replies may be lost as well as frames: the record is contiguous, or it says what is missing."""
 
@@ -114,6 +117,7 @@ def test_noise_on_the_line_never_becomes_a_sample(source, equals_source):
     equals_source(result.record)
 
 
+@pytest.mark.slow
 def test_a_damaged_descriptor_is_asked_for_again(source):
     answers = iter((True, False))
 
@@ -170,6 +174,7 @@ def test_the_session_goes_on_after_the_program_was_restarted(source, equals_sour
     equals_source(result.record)
 
 
+@pytest.mark.slow
 def test_unplugged_in_the_middle_keeps_what_was_received(source, equals_source):
     async def run():
         async with device_on(source) as device:
@@ -206,6 +211,7 @@ def test_an_unplugged_device_fails_the_next_request_with_advice(source):
     assert "Plug the device in again" in error.advice
 
 
+@pytest.mark.slow
 def test_a_stored_recording_is_read_over_a_serial_line(source):
     """Bulk frames come faster than the line's buffer takes them: what was lost on the wire is asked for again."""
 
@@ -296,6 +302,7 @@ def test_without_pyserial_the_extra_is_named(monkeypatch):
     assert "lsemvae[serial]" in connect("/dev/ttyACM0").advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "found"),
     [pytest.param(b"", "no answer", id="silent"), pytest.param(b"\x55\xaa" * 20 + b"\0", "unreadable", id="rubbish")],
@@ -351,6 +358,7 @@ def test_the_event_loop_is_not_blocked_by_a_line_that_nobody_reads(source):
     assert asyncio.run(run()) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--mirror",), ("--key", "E6L1:E6L-0001:" + "5a" * 32)])
 def test_the_virtual_device_is_a_program_of_its_own(tmp_path, signal_uv, options):
     path = tmp_path / "source.ecg.npz"

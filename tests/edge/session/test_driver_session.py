@@ -298,6 +298,7 @@ def check_board(record, measured) -> None:
     assert best <= record.lsb_uv
 
 
+@pytest.mark.slow
 @needs_pty
 @pytest.mark.usefixtures("real_clock")
 def test_a_board_on_a_serial_line_gives_its_samples(measured):

@@ -54,6 +54,7 @@ def test_a_spool_gives_the_same_record_as_the_session(tmp_path, source):
     assert_same(recovered.record, result.record)
 
 
+@pytest.mark.slow
 @pytest.mark.promise(44)
 def test_a_process_that_is_killed_loses_nothing_that_it_received(tmp_path):
     """The child is killed by the kernel in the middle of a stream; it had printed how far it was."""

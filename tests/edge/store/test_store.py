@@ -126,6 +126,7 @@ def test_each_column_of_a_result_says_what_the_result_says(
     assert {name: row[name] for name in expected} == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answers",
     [{"logits": (-2.0, 0.0, 0.0)}, {"uncertainty": 3.0}, {"logits": (np.nan, 0.0, 0.0)}],
@@ -509,6 +510,7 @@ def test_verify_names_a_result_without_its_record(
     assert store.integrity_check() == ["dangling reference in results"]
 
 
+@pytest.mark.slow
 def test_two_processes_may_store_at_once(path: Path) -> None:
     children = [
         subprocess.Popen(
