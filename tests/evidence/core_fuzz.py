@@ -6,7 +6,7 @@ C: `firmware_bridge/c/fuzz/fuzz.c`, built with the address and undefined-behavio
 access; its check sum is computed a second time bit by bit. Python: any exception but a `ProtocolError` ends the run; what is
 accepted must have the check sum of an independent computation and encode to the same bytes. Requests and replies carry no
 check sum: for them, no other exception, and the same bytes again. Then random walks of both devices, in C and in Python, that
-must send the same bytes (`tests/bridge/sim/test_core_equality.py`). Writes one JSON object.
+must send the same bytes (`tests/firmware_bridge/sim/test_core_equality.py`). Writes one JSON object.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from firmware_bridge.drivers.viatom_frames import NOTIFY_UUID
 from firmware_bridge.protocol.codec import LiveFrame, encode_frame
 from firmware_bridge.protocol.descriptor import DeviceDescriptor, encode_descriptor
 from firmware_bridge.protocol.profile import CONTROL_UUID, DESCRIPTOR_UUID, LIVE_UUID
-from tests.bridge.drivers import driver_bytes
+from tests.firmware_bridge.drivers import driver_bytes
 
 INPUTS_PER_OBJECT = 2000
 MAX_BYTES = 300

@@ -21,7 +21,7 @@ from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import write_npz
-from tests.edge.devices.conftest import APP, Simulator, finished, largest_difference_lsb, until_recorded
+from tests.edge_app.devices.conftest import APP, Simulator, finished, largest_difference_lsb, until_recorded
 
 
 def undisturbed(ecg: EcgRecord, path: Path, environment: dict[str, str], *, seconds: int) -> dict[str, Any]:

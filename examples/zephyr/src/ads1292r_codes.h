@@ -1,5 +1,5 @@
 /* ADS1292R as numbers: register bytes, what a sample says, what the device describes. No hardware, no Zephyr: the same
- * file runs on a workstation, where tests/bridge/c/test_port_zephyr.py checks it.
+ * file runs on a workstation, where tests/firmware_bridge/c/test_port_zephyr.py checks it.
  *
  * Facts are those of the data sheet SBAS502C (ADS1291, ADS1292, ADS1292R, revision of April 2020), by the names of its sections
  * and registers. README.md says which were looked up; the others are from memory, "[?]" the least certain, and must be

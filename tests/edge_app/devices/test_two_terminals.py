@@ -16,7 +16,7 @@ from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.data.folder import EcgFolder
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import read_npz, write_npz
-from tests.edge.devices.conftest import Simulator, finished, largest_difference_lsb, until_recorded
+from tests.edge_app.devices.conftest import Simulator, finished, largest_difference_lsb, until_recorded
 
 pytestmark = [pytest.mark.needs_dbus, pytest.mark.needs_data, pytest.mark.slow]
 

@@ -18,7 +18,7 @@ from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, VirtualDevice
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
-from tests.edge.heartbeat import heartbeat_uv
+from tests.edge_app.heartbeat import heartbeat_uv
 
 pytestmark = pytest.mark.usefixtures("jumping_clock")
 

@@ -19,7 +19,7 @@ from firmware_bridge.protocol.authenticity import DeviceKey
 from firmware_bridge.sim.air.serial_device import ProtoCentralBoard
 from lsemvae.ecg.record import EcgRecord, record_from_physical
 from lsemvae.formats.npz import read_npz, write_npz
-from tests.edge.devices.conftest import largest_difference_lsb
+from tests.edge_app.devices.conftest import largest_difference_lsb
 
 Invoke = Callable[..., Any]
 

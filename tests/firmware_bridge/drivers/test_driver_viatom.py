@@ -18,7 +18,14 @@ from firmware_bridge.drivers.viatom_frames import (
     crc8,
 )
 from lsemvae.ecg.errors import FormatError
-from tests.bridge.drivers.driver_bytes import crc8_bitwise, er3_differences, er3_packed, er3_plain, viatom, viatom_rt
+from tests.firmware_bridge.drivers.driver_bytes import (
+    crc8_bitwise,
+    er3_differences,
+    er3_packed,
+    er3_plain,
+    viatom,
+    viatom_rt,
+)
 
 
 def test_crc8_check_value():

@@ -12,7 +12,7 @@ from firmware_bridge.protocol.profile import CONTROL_UUID, DESCRIPTOR_UUID, LIVE
 from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import FormatError, LengthError, ProtocolError, RateError, UnitError
-from tests.bridge.drivers import driver_bytes
+from tests.firmware_bridge.drivers import driver_bytes
 
 STEP_NS = round(1e9 / 130 * 73)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.edge.clock import jumping_clock  # noqa: F401
-from tests.edge.heartbeat import equals_source, signal_uv, source  # noqa: F401
+from tests.edge_app.clock import jumping_clock  # noqa: F401
+from tests.edge_app.heartbeat import equals_source, signal_uv, source  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from firmware_bridge.protocol.profile import Contact, Feature, FrameFlag, Op, Sa
 from firmware_bridge.sim.air.faults import Faults
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from lsemvae.ecg.errors import LinkError, ProtocolError, RateError
-from tests.edge.session.away import AwayTransport
+from tests.edge_app.session.away import AwayTransport
 
 SPEED = 20.0
 

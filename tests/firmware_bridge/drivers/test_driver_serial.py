@@ -8,7 +8,7 @@ import pytest
 from firmware_bridge.drivers import make
 from firmware_bridge.drivers.protocentral import Ads1293Driver
 from lsemvae.ecg.errors import EcgError, RateError, UnitError
-from tests.bridge.drivers.driver_bytes import ads1292r, ads1293, openview
+from tests.firmware_bridge.drivers.driver_bytes import ads1292r, ads1293, openview
 
 
 def rows(n: int, *, seed: int = 0) -> np.ndarray:

@@ -23,7 +23,7 @@ from lsemvae.screen.bundle import open_bundle
 from lsemvae.screen.runtime.load import load_runtime
 from lsemvae.screen.screener import Screener
 from lsemvae.screen.trust import load_trusted_keys
-from tests.bridge.drivers import driver_bytes
+from tests.firmware_bridge.drivers import driver_bytes
 
 Feed = Callable[[Driver, np.ndarray], None]  # heart in microvolt [2, time] at the driver's rate
 SECONDS = 12

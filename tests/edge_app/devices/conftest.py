@@ -22,8 +22,8 @@ from edge_app.cli import app
 from firmware_bridge.sim.device.source import ELECTRODE_OFFSET_UV
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.formats.npz import read_npz
-from tests.edge.clock import jumping_clock  # noqa: F401
-from tests.edge.heartbeat import equals_source, signal_uv, source  # noqa: F401
+from tests.edge_app.clock import jumping_clock  # noqa: F401
+from tests.edge_app.heartbeat import equals_source, signal_uv, source  # noqa: F401
 
 APP = [sys.executable, "-c", "from edge_app.cli import main; main()"]
 PATIENCE_S = 60.0

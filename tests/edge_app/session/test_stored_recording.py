@@ -19,7 +19,7 @@ from firmware_bridge.sim.device.core_device import make_device
 from firmware_bridge.sim.device.device import DEFAULT_FEATURES, Channel, Notification, VirtualDevice
 from firmware_bridge.sim.device.memory import RecordingMemory
 from lsemvae.ecg.errors import LinkError
-from tests.edge.session.away import AwayTransport
+from tests.edge_app.session.away import AwayTransport
 
 SPEED = 20.0
 # A ring of a second: whatever a lost link costs beyond that is gone from it.

@@ -20,7 +20,7 @@ from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LengthError, LinkError, ProtocolError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.ecg.runs import StartTime
-from tests.edge.session.away import AwayTransport
+from tests.edge_app.session.away import AwayTransport
 
 SPEED = 20.0
 NOISE = Faults(drop=0.05, corrupt=0.03, swap=0.03, duplicate=0.02, delay=0.02)

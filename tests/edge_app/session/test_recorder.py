@@ -23,7 +23,7 @@ from edge_app.session.wish import DriverChoice, Wish, at_most
 from firmware_bridge.drivers import viatom as viatom_module
 from lsemvae.ecg.errors import FormatError, LengthError, LinkError, StoreError
 from lsemvae.ecg.record import EcgRecord
-from tests.edge.session.test_driver_session import FakePort, viatom
+from tests.edge_app.session.test_driver_session import FakePort, viatom
 
 VIATOM = DriverChoice("viatom", lsb_uv=1.5, options={"lead": "II"})
 NAMES = (

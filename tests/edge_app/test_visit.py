@@ -21,7 +21,7 @@ from edge_app.store.records import STORE_FILE, ClinicStore
 from lsemvae.ecg.errors import StoreError
 from lsemvae.ecg.record import EcgRecord
 from lsemvae.screen.screener import Screener
-from tests.edge.clock import jumping_clock  # noqa: F401
+from tests.edge_app.clock import jumping_clock  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("jumping_clock")
 

@@ -24,7 +24,7 @@ from firmware_bridge.sim.device.device import Channel, Notification, VirtualDevi
 from firmware_bridge.sim.device.source import source_from_uv
 from lsemvae.ecg.errors import LinkError, ProtocolError
 from lsemvae.ecg.source import SourceInfo
-from tests.edge.session.away import AwayTransport
+from tests.edge_app.session.away import AwayTransport
 
 SPEED = 20.0
 KEY = DeviceKey(name="E6L-0042", secret=bytes(range(32)))

@@ -1,4 +1,0 @@
-"""The heartbeat that a virtual device replays, and a clock that jumps to the next timer, for those that ask for it."""
-
-from tests.edge.clock import jumping_clock  # noqa: F401
-from tests.edge.heartbeat import equals_source, signal_uv, source  # noqa: F401
