@@ -134,3 +134,8 @@ def test_every_door_says_what_the_labels_are() -> None:
 @pytest.mark.promise(36)
 def test_the_shipped_bundle_is_at_most_one_mebibyte() -> None:
     assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 1 << 20
+
+
+def test_no_page_names_a_folder_of_the_machine_that_wrote_it(repo_root: Path) -> None:
+    pages = [path for path in (repo_root / "docs").rglob("*.md")] + [repo_root / "README.md"]
+    assert [path.name for path in pages if str(repo_root) in path.read_text(encoding="utf-8")] == []

@@ -128,7 +128,9 @@ def _signature(name: str, thing: Any) -> str:
 
 
 def _default(value: object) -> str:
-    """Return a default value; of one that is long only its kind."""
+    """Return a default value; of one that is long only its kind; of a path that of the checkout, the same on every machine."""
+    if isinstance(value, Path):
+        return f'Path("{value.relative_to(ROOT) if value.is_relative_to(ROOT) else value.name}")'
     text = _ADDRESS.sub("...", repr(value))
     if '"' not in text:
         text = text.replace("'", '"')  # as the formatter writes it, which looks at pages too
