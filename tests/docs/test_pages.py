@@ -137,5 +137,5 @@ def test_the_shipped_bundle_is_at_most_one_mebibyte() -> None:
 
 
 def test_no_page_names_a_folder_of_the_machine_that_wrote_it(repo_root: Path) -> None:
-    pages = [path for path in (repo_root / "docs").rglob("*.md")] + [repo_root / "README.md"]
+    pages = [*(repo_root / "docs").rglob("*.md"), repo_root / "README.md"]
     assert [path.name for path in pages if str(repo_root) in path.read_text(encoding="utf-8")] == []
